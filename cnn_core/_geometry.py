@@ -1,0 +1,155 @@
+"""Integer geometry of sliding windows: pairs, padding forms, output sizes, and their errors.
+
+Both versions of a layer share this file, and nothing else: it holds integers, never data.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+Pair = int | tuple[int, int]
+Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | Literal["same", "valid"]
+
+
+class Axis(NamedTuple):
+    """A window that slides along one axis of an array.
+
+    Tap `t` of output `o` reads position `o * stride + t * dilation` of the padded axis, which is
+    position `o * stride + t * dilation - before` of the axis itself.
+    """
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+    out: int
+
+    @property
+    def padded(self) -> int:
+        """Length of the padded axis; with `ceil_mode` the last window may overhang the padding."""
+        reach = (self.out - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
+        return max(self.before + self.size + self.after, reach)
+
+    def source(self, output: int, tap: int) -> int:
+        """Position in the unpadded axis; outside `range(size)` it lies in the padding."""
+        return output * self.stride + tap * self.dilation - self.before
+
+
+def positions(*sizes: int) -> Iterator[tuple[int, ...]]:
+    """Every index of an array of these sizes, in row-major order."""
+    return itertools.product(*map(range, sizes))
+
+
+def pair(name: str, value: Any, minimum: int) -> tuple[int, int]:
+    """Read an option that is one integer for both axes or `(height, width)`.
+
+    Raises TypeError if it is neither, ValueError if an entry is below `minimum`.
+    """
+    entries = value if isinstance(value, (tuple, list)) else (value, value)
+    if len(entries) != 2 or not all(_is_integer(entry) for entry in entries):
+        raise TypeError(f"{name} must be an integer or a pair of integers, got {value!r}")
+    height, width = (operator.index(entry) for entry in entries)
+    if min(height, width) < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
+    return height, width
+
+
+def whole_number(name: str, value: Any, minimum: int) -> int:
+    """Read an option that is one integer; TypeError and ValueError as in `pair`."""
+    if not _is_integer(value):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    number = operator.index(value)
+    if number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
+    return number
+
+
+def sliding_axes(
+    shape: tuple[int, int],
+    kernel_size: tuple[int, int],
+    *,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    ceil_mode: bool = False,
+) -> tuple[Axis, Axis]:
+    """The two axes of a window of `kernel_size` that slides over `shape` = (H, W).
+
+    `out = floor((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1`; with
+    `ceil_mode` the ceiling, less one where the last window would start past the input and its
+    leading padding (the rule of torch.nn.functional.max_pool2d).
+
+    Raises TypeError or ValueError, quoting the values, for sizes that cannot be.
+    """
+    strides = pair("stride", stride, 1)
+    dilations = pair("dilation", dilation, 1)
+    pads = _pads(padding, kernel_size, strides, dilations)
+    rows, columns = (
+        _axis(*each, ceil_mode=ceil_mode)
+        for each in zip(("height", "width"), shape, kernel_size, strides, dilations, pads, strict=True)
+    )
+    return rows, columns
+
+
+def _axis(
+    name: str,
+    size: int,
+    kernel: int,
+    stride: int,
+    dilation: int,
+    pads: tuple[int, int],
+    *,
+    ceil_mode: bool,
+) -> Axis:
+    before, after = pads
+    window = dilation * (kernel - 1) + 1
+    slack = before + size + after - window
+    out = (slack + stride - 1 if ceil_mode else slack) // stride + 1
+    if ceil_mode and (out - 1) * stride >= size + before:
+        out -= 1
+    if out < 1:
+        raise ValueError(
+            f"window {window} exceeds padded {name} {before + size + after} "
+            f"({name[0].upper()}={size}, padding={pads}, kernel={kernel}, dilation={dilation})"
+        )
+    return Axis(size, kernel, stride, dilation, before, after, out)
+
+
+def _pads(
+    padding: object,
+    kernel_size: tuple[int, int],
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    if isinstance(padding, str):
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if padding != "same":
+            raise ValueError(f'padding must be "same", "valid" or integers, got {padding!r}')
+        if stride != (1, 1):
+            raise ValueError(f'padding="same" needs stride 1, got stride={stride}')
+        # The odd one out goes behind, as in torch.nn.functional.conv2d.
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+        height, width = ((total // 2, total - total // 2) for total in totals)
+        return height, width
+    if isinstance(padding, (tuple, list)) and any(isinstance(side, (tuple, list)) for side in padding):
+        if len(padding) != 2 or not all(isinstance(side, (tuple, list)) for side in padding):
+            raise TypeError(f"padding must be ((top, bottom), (left, right)), got {padding!r}")
+        return pair("padding", padding[0], 0), pair("padding", padding[1], 0)
+    height_pad, width_pad = pair("padding", padding, 0)
+    return (height_pad, height_pad), (width_pad, width_pad)
+
+
+def _is_integer(value: Any) -> bool:
+    if isinstance(value, bool):
+        return False
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return True

@@ -1,0 +1,218 @@
+"""Two-dimensional convolution (cross-correlation, as in every deep-learning library).
+
+    y[n, f, i, j] = b[f] + sum_{c, p, q} w[f, c, p, q] * xp[n, g*C/groups + c, i*sH + p*dH, j*sW + q*dW]
+
+where xp is x with zeros around it, g = f // (F/groups) is the group of filter f, s the stride and
+d the dilation. Its three gradients, for an upstream gradient dy of y's shape, are the sums of the
+same products with dy in the place of y:
+
+    dx[n, g*C/groups + c, h, w] = sum of w[f, c, p, q] * dy[n, f, i, j] over all (f, p, q, i, j) that read it
+    dw[f, c, p, q] = sum_{n, i, j} dy[n, f, i, j] * xp[n, g*C/groups + c, i*sH + p*dH, j*sW + q*dW]
+    db[f] = sum_{n, i, j} dy[n, f, i, j]
+
+Shapes: x (N, C, H, W); w (F, C/groups, kH, kW); b (F,) or None; y (N, F, oH, oW) with
+oH = (H + top + bottom - dH*(kH - 1) - 1) // sH + 1, oW alike. N = 0 is allowed.
+One dtype for all arrays: float32, float64, complex64 or complex128. For complex arrays backward is
+the holomorphic derivative (nothing is conjugated).
+
+Options, as in torch.nn.functional.conv2d: stride, padding, dilation (an integer or a pair), groups.
+Padding besides: ((top, bottom), (left, right)), "valid" (none) or "same" (stride 1 only; of an odd
+total the larger half goes behind).
+
+Raises TypeError for integer, object or mixed dtypes and for a cache of another implementation;
+ValueError, quoting the values, for ranks, channels, groups and sizes that do not fit.
+
+Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from cnn_core import _im2col
+from cnn_core._arguments import (
+    Array,
+    Gradients,
+    Implementation,
+    check_arrays,
+    check_cache,
+    check_rank,
+    check_upstream,
+)
+from cnn_core._geometry import Axis, Padding, Pair, positions, sliding_axes, whole_number
+
+# Unfolded entries held at once: 2^18 float32 are 1 MiB, which stays in a core's level-2 cache.
+_BLOCK = 1 << 18
+
+
+class _Cache(NamedTuple):
+    x: Array
+    w: Array
+    b: Array | None
+    rows: Axis
+    columns: Axis
+    groups: int
+
+
+class _NaiveCache(_Cache):
+    """What the naive forward leaves for its backward."""
+
+
+class _Im2colCache(_Cache):
+    """What the im2col forward leaves for its backward."""
+
+
+def _naive_forward(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> tuple[Array, _NaiveCache]:
+    """The formula at the head of this module, one product at a time: (x, w, b) -> (y, cache)."""
+    rows, columns, groups = _geometry(x, w, b, stride, padding, dilation, groups)
+    cache = _NaiveCache(x, w, b, rows, columns, groups)
+    xp = _padded(x, rows, columns)
+    y = np.zeros((len(x), len(w), rows.out, columns.out), x.dtype)
+    for (n, f, c, p, q, i, j), channel, h, v in _products(cache):
+        y[n, f, i, j] += w[f, c, p, q] * xp[n, channel, h, v]
+    if b is not None:
+        for n, f, i, j in positions(*y.shape):
+            y[n, f, i, j] += b[f]
+    return y, cache
+
+
+def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
+    """The three sums at the head of this module, one product at a time: dy -> (dx, dw, db)."""
+    x, w, b, rows, columns, _ = check_cache(cache, _NaiveCache)
+    dy = check_upstream(dy, (len(x), len(w), rows.out, columns.out), x.dtype)
+    xp = _padded(x, rows, columns)
+    dxp, dw = np.zeros_like(xp), np.zeros_like(w)
+    for (n, f, c, p, q, i, j), channel, h, v in _products(cache):
+        dxp[n, channel, h, v] += w[f, c, p, q] * dy[n, f, i, j]
+        dw[f, c, p, q] += xp[n, channel, h, v] * dy[n, f, i, j]
+    dx = dxp[:, :, rows.before : rows.before + rows.size, columns.before : columns.before + columns.size].copy()
+    if b is None:
+        return dx, dw, None
+    db = np.zeros_like(b)
+    for n, f, i, j in positions(*dy.shape):
+        db[f] += dy[n, f, i, j]
+    return dx, dw, db
+
+
+def _padded(x: Array, rows: Axis, columns: Axis) -> Array:
+    return np.pad(x, ((0, 0), (0, 0), (rows.before, rows.after), (columns.before, columns.after)))
+
+
+def _products(cache: _NaiveCache) -> Iterator[tuple[tuple[int, ...], int, int, int]]:
+    """Every product of the formula: its indices (n, f, c, p, q, i, j), and where in xp it reads."""
+    x, w, _, rows, columns, groups = cache
+    filters, channels = len(w), w.shape[1]
+    for n, f, c, p, q, i, j in positions(len(x), *w.shape, rows.out, columns.out):
+        channel = f // (filters // groups) * channels + c
+        h, v = i * rows.stride + p * rows.dilation, j * columns.stride + q * columns.dilation
+        yield (n, f, c, p, q, i, j), channel, h, v
+
+
+def _im2col_forward(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: Pair = 1,
+    padding: Padding = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> tuple[Array, _Im2colCache]:
+    """The formula at the head of this module as a matrix product: (x, w, b) -> (y, cache).
+
+    A block of images is unfolded, one column a window; the filters, one row each, multiply it.
+    """
+    rows, columns, groups = _geometry(x, w, b, stride, padding, dilation, groups)
+    cache = _Im2colCache(x, w, b, rows, columns, groups)
+    y = np.empty((len(x), groups, len(w) // groups, rows.out * columns.out), x.dtype)
+    filters = _by_group(w, groups)
+    for block in _blocks(cache):
+        np.matmul(filters, _unfold(cache, block), out=y[block])
+    y = y.reshape(len(x), len(w), rows.out, columns.out)
+    if b is not None:
+        y += b[:, None, None]
+    return y, cache
+
+
+def _im2col_backward(dy: Array, cache: _Im2colCache) -> Gradients:
+    """The three sums at the head of this module as matrix products: dy -> (dx, dw, db).
+
+    A block of images is unfolded again rather than kept: it costs less than the memory would.
+    """
+    x, w, b, rows, columns, groups = check_cache(cache, _Im2colCache)
+    dy = check_upstream(dy, (len(x), len(w), rows.out, columns.out), x.dtype)
+    upstream = dy.reshape(len(x), groups, len(w) // groups, rows.out * columns.out)
+    filters = _by_group(w, groups)
+    dx, dw = np.empty_like(x), np.zeros_like(filters)
+    for block in _blocks(cache):
+        dw += (upstream[block] @ _unfold(cache, block).swapaxes(-1, -2)).sum(axis=0)
+        dunfolded = filters.swapaxes(-1, -2) @ upstream[block]
+        shape = (len(dunfolded), x.shape[1], rows.kernel, columns.kernel, rows.out, columns.out)
+        dx[block] = _im2col.crop(_im2col.col2im(dunfolded.reshape(shape), rows, columns), rows, columns)
+    db = None if b is None else dy.sum(axis=(0, 2, 3))
+    return dx, dw.reshape(w.shape), db
+
+
+def _by_group(w: Array, groups: int) -> Array:
+    """w as one matrix a group: (groups, F/groups, C/groups * kH * kW)."""
+    filters, channels, height, width = w.shape
+    return w.reshape(groups, filters // groups, channels * height * width)
+
+
+def _unfold(cache: _Im2colCache, block: slice) -> Array:
+    """The windows of a block of images as columns: (images, groups, C/groups * kH * kW, oH * oW)."""
+    x, w, _, rows, columns, groups = cache
+    images = x[block]
+    taps = w.shape[1] * rows.kernel * columns.kernel
+    unfolded = _im2col.im2col(_im2col.pad(images, rows, columns), rows, columns)
+    return unfolded.reshape(len(images), groups, taps, rows.out * columns.out)
+
+
+def _blocks(cache: _Im2colCache) -> Iterator[slice]:
+    """Slices of the batch whose unfolded windows fit the cache of a core, one image at least."""
+    x, _, _, rows, columns, _ = cache
+    entries = x.shape[1] * rows.kernel * columns.kernel * rows.out * columns.out
+    images = max(1, _BLOCK // max(1, entries))
+    for start in range(0, len(x), images):
+        yield slice(start, start + images)
+
+
+def _geometry(
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int
+) -> tuple[Axis, Axis, int]:
+    check_arrays(x=x, w=w, b=b)
+    check_rank("x", x, "N C H W")
+    check_rank("w", w, "F C/groups kH kW")
+    groups = whole_number("groups", groups, 1)
+    channels, (filters, per_group, height, width) = x.shape[1], w.shape
+    if min(height, width) < 1:
+        raise ValueError(f"the kernel of w must be at least 1x1, got {height}x{width} (w: {w.shape})")
+    if channels % groups or filters % groups:
+        raise ValueError(
+            f"groups={groups} must divide both the {channels} channels of x and the {filters} filters of w"
+        )
+    if per_group * groups != channels:
+        raise ValueError(
+            f"x has {channels} channels, w expects {per_group * groups} "
+            f"({per_group} a group, groups={groups}; x: {x.shape}, w: {w.shape})"
+        )
+    if b is not None and b.shape != (filters,):
+        raise ValueError(f"b must have shape ({filters},), one entry a filter, got {b.shape}")
+    size = (x.shape[2], x.shape[3])
+    return *sliding_axes(size, (height, width), stride=stride, padding=padding, dilation=dilation), groups
+
+
+naive = Implementation("naive", _naive_forward, _naive_backward)
+im2col = Implementation("im2col", _im2col_forward, _im2col_backward)

@@ -1,0 +1,83 @@
+"""What is said of a layer, once: everything about it that is not its arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis.strategies import SearchStrategy
+from numpy.typing import NDArray
+
+from cnn_core import Implementation
+
+Array = NDArray[Any]
+
+
+class Case(NamedTuple):
+    """One valid call of a layer: `forward(*arrays, **options)`."""
+
+    arrays: tuple[Array | None, ...]
+    options: dict[str, Any]
+
+
+class Reject(NamedTuple):
+    """One invalid call: the exception it raises, and a regular expression its message matches."""
+
+    name: str
+    arrays: tuple[Any, ...]
+    options: dict[str, Any]
+    error: type[Exception]
+    message: str
+
+
+class BenchCase(NamedTuple):
+    """One size to time: `draw(generator)` makes the arrays. `naive` is false where loops would take minutes."""
+
+    name: str
+    draw: Callable[[np.random.Generator], tuple[Array, ...]]
+    options: Mapping[str, Any] = {}
+    naive: bool = True
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The declaration of a layer; tests, benchmarks, command line and tables are derived from it.
+
+    `arguments` names the arrays with their axes, "x: N C; w: ... -> y: ..."; `structure` is one of
+    verify.gradcheck's; `cases` makes the strategy of valid cases.
+    """
+
+    name: str
+    module: ModuleType
+    arguments: str
+    structure: str
+    cases: Callable[[], SearchStrategy[Case]]
+    rejects: tuple[Reject, ...]
+    bench: tuple[BenchCase, ...]
+    source: str
+
+    @property
+    def reference(self) -> Implementation:
+        """The naive implementation."""
+        implementation: Implementation = self.module.naive
+        return implementation
+
+    @property
+    def fast(self) -> Implementation:
+        """The im2col or vectorized implementation."""
+        fast: Implementation = getattr(self.module, "im2col", None) or self.module.vectorized
+        return fast
+
+    @property
+    def implementations(self) -> tuple[Implementation, Implementation]:
+        """Both, the reference first."""
+        return self.reference, self.fast
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the arrays, in order: ("x", "w", "b")."""
+        inputs, _, _ = self.arguments.partition("->")
+        return tuple(part.partition(":")[0].strip() for part in inputs.split(";"))
