@@ -1,0 +1,177 @@
+"""Check a gradient: exactly where arithmetic is exact, within derived tolerances elsewhere.
+
+This package needs NumPy alone, and knows nothing of cnn_core.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from verify.gradcheck.certificate import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    ArgumentResult,
+    Cause,
+    Certificate,
+    CheckError,
+    GradientMismatch,
+    Inconclusive,
+    StructureError,
+    Worst,
+)
+from verify.gradcheck.complex_step import check_analytic
+from verify.gradcheck.exact import Results, check_between_kinks, check_multilinear
+from verify.gradcheck.exact_numbers import Array
+from verify.gradcheck.kinks import check_at_kinks
+from verify.gradcheck.richardson import check_smooth
+from verify.gradcheck.subject import ContractError, Subject
+
+__all__ = [
+    "ORACLES",
+    "ArgumentResult",
+    "Cause",
+    "Certificate",
+    "CheckError",
+    "GradientMismatch",
+    "Inconclusive",
+    "StructureError",
+    "Worst",
+    "gradcheck",
+]
+
+# Structure -> the oracle that checks it, strongest first: the order in which "auto" tries them.
+ORACLES = {
+    "multilinear": "exact integers",
+    "piecewise-linear": "exact gapped integers",
+    "analytic": "complex step",
+    "smooth": "extrapolated differences",
+}
+
+
+def gradcheck(
+    forward: Callable[..., tuple[Array, Any]],
+    backward: Callable[[Array, Any], Sequence[Array | None]],
+    arrays: Sequence[Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    structure: str = "auto",
+    wrt: Sequence[int] | None = None,
+    seed: int | None = None,
+    miss_probability: float = 1e-9,
+    raise_on_failure: bool = True,
+) -> Certificate:
+    """Check that `backward` is the transposed derivative of `forward`, argument by argument.
+
+    forward(*arrays, **options) returns (y, cache); backward(dy, cache) returns a tuple with one
+    gradient for each floating array in order (None for an array that is None). Integer arrays
+    are handed through. `wrt` holds the positions of the arrays to check (default: every floating
+    one); the others are held as they are.
+
+    `structure` says what is known of forward: "multilinear" (affine in each array of wrt),
+    "piecewise-linear", "analytic" (takes complex128) or "smooth"; "auto" tries them in this order. For
+    the first only the shapes and dtypes of the arrays matter, their values are drawn.
+
+    Returns a Certificate. Raises GradientMismatch for FAIL and Inconclusive for INCONCLUSIVE, unless
+    `raise_on_failure` is False; StructureError (a ValueError) if the structure declared does not
+    hold; TypeError or ValueError, quoting the values, for arguments that cannot be.
+    """
+    if structure != "auto" and structure not in ORACLES:
+        raise ValueError(f'structure must be "auto" or one of {", ".join(ORACLES)}, got {structure!r}')
+    if not 0 < miss_probability < 1:
+        raise ValueError(f"miss_probability must lie between 0 and 1, got {miss_probability!r}")
+    if isinstance(arrays, np.ndarray):
+        raise TypeError(f"arrays must be a tuple of arrays, got one array of shape {arrays.shape}")
+    if seed is None:
+        seed = int(np.random.default_rng().integers(1 << 32))
+    subject = Subject(forward, backward, arrays, options, wrt)
+    started = time.perf_counter()
+    found = _run(subject, structure, seed, miss_probability)
+    certificate = Certificate(
+        seed=seed,
+        forward_calls=subject.forward_calls,
+        backward_calls=subject.backward_calls,
+        seconds=time.perf_counter() - started,
+        **found,
+    )
+    if raise_on_failure and certificate.verdict != PASS:
+        raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate)
+    return certificate
+
+
+def _run(subject: Subject, structure: str, seed: int, miss_probability: float) -> dict[str, Any]:
+    """The fields of the certificate that the oracle decides."""
+    candidates = list(ORACLES) if structure == "auto" else [structure]
+    for candidate in candidates:
+        probing = structure == "auto" and candidate != candidates[-1]
+        try:
+            with np.errstate(all="ignore" if probing else None):
+                return _apply(subject, candidate, np.random.default_rng(seed), miss_probability)
+        except StructureError:
+            if not probing:
+                raise
+        except Exception:
+            # A probe at integers far from the user's arrays may leave the function's domain; only
+            # the last candidate runs at the arrays as they are, and its exceptions are the user's.
+            if not probing:
+                raise
+    raise AssertionError("unreachable: the last candidate returns or raises")
+
+
+def _apply(subject: Subject, structure: str, generator: np.random.Generator, miss_probability: float) -> dict[str, Any]:
+    missed: float | None = None
+    try:
+        if structure == "multilinear":
+            results, missed = check_multilinear(subject, generator, miss_probability)
+        elif structure == "piecewise-linear":
+            results, missed = check_between_kinks(subject, generator, miss_probability)
+            check_at_kinks(subject, generator, results)
+        else:
+            results = (check_analytic if structure == "analytic" else check_smooth)(subject, generator)
+    except ContractError as fault:
+        return {
+            "verdict": FAIL,
+            "structure": structure,
+            "oracle": ORACLES[structure],
+            "arguments": _blamed(subject, fault),
+            "causes": [fault.cause],
+        }
+    arguments = tuple(results[k] for k in subject.wrt)
+    verdicts = {result.verdict for result in arguments}
+    verdict = FAIL if FAIL in verdicts else INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS
+    return {
+        "verdict": verdict,
+        "structure": structure,
+        "oracle": ORACLES[structure],
+        "arguments": arguments,
+        "causes": _causes(results),
+        "miss_probability": missed if verdict == PASS else None,
+        "detection_floor": _floor(results) if missed is None and verdict == PASS else None,
+    }
+
+
+def _blamed(subject: Subject, fault: ContractError) -> tuple[ArgumentResult, ...]:
+    positions = subject.wrt if fault.position is None else (fault.position,)
+    return tuple(
+        ArgumentResult(k, subject.names[k], subject.arrays[k].shape, FAIL, error=math.inf, note=str(fault))
+        for k in positions
+    )
+
+
+def _causes(results: Results) -> list[Cause]:
+    causes = []
+    for result in results.values():
+        if result.worst is not None:
+            finite = math.isfinite(result.worst.analytic)
+            text = "the gradient disagrees with the differences" if finite else "the gradient is not finite"
+            causes.append(Cause("unknown" if finite else "not-finite", result.name, f"d{result.name}: {text}"))
+    return causes
+
+
+def _floor(results: Results) -> float:
+    return max(result.detection_floor or 0.0 for result in results.values())

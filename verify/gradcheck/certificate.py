@@ -1,0 +1,155 @@
+"""What a check leaves behind: the certificate, and the exceptions that carry it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
+
+
+class Cause(NamedTuple):
+    """Why a check failed, as far as it can tell: a code, the argument's name, a sentence."""
+
+    code: str
+    argument: str | None
+    explanation: str
+
+
+class Worst(NamedTuple):
+    """The worst entry found: position of the argument, index in it, both values, what was tolerated."""
+
+    argument: int
+    index: tuple[int, ...]  # type: ignore[assignment]  # hides tuple.index, which nobody asks a record for
+    analytic: float
+    numeric: float
+    tolerance: float
+
+
+class ArgumentResult(NamedTuple):
+    """What was found about the gradient of one argument.
+
+    `error` is the largest disagreement of a directional derivative, `tolerance` what it was allowed;
+    both are 0 where the arithmetic is exact. `note` says why a result is not a plain PASS.
+    """
+
+    position: int
+    name: str
+    shape: tuple[int, ...]
+    verdict: str
+    error: float = 0.0
+    tolerance: float = 0.0
+    detection_floor: float | None = None
+    worst: Worst | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The outcome of one gradient check. It is truthy only for PASS.
+
+    A PASS states what it would have caught: with an exact oracle, `miss_probability` bounds the
+    chance that a wrong gradient passes; otherwise `detection_floor` is the smallest error in one
+    entry, relative to the largest entry of that gradient, that is always caught.
+    """
+
+    verdict: str
+    structure: str
+    oracle: str
+    seed: int
+    arguments: tuple[ArgumentResult, ...] = ()
+    causes: tuple[Cause, ...] | list[Cause] = ()
+    miss_probability: float | None = None
+    detection_floor: float | None = None
+    forward_calls: int = 0
+    backward_calls: int = 0
+    seconds: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self.verdict == PASS
+
+    @property
+    def worst(self) -> Worst | None:
+        """The worst entry over all arguments; None on PASS, or where no entry could be compared."""
+        found = [result.worst for result in self.arguments if result.worst is not None]
+        return max(found, key=lambda worst: _badness(worst), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain types, ready for JSON."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields["arguments"] = [
+            {**result._asdict(), "worst": result.worst._asdict() if result.worst else None} for result in self.arguments
+        ]
+        fields["causes"] = [cause._asdict() for cause in self.causes]
+        fields["worst"] = self.worst._asdict() if self.worst else None
+        return fields
+
+    def to_json(self, **options: Any) -> str:
+        """`to_dict` as JSON; options go to json.dumps. What is not finite becomes a string, such as "nan"."""
+        return json.dumps(_finite(self.to_dict()), **options)
+
+    def __str__(self) -> str:
+        lines = [f"{self.verdict}: {self.oracle} ({self.structure}), seed {self.seed}"]
+        lines += [_sentence(result) for result in self.arguments]
+        lines += [f"  cause: {cause.code}: {cause.explanation}" for cause in self.causes]
+        lines.append("  " + self._promise())
+        return "\n".join(lines)
+
+    def _promise(self) -> str:
+        work = f"{self.forward_calls} forwards, {self.backward_calls} backwards, {self.seconds:.2g} s"
+        if self.verdict != PASS:
+            return work
+        if self.miss_probability is not None:
+            return f"a wrong gradient would have passed with probability at most {self.miss_probability:.1e}; {work}"
+        return f"an error above {self.detection_floor:.1e} of a gradient's largest entry is caught; {work}"
+
+
+class CheckError(AssertionError):
+    """A check that did not pass; `.certificate` says all."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        super().__init__(str(certificate))
+        self.certificate = certificate
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.certificate,)
+
+
+class GradientMismatch(CheckError):
+    """The gradient is wrong, or the layer broke its contract."""
+
+
+class Inconclusive(CheckError):
+    """The reference could neither convict nor acquit."""
+
+
+class StructureError(ValueError):
+    """The function does not have the structure that was declared for it."""
+
+
+def _sentence(result: ArgumentResult) -> str:
+    text = f"  d{result.name} {result.shape}: {result.verdict}"
+    if result.worst is not None:
+        worst = result.worst
+        text += (
+            f", worst entry d{result.name}[{', '.join(map(str, worst.index))}]: "
+            f"backward says {worst.analytic!r}, differences say {worst.numeric!r} (tolerance {worst.tolerance:.3g})"
+        )
+    return text + (f" ({result.note})" if result.note else "")
+
+
+def _badness(worst: Worst) -> float:
+    error = abs(worst.analytic - worst.numeric)
+    return error if error == error else float("inf")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return str(value)
+    return value

@@ -1,0 +1,219 @@
+"""The exact oracles: no step and no tolerance, on integers.
+
+Multilinear functions: with integer arrays a, an integer direction v and an integer upstream
+gradient dy, as long as nothing exceeds the mantissa,
+
+    sum(dy * (f(a + v) - f(a))) == sum(da * v)        exactly.
+
+A backward that errs by a polynomial of degree d in what is drawn survives one draw from a set S
+with probability at most d / |S| (Schwartz 1980, Zippel 1979; for matrix products Freivalds 1977);
+trials are repeated until (d / |S|)^trials is small enough. d counts v, dy and the arrays, once each.
+Errors tied to particular values (`if x == 0.123`) are outside this bound.
+
+Piecewise-linear functions: the same, between the kinks. The entries are drawn so far apart that no
+order between two of them, and no sign, changes between a - v and a + v; that f(a + v) - f(a) =
+f(a) - f(a - v) is checked at every draw. What happens at the kinks is in kinks.py.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, StructureError, Worst
+from verify.gradcheck.exact_numbers import (
+    Array,
+    draw_gapped,
+    draw_integers,
+    dyadic_shift,
+    exact_dot,
+    mantissa_bits,
+    set_size,
+)
+from verify.gradcheck.locate import locate, not_finite
+from verify.gradcheck.subject import Arrays, Subject
+
+# 20 bits for one factor and 20 for the other leave 12 of float64's 52 for sums of 4,096 products;
+# longer sums get fewer. Two trials then miss with probability below 1e-9.
+MOST_BITS = 20
+
+Results = dict[int, ArgumentResult]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where the gradient is compared: the arrays, y = f(arrays), the upstream dy, the gradients claimed."""
+
+    subject: Subject
+    arrays: Arrays
+    y: Array
+    dy: Array
+    gradients: dict[int, Array]
+
+    @classmethod
+    def draw(cls, subject: Subject, arrays: Arrays, dy_bits: int, generator: np.random.Generator) -> Point:
+        """Run forward and backward at these arrays, with integers upstream."""
+        y, cache = subject.value_and_cache(arrays)
+        _exact(y)
+        dy = draw_integers(generator, y.shape, dy_bits, y.dtype)
+        return cls(subject, arrays, y, dy, subject.pull_back(arrays, dy, cache))
+
+    def change(self, k: int, v: Array) -> Array:
+        """f(a + v) - f(a), exactly; v touches argument k alone."""
+        return _exact(self.subject.value(self.subject.moved(self.arrays, k, v))) - self.y
+
+    def derivative(self, k: int, v: Array) -> Fraction:
+        """sum(dy * (f(a + v) - f(a)))."""
+        return exact_dot(self.dy, self.change(k, v))
+
+    def residual(self, k: int, v: Array) -> Fraction:
+        """What the difference says less what the gradient says; 0 if the gradient is right."""
+        return self.derivative(k, v) - exact_dot(self.gradients[k], v)
+
+    def check_affine(self, k: int, v: Array) -> None:
+        """Raise StructureError unless f(a + v) - f(a) == f(a) - f(a - v)."""
+        gap = np.abs(self.change(k, v) + self.change(k, -v))
+        if gap.any():
+            raise StructureError(
+                f"not affine in {self.subject.names[k]}: on exact integers f(a + v) - f(a) and f(a) - f(a - v) "
+                f"differ by up to {gap.max():.6g}"
+            )
+
+
+def check_multilinear(
+    subject: Subject, generator: np.random.Generator, miss_probability: float
+) -> tuple[Results, float]:
+    """A result for each argument, and a bound on the probability that a wrong gradient passed.
+
+    Raises StructureError where the function is not affine in each argument on integers.
+    """
+    bits = _bits_in_range(subject)
+    rate, trials = _plan(subject, set_size(bits), miss_probability)
+    results: Results = {}
+    for trial in range(trials):
+        arrays: Arrays = subject.arrays
+        for k in subject.wrt:
+            drawn = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype)
+            arrays = subject.with_array(arrays, k, drawn)
+        point = Point.draw(subject, arrays, bits, generator)
+        _compare(point, bits, generator, results, affine=trial == 0)
+    return results, rate**trials
+
+
+def check_between_kinks(
+    subject: Subject, generator: np.random.Generator, miss_probability: float
+) -> tuple[Results, float]:
+    """A result for each argument, and a bound on the probability that a wrong gradient passed.
+
+    Raises StructureError where the function is not affine between kinks.
+    """
+    shapes = [subject.arrays[k].shape for k in subject.wrt]
+    entries = sum(math.prod(shape) for shape in shapes)
+    spare = mantissa_bits(subject.dtype)
+    # The entries reach entries * 2^(gap_bits - 1), with a bit to spare for sums of two.
+    gap_bits = min(MOST_BITS + 2, spare - entries.bit_length())
+    # A window's winner collects at most one dy from each output.
+    dy_bits = min(MOST_BITS, spare - subject.value(subject.arrays).size.bit_length())
+    v_bits = gap_bits - 2  # |v| is at most a quarter of the gap
+    if min(v_bits, dy_bits) < 3:
+        raise StructureError(f"{entries} entries of {subject.dtype} leave no room for gaps between them")
+    rate, trials = _plan(subject, set_size(min(v_bits, dy_bits)), miss_probability)
+    results: Results = {}
+    for _ in range(trials):
+        arrays: Arrays = subject.arrays
+        for k, drawn in zip(subject.wrt, draw_gapped(generator, shapes, gap_bits), strict=True):
+            arrays = subject.with_array(arrays, k, drawn.astype(subject.arrays[k].dtype))
+        point = Point.draw(subject, arrays, dy_bits, generator)
+        _compare(point, v_bits, generator, results, affine=True)
+    return results, rate**trials
+
+
+def _plan(subject: Subject, size: int, miss_probability: float) -> tuple[float, int]:
+    """The probability that one trial misses, d / |S|, and how many trials the one asked for takes."""
+    rate = (len(subject.wrt) + 2) / size
+    if rate >= 0.5:
+        raise StructureError(f"only {size} integers fit {subject.dtype} at these sizes: too few for a meaningful draw")
+    return rate, max(1, math.ceil(math.log(miss_probability) / math.log(rate)))
+
+
+def _compare(point: Point, v_bits: int, generator: np.random.Generator, results: Results, *, affine: bool) -> None:
+    """One trial: every argument that has not failed before, along one direction each."""
+    for k in point.subject.wrt:
+        gradient = point.gradients[k]
+        result = results.setdefault(k, ArgumentResult(k, point.subject.names[k], gradient.shape, PASS))
+        if result.verdict == FAIL or not gradient.size:
+            continue
+        v = draw_integers(generator, gradient.shape, v_bits, gradient.dtype)
+        if affine:
+            point.check_affine(k, v)
+        index = not_finite(gradient)
+        if index is None and point.residual(k, v) != 0:
+            point.check_affine(k, v)
+            index = locate(gradient.shape, lambda d, k=k: point.residual(k, d), generator, first=v)  # type: ignore[misc]
+        if index is not None:
+            worst = _entry(point, k, index)
+            results[k] = result._replace(verdict=FAIL, error=abs(worst.analytic - worst.numeric), worst=worst)
+
+
+def _entry(point: Point, k: int, index: tuple[int, ...]) -> Worst:
+    """Both values of one entry. StructureError where the gradient is right but for rounding."""
+    gradient = point.gradients[k]
+    unit = np.zeros_like(gradient)
+    unit[index] = 1
+    change = point.change(k, unit)
+    numeric, analytic = float(exact_dot(point.dy, change)), float(gradient[index])
+    # A sum of at most y.size products, rounded after each (Higham 2002, section 3.1).
+    rounding = point.y.size * float(np.finfo(gradient.dtype).eps) * float(np.abs(point.dy * change).sum())
+    if not analytic.is_integer() and abs(analytic - numeric) <= rounding:
+        raise StructureError(
+            f"the backward rounds: d{point.subject.names[k]}[{', '.join(map(str, index))}] is {analytic!r} "
+            f"where {numeric!r} is exact"
+        )
+    return Worst(k, index, analytic, numeric, 0.0)
+
+
+def _bits_in_range(subject: Subject) -> int:
+    """How many bits the drawn integers may have for every intermediate to stay exact.
+
+    The layer is run on arrays filled with the largest value, so that for nonnegative coefficients
+    no partial sum of a drawn case can be larger; for others `check_affine` guards. What the
+    backward returns is believed only up to sum(|dy| |y|) / |a|, the most a right gradient can be:
+    a wrong one must not talk the check out of its range.
+    """
+    limit = 2.0 ** mantissa_bits(subject.dtype)
+    bits = MOST_BITS
+    while bits >= 1:
+        largest = _largest_intermediate(subject, bits)
+        if largest < limit:
+            return bits
+        excess = math.log2(largest / limit) if math.isfinite(largest) else mantissa_bits(subject.dtype)
+        bits -= max(1, math.ceil(excess / (len(subject.wrt) + 1)))
+    raise StructureError(f"at these sizes even small integers leave the {limit:.3g} that {subject.dtype} holds exactly")
+
+
+def _largest_intermediate(subject: Subject, bits: int) -> float:
+    fill = float(2 << bits)  # |a + v| is at most this
+    arrays: Arrays = [np.abs(a) if k in subject.held else a for k, a in enumerate(subject.arrays)]
+    for k in subject.wrt:
+        arrays = subject.with_array(arrays, k, np.full_like(subject.arrays[k], fill))
+    y, cache = subject.value_and_cache(arrays)
+    gradients = subject.pull_back(arrays, np.full_like(y, fill), cache)
+    magnitudes = np.abs(y.astype(np.float64))
+    believable = float(magnitudes.sum())  # sum(|dy| |y|) / |a|, dy and a being filled with one value
+    claimed = max((float(np.abs(g).max()) for g in gradients.values() if g.size), default=0.0)
+    return max(float(magnitudes.max(initial=0.0)), min(believable, claimed))
+
+
+def _exact(y: Array) -> Array:
+    """The array y itself. StructureError unless its entries are integers, or short dyadic fractions, in range."""
+    largest = float(np.abs(y).max(initial=0.0))
+    try:
+        fits = largest * 2.0 ** dyadic_shift(y) <= 2.0 ** mantissa_bits(y.dtype)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise StructureError(f"y leaves the integers that {y.dtype} holds exactly (largest entry {largest:.6g})")
+    return y
