@@ -67,11 +67,6 @@ def check_analytic(subject: Subject, generator: np.random.Generator) -> Results:
     Raises StructureError where the forward refuses complex arrays or is not analytic.
     """
     y, cache = subject.value_and_cache(subject.arrays)
-    if not np.isfinite(y).all():
-        return {
-            k: ArgumentResult(k, subject.names[k], subject.arrays[k].shape, INCONCLUSIVE, note="y is not finite")
-            for k in subject.wrt
-        }
     dy = _signed(generator, y.shape).astype(y.dtype)
     point = _Point(subject, y, dy, subject.pull_back(subject.arrays, dy, cache), _gamma(subject, y))
     return {k: _check_argument(point, k, generator) for k in subject.wrt}
@@ -82,6 +77,8 @@ def _check_argument(point: _Point, k: int, generator: np.random.Generator) -> Ar
     result = ArgumentResult(k, point.subject.names[k], gradient.shape, PASS, detection_floor=0.0)
     if not gradient.size:
         return result
+    if not np.isfinite(point.y).all():
+        return result._replace(verdict=INCONCLUSIVE, note="y is not finite at these arrays")
     index = not_finite(gradient)
     error = tolerance = 0.0
     for trial in range(_TRIALS):
@@ -161,7 +158,7 @@ def _gamma(subject: Subject, y: Array) -> float:
 
 def _unit_scale(subject: Subject) -> Arrays:
     return [
-        array / max(1.0, float(np.abs(array).max(initial=0.0))) if k in subject.wrt else array
+        np.asarray(array / max(1.0, float(np.abs(array).max(initial=0.0)))) if k in subject.wrt else array
         for k, array in enumerate(subject.arrays)
     ]
 

@@ -196,7 +196,7 @@ def _bits_in_range(subject: Subject) -> int:
 
 def _largest_intermediate(subject: Subject, bits: int) -> float:
     fill = float(2 << bits)  # |a + v| is at most this
-    arrays: Arrays = [np.abs(a) if k in subject.held else a for k, a in enumerate(subject.arrays)]
+    arrays: Arrays = [np.asarray(np.abs(a)) if k in subject.held else a for k, a in enumerate(subject.arrays)]
     for k in subject.wrt:
         arrays = subject.with_array(arrays, k, np.full_like(subject.arrays[k], fill))
     y, cache = subject.value_and_cache(arrays)

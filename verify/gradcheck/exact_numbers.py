@@ -21,7 +21,7 @@ def mantissa_bits(dtype: np.dtype[Any]) -> int:
 
 def draw_integers(generator: np.random.Generator, shape: tuple[int, ...], bits: int, dtype: np.dtype[Any]) -> Array:
     """Integers, uniform on [-2^bits, 2^bits], as floating-point numbers."""
-    return generator.integers(-(1 << bits), 1 << bits, shape, endpoint=True).astype(dtype)
+    return np.asarray(generator.integers(-(1 << bits), 1 << bits, shape, endpoint=True)).astype(dtype)
 
 
 def set_size(bits: int) -> int:

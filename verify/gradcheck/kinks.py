@@ -35,7 +35,8 @@ def check_at_kinks(subject: Subject, generator: np.random.Generator, results: Re
     cell = 2.0 ** max(math.frexp(largest)[1] - bits, -500 if largest else 0)
     arrays: Arrays = subject.arrays
     for k in subject.wrt:
-        arrays = subject.with_array(arrays, k, np.rint(subject.arrays[k] / cell) * subject.dtype.type(cell))
+        rounded = np.asarray(np.rint(subject.arrays[k] / cell) * cell).astype(subject.arrays[k].dtype)
+        arrays = subject.with_array(arrays, k, rounded)
     point = Point.draw(subject, arrays, bits, generator)
     step = cell / 2 ** (bits + 2)  # |step * v| is at most a quarter of a cell
     for k in subject.wrt:
@@ -65,8 +66,8 @@ def _check_argument(
 
 def _interval(point: Point, k: int, v: Array, step: float) -> tuple[Fraction, Fraction]:
     """The least and the largest value that the derivative along v may claim."""
-    ahead = point.change(k, v * v.dtype.type(step)) / point.y.dtype.type(step)
-    behind = -point.change(k, v * v.dtype.type(-step)) / point.y.dtype.type(step)
+    ahead = point.change(k, step * v) / step
+    behind = -point.change(k, -step * v) / step
     low, high = np.minimum(ahead, behind), np.maximum(ahead, behind)
     rising = point.dy >= 0
     return exact_dot(point.dy, np.where(rising, low, high)), exact_dot(point.dy, np.where(rising, high, low))

@@ -87,6 +87,8 @@ def _check_argument(point: _Point, k: int, generator: np.random.Generator) -> Ar
     result = ArgumentResult(k, point.subject.names[k], gradient.shape, PASS, detection_floor=0.0)
     if not gradient.size:
         return result
+    if not np.isfinite(point.y).all():
+        return result._replace(verdict=INCONCLUSIVE, note="y is not finite at these arrays")
     v = generator.choice([-1.0, 1.0], gradient.shape) * generator.uniform(0.5, 1.0, gradient.shape)
     numeric, estimate = point.derivative(k, v)
     tolerance = _SAFETY * estimate

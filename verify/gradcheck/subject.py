@@ -70,12 +70,12 @@ class Subject:
     def moved(self, arrays: Arrays, position: int, step: Array) -> tuple[Array | None, ...]:
         """The arrays with a step added to one of them, in its dtype."""
         array: Any = arrays[position]
-        return self.with_array(arrays, position, array + step.astype(array.dtype))
+        return self.with_array(arrays, position, np.asarray(array + step.astype(array.dtype)))
 
     def complex_value(self, arrays: Arrays, position: int, step: Array) -> Array:
         """The forward's y at complex128 arrays, one of them moved by i * step."""
         as_complex: list[Any] = [np.asarray(array, np.complex128) if _is_floating(array) else array for array in arrays]
-        as_complex[position] = as_complex[position] + 1j * step
+        as_complex[position] = np.asarray(as_complex[position] + 1j * step)
         return self.value(as_complex)
 
     def value(self, arrays: Arrays) -> Array:
@@ -83,7 +83,7 @@ class Subject:
         return self.value_and_cache(arrays)[0]
 
     def pull_back(self, arrays: Arrays, dy: Array, cache: Any) -> dict[int, Array]:
-        """The gradients the backward returns, one for each position in wrt; ContractError where it breaks the contract."""
+        """The backward's gradient for each position in wrt; ContractError where it breaks the contract."""
         given, before = dy.copy(), _copies(arrays)
         self.backward_calls += 1
         gradients = self._backward(given, cache)

@@ -1,0 +1,22 @@
+"""The declarations of all layers: `LAYERS["conv2d"]`. A module here that defines a Layer is found by itself."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from verify.layers._layer import BenchCase, Case, Layer, Reject
+
+__all__ = ["LAYERS", "BenchCase", "Case", "Layer", "Reject"]
+
+
+def _declared() -> dict[str, Layer]:
+    found = {}
+    for info in pkgutil.iter_modules(__path__):
+        if not info.name.startswith("_"):
+            module = importlib.import_module(f"{__name__}.{info.name}")
+            found.update({layer.name: layer for layer in vars(module).values() if isinstance(layer, Layer)})
+    return dict(sorted(found.items()))
+
+
+LAYERS = _declared()

@@ -1,0 +1,108 @@
+"""The declaration of conv2d."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from cnn_core import conv2d
+from verify import strategies
+from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
+
+
+@st.composite
+def conv2d_cases(draw: st.DrawFn) -> Case:
+    """Valid calls: every padding form, groups up to depthwise, with and without bias, N = 0 included."""
+    window = draw(strategies.windows())
+    groups, channels, filters = (draw(st.integers(1, most)) for most in (3, 2, 2))
+    images = draw(st.integers(0, 3))
+    x = draw(strategies.integers((images, groups * channels, *window.size)))
+    w = draw(strategies.integers((groups * filters, channels, *window.kernel)))
+    b = draw(st.none() | strategies.integers((groups * filters,)))
+    return Case((x, w, b), {**window.options, "groups": groups})
+
+
+def _reject(
+    name: str,
+    message: str,
+    error: type[Exception] = ValueError,
+    *,
+    x: object = np.zeros((2, 4, 5, 6)),
+    w: object = np.zeros((6, 4, 3, 3)),
+    b: object = None,
+    **options: object,
+) -> Reject:
+    return Reject(name, (x, w, b), options, error, message)
+
+
+_REJECTS = (
+    _reject("rank of x", r"x must have 4 axes \(N C H W\), got shape \(4, 5, 6\)", x=np.zeros((4, 5, 6))),
+    _reject("rank of w", r"w must have 4 axes .*, got shape \(6, 4\)", w=np.zeros((6, 4))),
+    _reject("channels", r"x has 3 channels, w expects 4 .*\(2, 3, 5, 6\)", x=np.zeros((2, 3, 5, 6))),
+    _reject("groups and channels", r"groups=3 must divide both the 4 channels of x and the 6 filters", groups=3),
+    _reject("groups and filters", r"groups=4 must divide both the 4 channels of x and the 6 filters", groups=4),
+    _reject("groups below 1", "groups must be at least 1, got 0", groups=0),
+    _reject("groups of two", r"groups must be an integer, got \(1, 2\)", TypeError, groups=(1, 2)),
+    _reject("bias", r"b must have shape \(6,\), one entry a filter, got \(5,\)", b=np.zeros(5)),
+    _reject("kernel 0", r"kernel of w must be at least 1x1, got 0x3", w=np.zeros((6, 4, 0, 3))),
+    _reject(
+        "window too high",
+        r"window 5 exceeds padded height 3 \(H=1, padding=\(1, 1\)",
+        x=np.zeros((2, 4, 1, 6)),
+        padding=1,
+        dilation=2,
+    ),
+    _reject("window too wide", r"window 3 exceeds padded width 2 \(W=2", x=np.zeros((2, 4, 5, 2))),
+    _reject("stride 0", r"stride must be at least 1, got \(1, 0\)", stride=(1, 0)),
+    _reject("dilation 0", "dilation must be at least 1, got 0", dilation=0),
+    _reject("negative padding", r"padding must be at least 0, got \(-1, 0\)", padding=((-1, 0), (0, 0))),
+    _reject("fractional stride", r"stride must be an integer or a pair of integers, got 1\.5", TypeError, stride=1.5),
+    _reject("boolean stride", "stride must be an integer or a pair of integers, got True", TypeError, stride=True),
+    _reject(
+        "three strides",
+        r"stride must be an integer or a pair of integers, got \(1, 1, 1\)",
+        TypeError,
+        stride=(1, 1, 1),
+    ),
+    _reject(
+        "mixed padding",
+        r"padding must be \(\(top, bottom\), \(left, right\)\), got \(1, \(0, 1\)\)",
+        TypeError,
+        padding=(1, (0, 1)),
+    ),
+    _reject("unknown padding", "padding must be .*, got 'full'", padding="full"),
+    _reject("same and stride", r'padding="same" needs stride 1, got stride=\(2, 2\)', padding="same", stride=2),
+    _reject(
+        "integer x",
+        "x must be a floating or complex array, got dtype int64",
+        TypeError,
+        x=np.zeros((2, 4, 5, 6), np.int64),
+    ),
+    _reject(
+        "object w",
+        "w must be a floating or complex array, got dtype object",
+        TypeError,
+        w=np.zeros((6, 4, 3, 3), object),
+    ),
+    _reject("list", "x must be a NumPy array, got list", TypeError, x=[[[[1.0]]]]),
+    _reject("mixed dtypes", "w has dtype float32, but x has float64", TypeError, w=np.zeros((6, 4, 3, 3), np.float32)),
+)
+
+
+def _arrays(x: tuple[int, ...], w: tuple[int, ...]) -> BenchCase:
+    def draw(generator: np.random.Generator) -> tuple[Array, ...]:
+        return tuple(generator.integers(-4, 5, shape).astype(np.float32) for shape in (x, w, w[:1]))
+
+    return BenchCase(f"{x[1]}->{w[0]} {w[2]}x{w[3]} on {x[0]}x{x[2]}x{x[3]}", draw)
+
+
+CONV2D = Layer(
+    name="conv2d",
+    module=conv2d,
+    arguments="x: N C H W; w: F C/groups kH kW; b: F -> y: N F oH oW",
+    structure="multilinear",
+    cases=conv2d_cases,
+    rejects=_REJECTS,
+    bench=(_arrays((16, 3, 32, 32), (8, 3, 3, 3)), _arrays((32, 1, 28, 28), (2, 1, 5, 5))),
+    source="Dumoulin & Visin 2016, arXiv:1603.07285",
+)

@@ -1,0 +1,102 @@
+"""The declaration of max_pool2d."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from cnn_core import max_pool2d
+from verify import strategies
+from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
+
+
+@st.composite
+def max_pool2d_cases(draw: st.DrawFn) -> Case:
+    """Valid calls on small integers, which tie: windows that overlap, abut or leave gaps; ceil_mode."""
+    window = draw(strategies.windows(pooling=True))
+    x = draw(strategies.integers((draw(st.integers(0, 3)), draw(st.integers(1, 2)), *window.size)))
+    options = {**window.options, "kernel_size": window.kernel}
+    if window.kernel[0] == window.kernel[1] and draw(st.booleans()):
+        options["kernel_size"] = window.kernel[0]
+    if options["stride"] == options["kernel_size"] and draw(st.booleans()):
+        options["stride"] = None  # the default: kernel_size
+    return Case((x,), options)
+
+
+def _reject(
+    name: str,
+    message: str,
+    error: type[Exception] = ValueError,
+    *,
+    x: object = np.zeros((2, 3, 5, 6)),
+    kernel_size: object = 2,
+    **options: object,
+) -> Reject:
+    return Reject(name, (x,), {"kernel_size": kernel_size, **options}, error, message)
+
+
+_REJECTS = (
+    _reject("rank of x", r"x must have 4 axes \(N C H W\), got shape \(5, 6\)", x=np.zeros((5, 6))),
+    _reject("kernel 0", r"kernel_size must be at least 1, got \(2, 0\)", kernel_size=(2, 0)),
+    _reject("window too high", r"window 6 exceeds padded height 5 \(H=5", kernel_size=(6, 2)),
+    _reject("empty image", r"window 1 exceeds padded width 0 \(W=0", x=np.zeros((2, 3, 5, 0)), kernel_size=1),
+    _reject("stride 0", "stride must be at least 1, got 0", stride=0),
+    _reject("dilation 0", r"dilation must be at least 1, got \(0, 1\)", dilation=(0, 1)),
+    _reject("negative padding", "padding must be at least 0, got -1", padding=-1),
+    _reject(
+        "padding beyond half",
+        r"padding \(2, 2\) is more than half the window 3 along the height",
+        kernel_size=3,
+        padding=2,
+    ),
+    _reject(
+        "padding beyond half behind",
+        r"padding \(0, 2\) is more than half the window 2 along the width",
+        padding=((0, 0), (0, 2)),
+    ),
+    _reject(
+        "empty window",
+        r"window 0 along the height holds no entry of x \(H=2, kernel=2, padding=\(1, 1\), dilation=3\)",
+        x=np.zeros((1, 1, 2, 9)),
+        padding=(1, 0),
+        dilation=(3, 1),
+    ),
+    _reject(
+        "fractional kernel",
+        r"kernel_size must be an integer or a pair of integers, got 2\.0",
+        TypeError,
+        kernel_size=2.0,
+    ),
+    _reject(
+        "integer x",
+        "x must be a floating or complex array, got dtype int32",
+        TypeError,
+        x=np.zeros((2, 3, 5, 6), np.int32),
+    ),
+    _reject(
+        "object x",
+        "x must be a floating or complex array, got dtype object",
+        TypeError,
+        x=np.zeros((2, 3, 5, 6), object),
+    ),
+)
+
+
+def _arrays(x: tuple[int, ...], kernel_size: int, stride: int) -> BenchCase:
+    def draw(generator: np.random.Generator) -> tuple[Array, ...]:
+        return (generator.integers(-99, 100, x).astype(np.float32),)
+
+    options = {"kernel_size": kernel_size, "stride": stride}
+    return BenchCase(f"{kernel_size}x{kernel_size}/{stride} on {'x'.join(map(str, x))}", draw, options)
+
+
+MAX_POOL2D = Layer(
+    name="max_pool2d",
+    module=max_pool2d,
+    arguments="x: N C H W -> y: N C oH oW",
+    structure="piecewise-linear",
+    cases=max_pool2d_cases,
+    rejects=_REJECTS,
+    bench=(_arrays((16, 8, 32, 32), 2, 2), _arrays((16, 8, 32, 32), 3, 2)),
+    source="torch.nn.functional.max_pool2d; Ranzato et al. 2007, CVPR",
+)

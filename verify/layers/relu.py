@@ -1,0 +1,35 @@
+"""The declaration of relu."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes
+
+from cnn_core import relu
+from verify import strategies
+from verify.layers._layer import BenchCase, Case, Layer, Reject
+
+
+def relu_cases() -> st.SearchStrategy[Case]:
+    """Valid calls on small integers, zeros among them, of any shape, empty ones and scalars included."""
+    shapes = array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+    return shapes.flatmap(strategies.integers).map(lambda x: Case((x,), {}))
+
+
+RELU = Layer(
+    name="relu",
+    module=relu,
+    arguments="x: ... -> y: ...",
+    structure="piecewise-linear",
+    cases=relu_cases,
+    rejects=(
+        Reject("integer x", (np.zeros(3, np.int64),), {}, TypeError, "x must be a floating .* array, got dtype int64"),
+        Reject("object x", (np.zeros(3, object),), {}, TypeError, "x must be a floating .* array, got dtype object"),
+        Reject("number", (1.0,), {}, TypeError, "x must be a NumPy array, got float"),
+    ),
+    bench=(
+        BenchCase("16x8x32x32", lambda generator: (generator.integers(-99, 100, (16, 8, 32, 32)).astype(np.float32),)),
+    ),
+    source="Nair & Hinton 2010, ICML",
+)

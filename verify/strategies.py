@@ -1,0 +1,111 @@
+"""Hypothesis strategies of valid arguments. They construct; nothing is drawn and then thrown away."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Up to here every entry is drawn, and shrinks, by itself; above, a drawn seed feeds a generator.
+_DRAWN_ONE_BY_ONE = 64
+
+
+class Window(NamedTuple):
+    """A sliding window that fits an image: the image's (H, W), the kernel, and the options as a caller writes them."""
+
+    size: tuple[int, int]
+    kernel: tuple[int, int]
+    options: dict[str, Any]
+
+
+class _Axis(NamedTuple):
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+
+
+def integers(shape: tuple[int, ...], most: int = 4) -> st.SearchStrategy[Array]:
+    """float64 arrays of integers in [-most, most]: small, so that ties and zeros abound."""
+    if int(np.prod(shape)) <= _DRAWN_ONE_BY_ONE:
+        elements = st.integers(-most, most).map(float)
+        return npst.arrays(np.float64, shape, elements=elements, fill=st.nothing())
+    seeds = st.integers(0, 2**32 - 1)
+    return seeds.map(
+        lambda seed: np.random.default_rng(seed).integers(-most, most, shape, endpoint=True).astype(np.float64)
+    )
+
+
+def reals(shape: tuple[int, ...], most: float = 4.0) -> st.SearchStrategy[Array]:
+    """float64 arrays of real numbers in [-most, most]."""
+    if int(np.prod(shape)) <= _DRAWN_ONE_BY_ONE:
+        elements = st.floats(-most, most, allow_subnormal=False)
+        return npst.arrays(np.float64, shape, elements=elements, fill=st.nothing())
+    seeds = st.integers(0, 2**32 - 1)
+    return seeds.map(lambda seed: np.random.default_rng(seed).uniform(-most, most, shape))
+
+
+@st.composite
+def windows(draw: st.DrawFn, *, pooling: bool = False) -> Window:
+    """Windows for convolution, or for pooling, where padding is at most half the window and no window is empty.
+
+    The output size is drawn first, then kernel, stride, dilation and padding, and the image is what
+    they leave: so strides beyond the kernel, rows left over at the end, 1x1 outputs, even kernels and
+    windows wholly in the padding (for convolution) all come up.
+    """
+    form = draw(st.sampled_from(["valid", "same", "int", "pair", "sides"]))
+    stride = (1, 1) if form == "same" else _two(draw, 1, 3)
+    kernel, dilation, out = _two(draw, 1, 3), _two(draw, 1, 3), _two(draw, 1, 3)
+    pads = [_pads(draw, form, kernel[a], dilation[a], pooling=pooling) for a in (0, 1)]
+    if form == "int":
+        least = min(side for pad in pads for side in pad)
+        pads = [(least, least), (least, least)]
+    axes = [_axis(draw, kernel[a], stride[a], dilation[a], pads[a], out[a], pooling=pooling) for a in (0, 1)]
+    padding: Any = {
+        "valid": "valid",
+        "same": "same",
+        "int": pads[0][0],
+        "pair": (pads[0][0], pads[1][0]),
+        "sides": tuple(pads),
+    }[form]
+    options = {"stride": _spelled(draw, stride), "padding": padding, "dilation": _spelled(draw, dilation)}
+    if pooling and draw(st.booleans()):
+        options["ceil_mode"] = True
+    return Window((axes[0].size, axes[1].size), kernel, options)
+
+
+def _two(draw: st.DrawFn, low: int, high: int) -> tuple[int, int]:
+    return draw(st.integers(low, high)), draw(st.integers(low, high))
+
+
+def _spelled(draw: st.DrawFn, value: tuple[int, int]) -> Any:
+    """One integer for two equal ones, at times."""
+    return value[0] if value[0] == value[1] and draw(st.booleans()) else value
+
+
+def _pads(draw: st.DrawFn, form: str, kernel: int, dilation: int, *, pooling: bool) -> tuple[int, int]:
+    reach = dilation * (kernel - 1)
+    if form == "valid":
+        return 0, 0
+    if form == "same":
+        return reach // 2, reach - reach // 2
+    most = min(3, (reach + 1) // 2) if pooling else 3
+    before = draw(st.integers(0, most))
+    return before, draw(st.integers(0, most)) if form == "sides" else before
+
+
+def _axis(
+    draw: st.DrawFn, kernel: int, stride: int, dilation: int, pads: tuple[int, int], out: int, *, pooling: bool
+) -> _Axis:
+    before, after = pads
+    leftover = draw(st.integers(0, stride - 1))
+    size = (out - 1) * stride + dilation * (kernel - 1) + 1 + leftover - before - after
+    # A window of a pool whose taps are no further apart than the image is long cannot jump over it.
+    return _Axis(max(size, dilation if pooling else 1), kernel, stride, dilation, before, after)
