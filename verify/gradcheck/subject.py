@@ -38,7 +38,7 @@ class Subject:
         # Copies, so that a layer that writes to its arguments cannot spoil the caller's.
         self.arrays: tuple[Any, ...] = tuple(_copies(arrays))
         self.options = dict(options or {})
-        self.names = _argument_names(forward, len(self.arrays))
+        self.names = argument_names(forward, len(self.arrays))
         self.differentiable = tuple(
             position for position, array in enumerate(self.arrays) if array is None or _is_floating(array)
         )
@@ -148,7 +148,7 @@ def _is_floating(array: Any) -> bool:
     return isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.inexact)
 
 
-def _argument_names(forward: Callable[..., Any], count: int) -> tuple[str, ...]:
+def argument_names(forward: Callable[..., Any], count: int) -> tuple[str, ...]:
     """The forward's own names for its arrays, where its signature tells them; else arg0, arg1, ..."""
     try:
         parameters = list(inspect.signature(forward).parameters.values())

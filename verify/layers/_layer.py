@@ -42,7 +42,7 @@ class BenchCase(NamedTuple):
     naive: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layer:
     """The declaration of a layer; tests, benchmarks, command line and tables are derived from it.
 
@@ -58,6 +58,9 @@ class Layer:
     rejects: tuple[Reject, ...]
     bench: tuple[BenchCase, ...]
     source: str
+
+    def __repr__(self) -> str:
+        return f"LAYERS[{self.name!r}]"
 
     @property
     def reference(self) -> Implementation:

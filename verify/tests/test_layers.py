@@ -1,0 +1,155 @@
+"""Every layer declared, both versions: what is derived from its declaration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cnn_core
+from cnn_core import Implementation
+from verify import gradcheck
+from verify.gradcheck.contracts import CONTRACTS, Call
+from verify.layers import LAYERS, Case, Layer, Reject
+
+_PAIRS = [(layer, implementation) for layer in LAYERS.values() for implementation in layer.implementations]
+BOTH = [
+    pytest.param(layer, implementation, id=f"{layer.name}-{implementation.name}") for layer, implementation in _PAIRS
+]
+EACH = [pytest.param(layer, id=layer.name) for layer in LAYERS.values()]
+ARGUMENTS = [
+    pytest.param(layer, implementation, position, id=f"{layer.name}-{implementation.name}-d{name}")
+    for layer, implementation in _PAIRS
+    for position, name in enumerate(layer.names)
+    if name != "labels"
+]
+
+
+def _draw(data: st.DataObject, layer: Layer) -> Case:
+    return data.draw(layer.cases(), label="case")
+
+
+@pytest.mark.parametrize(("layer", "implementation", "position"), ARGUMENTS)
+@given(data=st.data())
+def test_each_gradient_alone_agrees_with_differences(
+    layer: Layer, implementation: Implementation, position: int, data: st.DataObject
+) -> None:
+    case = _draw(data, layer)
+    if case.arrays[position] is None:
+        return  # the bias not given: the case counts for the other arguments
+    seed = data.draw(st.integers(0, 2**32 - 1), label="seed")
+    # A PASS is the assertion: anything else raises.
+    certificate = gradcheck(*implementation[1:], *case, structure=layer.structure, wrt=[position], seed=seed)
+    assert certificate.structure == layer.structure
+
+
+@pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@given(data=st.data())
+def test_all_gradients_together_agree_with_differences_in_either_dtype(
+    layer: Layer, implementation: Implementation, data: st.DataObject
+) -> None:
+    arrays, options = _draw(data, layer)
+    dtype = data.draw(st.sampled_from([np.float64, np.float32]), label="dtype")
+    cast = tuple(a.astype(dtype) if a is not None and a.dtype == np.float64 else a for a in arrays)
+    certificate = gradcheck(*implementation[1:], cast, options, structure=layer.structure, seed=0)
+    assert certificate.miss_probability is None or certificate.miss_probability <= 1e-9
+
+
+@pytest.mark.parametrize(
+    "layer", [each for each in LAYERS.values() if each.structure != "analytic"], ids=lambda layer: layer.name
+)
+@given(data=st.data())
+def test_naive_and_fast_agree_bit_for_bit_on_integers(layer: Layer, data: st.DataObject) -> None:
+    arrays, options = _draw(data, layer)
+    dtype = data.draw(st.sampled_from([np.float64, np.float32, np.complex128]), label="dtype")
+    cast = [a if a is None else a.astype(dtype) for a in arrays]
+    naive, fast = (
+        Call.of(each.forward, each.backward, cast, options, np.random.default_rng(0)) for each in layer.implementations
+    )
+    assert np.array_equal(naive.y, fast.y)
+    assert naive.y.dtype == fast.y.dtype
+    for (name, slow_gradient), (_, fast_gradient) in zip(naive.gradients(), fast.gradients(), strict=True):
+        assert np.array_equal(slow_gradient, fast_gradient), name
+    if hasattr(naive.cache, "indices"):
+        assert np.array_equal(naive.cache.indices, fast.cache.indices)
+
+
+@pytest.mark.parametrize(
+    "layer", [each for each in LAYERS.values() if each.structure == "analytic"], ids=lambda layer: layer.name
+)
+@given(data=st.data())
+def test_naive_and_fast_agree_up_to_rounding_where_there_are_no_integers(layer: Layer, data: st.DataObject) -> None:
+    arrays, options = _draw(data, layer)
+    naive, fast = (
+        Call.of(each.forward, each.backward, arrays, options, np.random.default_rng(0))
+        for each in layer.implementations
+    )
+    x = np.asarray(arrays[0])
+    # Sums of at most x.size terms and a dozen elementary roundings on either side (Higham 2002, section 3.1);
+    # logits of at most 4 enter exp and the loss with a relative error of 4 eps each.
+    scale = 1 + np.abs(naive.dy).max(initial=0) + np.abs(x).max(initial=0)
+    tolerance = (2 * x.size + 32) * np.finfo(np.float64).eps * scale
+    assert np.allclose(naive.y, fast.y, rtol=tolerance, atol=tolerance, equal_nan=True)
+    for (name, slow_gradient), (_, fast_gradient) in zip(naive.gradients(), fast.gradients(), strict=True):
+        assert np.allclose(slow_gradient, fast_gradient, rtol=0, atol=tolerance), name
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+@pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@given(data=st.data())
+def test_contract_is_kept(layer: Layer, implementation: Implementation, contract: str, data: st.DataObject) -> None:
+    case = _draw(data, layer)
+    generator = np.random.default_rng(data.draw(st.integers(0, 99), label="seed"))
+    CONTRACTS[contract](Call.of(*implementation[1:], *case, generator), generator)
+
+
+REJECTS = [
+    pytest.param(implementation, reject, id=f"{layer.name}-{implementation.name}-{reject.name}")
+    for layer, implementation in _PAIRS
+    for reject in layer.rejects
+]
+
+
+@pytest.mark.parametrize(("implementation", "reject"), REJECTS)
+def test_bad_input_is_refused_with_its_values(implementation: Implementation, reject: Reject) -> None:
+    with pytest.raises(reject.error, match=reject.message):
+        implementation.forward(*reject.arrays, **reject.options)
+
+
+@pytest.mark.parametrize("layer", EACH)
+@given(data=st.data())
+def test_a_cache_of_the_other_version_is_refused(layer: Layer, data: st.DataObject) -> None:
+    arrays, options = _draw(data, layer)
+    for mine, other in (layer.implementations, layer.implementations[::-1]):
+        y, cache = other.forward(*arrays, **options)
+        with pytest.raises(TypeError, match=r"this backward needs the .*Cache of its own forward"):
+            mine.backward(np.zeros_like(y), cache)
+
+
+@pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@given(data=st.data())
+def test_an_upstream_gradient_unlike_y_is_refused(
+    layer: Layer, implementation: Implementation, data: st.DataObject
+) -> None:
+    arrays, options = _draw(data, layer)
+    y, cache = implementation.forward(*arrays, **options)
+    with pytest.raises(ValueError, match="dy must have the shape of y"):
+        implementation.backward(np.zeros((*y.shape, 1)), cache)
+    with pytest.raises(TypeError, match="dy must have the dtype of y, float64, got float32"):
+        implementation.backward(np.zeros(y.shape, np.float32), cache)
+    with pytest.raises(TypeError, match="dy must be a NumPy array of dtype float64, got float"):
+        implementation.backward(1.0, cache)  # type: ignore[arg-type]
+
+
+def test_every_public_layer_is_declared() -> None:
+    layers = {name for name in cnn_core.__all__ if hasattr(getattr(cnn_core, name), "naive")}
+    assert layers == set(LAYERS)
+    assert {layer.module for layer in LAYERS.values()} == {getattr(cnn_core, name) for name in layers}
+
+
+@pytest.mark.parametrize("layer", EACH)
+def test_the_declared_names_are_the_forwards(layer: Layer) -> None:
+    for implementation in layer.implementations:
+        code = implementation.forward.__code__
+        assert code.co_varnames[: code.co_argcount] == layer.names
