@@ -1,0 +1,154 @@
+"""A chain of layers, which is a layer again, and the network of the tutorial this project grew from.
+
+    y = f_k(... f_2(f_1(x, a_1...), a_2...) ..., a_k...)
+    dy_(i-1), da_i... = backward_i(dy_i)  for i = k, ..., 1, with dy_k = dy and dx = dy_0
+
+Each step has one array that flows through it and takes `arrays` further ones (parameters, labels).
+The chain's arrays are x and then those of every step, in order; its gradients are dx and then those
+the steps give for theirs. A step's surplus gradients (db where no b is passed) are dropped.
+
+The tutorial's network, for images (N, 1, 28, 28) and ten classes, shapes after each step:
+
+    conv2d 2 x 5x5, no bias  (N, 2, 24, 24)    relu    max_pool2d 2x2  (N, 2, 12, 12)    flatten  (N, 288)
+    linear  (N, 60)    relu    linear  (N, 10)    [softmax_cross_entropy  ()]
+
+Raises ValueError for a chain without steps and a wrong number of arrays, TypeError for a cache of
+another chain, and what the layers raise.
+
+Sources: Griewank & Walther 2008, "Evaluating derivatives", section 3.2 (the reverse mode); He et al.
+2015, "Delving deep into rectifiers", arXiv:1502.01852, equation 10 (the initial weights).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from cnn_core import conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
+from cnn_core._arguments import Array, Gradients, Implementation, check_cache
+from cnn_core._geometry import whole_number
+
+Version = Literal["naive", "fast"]
+
+CLASSES = 10
+IMAGE_SHAPE = (1, 28, 28)
+
+# The tutorial network's parameters in the order in which it takes them; linear weights are (out, in).
+PARAMETERS: Mapping[str, tuple[int, ...]] = {
+    "conv_w": (2, 1, 5, 5),
+    "fc1_w": (60, 288),
+    "fc1_b": (60,),
+    "fc2_w": (CLASSES, 60),
+    "fc2_b": (CLASSES,),
+}
+
+
+class Step(NamedTuple):
+    """A layer of a chain: how many arrays it takes beside the one that flows through, and its options."""
+
+    layer: Implementation
+    arrays: int = 0
+    options: Mapping[str, Any] = {}
+
+
+class _Cache(NamedTuple):
+    """What a chain's forward leaves for its backward: whose it is, and the cache of each step."""
+
+    name: str
+    steps: tuple[Step, ...]
+    caches: tuple[Any, ...]
+
+
+def chain(name: str, steps: Iterable[Step]) -> Implementation:
+    """The steps one after another, as one layer.
+
+    `forward(x, *arrays) -> (y, cache)` takes no options; `backward(dy, cache) -> (dx, *gradients)`.
+    """
+    steps = tuple(steps)
+    if not steps:
+        raise ValueError(f"chain {name!r} must have at least one step")
+    counts = [whole_number("arrays", step.arrays, 0) for step in steps]
+
+    def forward(x: Array, *arrays: Array | None) -> tuple[Array, _Cache]:
+        """The first formula at the head of this module: (x, *arrays) -> (y, cache)."""
+        if len(arrays) != sum(counts):
+            raise ValueError(
+                f"chain {name!r} takes {sum(counts)} arrays after x ({counts}, step by step), got {len(arrays)}"
+            )
+        y, rest, caches = x, iter(arrays), []
+        for step, count in zip(steps, counts, strict=True):
+            y, cache = step.layer.forward(y, *(next(rest) for _ in range(count)), **step.options)
+            caches.append(cache)
+        return y, _Cache(name, steps, tuple(caches))
+
+    def backward(dy: Array, cache: _Cache) -> Gradients:
+        """The second formula at the head of this module: dy -> (dx, *gradients)."""
+        caches = _own(cache, name, steps)
+        upstream: Array | None = dy
+        gradients: Gradients = ()
+        for step, count, step_cache in reversed(list(zip(steps, counts, caches, strict=True))):
+            upstream, *further = step.layer.backward(upstream, step_cache)
+            gradients = (*further[:count], *gradients)
+        return upstream, *gradients
+
+    return Implementation(name, forward, backward)
+
+
+def _own(cache: _Cache, name: str, steps: tuple[Step, ...]) -> tuple[Any, ...]:
+    """The caches of the steps; TypeError if another chain made them."""
+    cache = check_cache(cache, _Cache)
+    if (cache.name, cache.steps) != (name, steps):
+        raise TypeError(
+            f"cache is of the chain {cache.name!r} ({len(cache.steps)} steps), "
+            f"this backward needs that of its own forward, {name!r} ({len(steps)} steps)"
+        )
+    return cache.caches
+
+
+def tutorial_network(version: Version, *, loss: Literal["mean", "sum"] | None = None) -> Implementation:
+    """The network at the head of this module, of naive or of fast layers.
+
+    Arrays: x, then PARAMETERS in order, then the labels where there is a `loss`, which is the
+    reduction of the cross-entropy; without one y is the logits.
+    """
+    if version not in ("naive", "fast"):
+        raise ValueError(f'version must be "naive" or "fast", got {version!r}')
+    if loss not in (None, "mean", "sum"):
+        raise ValueError(f'loss must be None, "mean" or "sum", got {loss!r}')
+    fast = version == "fast"
+    activation = Step(relu.vectorized if fast else relu.naive)
+    connected = Step(linear.vectorized if fast else linear.naive, 2)
+    steps = [
+        Step(conv2d.im2col if fast else conv2d.naive, 1),
+        activation,
+        Step(max_pool2d.im2col if fast else max_pool2d.naive, options={"kernel_size": 2, "stride": 2}),
+        Step(flatten.vectorized if fast else flatten.naive),
+        connected,
+        activation,
+        connected,
+    ]
+    if loss is not None:
+        entropy = softmax_cross_entropy.vectorized if fast else softmax_cross_entropy.naive
+        steps.append(Step(entropy, 1, {"reduction": loss}))
+    return chain(f"tutorial_network({version!r}, loss={loss!r})", steps)
+
+
+def initial_parameters(generator: np.random.Generator, dtype: DTypeLike = np.float32) -> tuple[Array, ...]:
+    """PARAMETERS to begin with: weights normal with variance 2 / fan-in, biases zero.
+
+    The draws are made in float64 and rounded, so that one seed means one network in every dtype.
+    Raises TypeError for a dtype that is not floating or complex.
+    """
+    if not np.issubdtype(dtype, np.inexact):
+        raise TypeError(f"dtype must be floating or complex, got {np.dtype(dtype)}")
+    return tuple(_initial(shape, generator).astype(dtype) for shape in PARAMETERS.values())
+
+
+def _initial(shape: tuple[int, ...], generator: np.random.Generator) -> Array:
+    if len(shape) == 1:
+        return np.zeros(shape)
+    return generator.standard_normal(shape) * math.sqrt(2 / math.prod(shape[1:]))
