@@ -90,9 +90,7 @@ WRONG_MAGIC = "magic number 0x00000801, expected 0x00000803"
         pytest.param({IMAGES: GOOD[:-1]}, r"truncated, .* needs 3936 bytes, found 3935", id="truncated"),
         pytest.param({IMAGES: GOOD + b"\0"}, r"trailing .* needs 3936 bytes, found 3937", id="trailing"),
         pytest.param({TEST_LABELS: _idx(np.zeros(3))}, "2 images, but 3 labels in .*t10k-labels", id="counts"),
-        pytest.param(
-            {TEST_IMAGES: _idx(np.zeros((2, 28, 27)))}, r"\(28, 27\), the network needs \(28, 28\)", id="size"
-        ),
+        pytest.param({TEST_IMAGES: _idx(np.zeros((2, 28, 27)))}, r"\(28, 27\), .* needs \(28, 28\)", id="size"),
         pytest.param({TEST_LABELS: _idx(np.array([9, 10]))}, "must be 0 to 9, got 10 at 1", id="labels-range"),
     ],
 )
