@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from verify.gradcheck.branches import check_branches
 from verify.gradcheck.certificate import (
     FAIL,
     INCONCLUSIVE,
@@ -49,6 +50,7 @@ __all__ = [
 ORACLES = {
     "multilinear": "exact integers",
     "piecewise-linear": "exact gapped integers",
+    "piecewise-multilinear": "exact complex integers",
     "analytic": "complex step",
     "smooth": "extrapolated differences",
 }
@@ -74,8 +76,9 @@ def gradcheck(
     one); the others are held as they are.
 
     `structure` says what is known of forward: "multilinear" (affine in each array of wrt),
-    "piecewise-linear", "analytic" (takes complex128) or "smooth"; "auto" tries them in this order. For
-    the first only the shapes and dtypes of the arrays matter, their values are drawn.
+    "piecewise-linear", "piecewise-multilinear" (a chain of such layers that takes complex128, at arrays
+    of integers or short dyadic fractions), "analytic" (takes complex128) or "smooth"; "auto" tries them
+    in this order. For the first only the shapes and dtypes of the arrays matter, their values are drawn.
 
     Returns a Certificate. Raises GradientMismatch for FAIL and Inconclusive for INCONCLUSIVE, unless
     `raise_on_failure` is False; StructureError (a ValueError) if the structure declared does not
@@ -131,6 +134,8 @@ def _apply(subject: Subject, structure: str, generator: np.random.Generator, mis
         elif structure == "piecewise-linear":
             results, missed = check_between_kinks(subject, generator, miss_probability)
             check_at_kinks(subject, generator, results)
+        elif structure == "piecewise-multilinear":
+            results, missed = check_branches(subject, generator, miss_probability)
         else:
             results = (check_analytic if structure == "analytic" else check_smooth)(subject, generator)
     except ContractError as fault:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def check_multilinear(
     Raises StructureError where the function is not affine in each argument on integers.
     """
     bits = _bits_in_range(subject)
-    rate, trials = _plan(subject, set_size(bits), miss_probability)
+    rate, trials = plan(len(subject.wrt) + 2, set_size(bits), miss_probability, subject.dtype)
     results: Results = {}
     for trial in range(trials):
         arrays: Arrays = subject.arrays
@@ -120,7 +121,7 @@ def check_between_kinks(
     v_bits = gap_bits - 2  # |v| is at most a quarter of the gap
     if min(v_bits, dy_bits) < 3:
         raise StructureError(f"{entries} entries of {subject.dtype} leave no room for gaps between them")
-    rate, trials = _plan(subject, set_size(min(v_bits, dy_bits)), miss_probability)
+    rate, trials = plan(len(subject.wrt) + 2, set_size(min(v_bits, dy_bits)), miss_probability, subject.dtype)
     results: Results = {}
     for _ in range(trials):
         arrays: Arrays = subject.arrays
@@ -131,11 +132,11 @@ def check_between_kinks(
     return results, rate**trials
 
 
-def _plan(subject: Subject, size: int, miss_probability: float) -> tuple[float, int]:
+def plan(degree: int, size: int, miss_probability: float, dtype: np.dtype[Any]) -> tuple[float, int]:
     """The probability that one trial misses, d / |S|, and how many trials the one asked for takes."""
-    rate = (len(subject.wrt) + 2) / size
+    rate = degree / size
     if rate >= 0.5:
-        raise StructureError(f"only {size} integers fit {subject.dtype} at these sizes: too few for a meaningful draw")
+        raise StructureError(f"only {size} integers fit {dtype} at these sizes: too few for a meaningful draw")
     return rate, max(1, math.ceil(math.log(miss_probability) / math.log(rate)))
 
 

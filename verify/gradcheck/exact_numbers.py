@@ -43,9 +43,10 @@ def draw_gapped(generator: np.random.Generator, shapes: list[tuple[int, ...]], g
 
 
 def dyadic_shift(values: Array) -> int:
-    """The least s, in steps of 4, for which values * 2^s are integers; ValueError if none up to 60 serves."""
-    for shift in range(0, _MOST_SHIFT + 1, 4):
-        scaled = np.ldexp(values.astype(np.float64), shift)
+    """The least s for which values * 2^s are integers; ValueError if none up to 60 serves."""
+    wide = values.astype(np.float64)
+    for shift in range(_MOST_SHIFT + 1):
+        scaled = np.ldexp(wide, shift)
         if np.array_equal(scaled, np.rint(scaled)):
             return shift
     raise ValueError(f"not a multiple of 2^-{_MOST_SHIFT}")

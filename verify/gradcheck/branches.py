@@ -1,0 +1,136 @@
+"""Chains of multilinear and piecewise-linear layers at the arrays given: the complex step, exactly.
+
+A network of convolutions, poolings, relus and linear layers is, in each of its arrays alone and
+until a branch switches, affine. Its forward takes complex arrays and branches on their real parts;
+so with i v added to one array the branches stay what they are, no product is ever of two imaginary
+parts, and Im f(a + iv) is the derivative along v of the branches taken: of whole numbers, or short
+dyadic fractions, without any rounding. Hence, ties and zeros included,
+
+    sum(dy * Im f(a + iv)) == sum(da * v)        exactly.
+
+A gradient that is wrong in any entry at these arrays survives one draw of v and dy with probability
+at most 2 / |S| (the two enter linearly; Schwartz 1980, Zippel 1979).
+
+What is exact is derived: no intermediate exceeds what the forward gives on absolute values, and none
+is finer than the product of the finest fractions of all arrays; both together must fit the mantissa.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, StructureError, Worst
+from verify.gradcheck.exact import MOST_BITS, Results, plan
+from verify.gradcheck.exact_numbers import (
+    Array,
+    draw_integers,
+    dyadic_shift,
+    exact_dot,
+    mantissa_bits,
+    set_size,
+)
+from verify.gradcheck.locate import locate, not_finite
+from verify.gradcheck.subject import Subject
+
+
+@dataclass(frozen=True)
+class _Point:
+    subject: Subject
+    y: Array
+    dy: Array
+    gradients: dict[int, Array]
+
+    def slopes(self, k: int, v: Array) -> Array:
+        """Im f(a + iv), v touching argument k alone."""
+        moved = self.subject.complex_value(self.subject.arrays, k, v)
+        if not np.array_equal(moved.real, self.y):
+            raise StructureError(
+                f"Re f(a + iv) is not f(a): {self.subject.names[k]} enters more than once in a product"
+            )
+        return np.asarray(moved.imag)
+
+    def residual(self, k: int, v: Array, slopes: Array | None = None) -> Fraction:
+        """What the forward says less what the gradient says; 0 if the gradient is right."""
+        slopes = self.slopes(k, v) if slopes is None else slopes
+        return exact_dot(self.dy, slopes) - exact_dot(self.gradients[k], v)
+
+
+def check_branches(subject: Subject, generator: np.random.Generator, miss_probability: float) -> tuple[Results, float]:
+    """A result for each argument, and a bound on the probability that a wrong gradient passed.
+
+    Raises StructureError where the arrays hold too many bits for exact arithmetic, and where the
+    forward's imaginary part is not odd in the direction.
+    """
+    y, cache = subject.value_and_cache(subject.arrays)
+    bits = _bits_in_range(subject, y)
+    rate, trials = plan(2, set_size(bits), miss_probability, subject.dtype)
+    results: Results = {k: ArgumentResult(k, subject.names[k], subject.arrays[k].shape, PASS) for k in subject.wrt}
+    for trial in range(trials):
+        dy = draw_integers(generator, y.shape, bits, y.dtype)
+        point = _Point(subject, y, dy, subject.pull_back(subject.arrays, dy, cache))
+        for k in subject.wrt:
+            if results[k].verdict == PASS and point.gradients[k].size:
+                results[k] = _check_argument(point, k, bits, results[k], generator, odd=trial == 0)
+    return results, rate**trials
+
+
+def _check_argument(
+    point: _Point, k: int, bits: int, result: ArgumentResult, generator: np.random.Generator, *, odd: bool
+) -> ArgumentResult:
+    gradient = point.gradients[k]
+    v = draw_integers(generator, gradient.shape, bits, gradient.dtype)
+    slopes = point.slopes(k, v)
+    if odd and not np.array_equal(slopes, -point.slopes(k, -v)):
+        raise StructureError(f"the branches depend on the imaginary part of {point.subject.names[k]}")
+    index = not_finite(gradient)
+    if index is None and point.residual(k, v, slopes) != 0:
+        index = locate(gradient.shape, lambda direction: point.residual(k, direction), generator, first=v)
+    if index is None:
+        return result
+    unit = np.zeros_like(gradient)
+    unit[index] = 1
+    numeric, analytic = float(exact_dot(point.dy, point.slopes(k, unit))), float(gradient[index])
+    return result._replace(verdict=FAIL, error=abs(analytic - numeric), worst=Worst(k, index, analytic, numeric, 0.0))
+
+
+def _bits_in_range(subject: Subject, y: Array) -> int:
+    """How many bits directions and upstream gradients may have.
+
+    On absolute values the layers at hand are monotone: relu and maxima of nonnegative numbers pass
+    them on, so f(|a| + i |v|) bounds every value and every slope. A right gradient's entry is at
+    most sum(|dy| Im f(|a| + i |v|)) with v = 1.
+    """
+    limit = 2.0 ** mantissa_bits(subject.dtype)
+    absolute = [
+        np.asarray(np.abs(a)) if k in subject.differentiable and a is not None else a
+        for k, a in enumerate(subject.arrays)
+    ]
+    fineness = 2.0 ** sum(_shift(subject, k) for k in (*subject.wrt, *subject.held))
+    values, slopes = 0.0, 0.0
+    for k in subject.wrt:
+        moved = subject.complex_value(absolute, k, np.ones(subject.arrays[k].shape))
+        values = max(values, float(np.abs(moved.real).max(initial=0.0)))
+        slopes = max(slopes, float(np.abs(moved.imag).max(initial=0.0)))
+    _, cache = subject.value_and_cache(absolute)
+    gradients = subject.pull_back(absolute, np.ones_like(y), cache)
+    claimed = max((float(np.abs(g).max()) for g in gradients.values() if g.size), default=0.0)
+    slopes = max(slopes, min(claimed, slopes * y.size))
+    spare = math.log2(limit / fineness / max(slopes, 1.0))
+    if not values * fineness < limit or not spare >= 3:
+        raise StructureError(
+            f"values up to {values:.3g} in steps of 1/{fineness:.3g} leave {subject.dtype} no room for exact directions"
+        )
+    return min(MOST_BITS, int(spare))
+
+
+def _shift(subject: Subject, k: int) -> int:
+    try:
+        return dyadic_shift(subject.arrays[k])
+    except ValueError:
+        raise StructureError(
+            f"{subject.names[k]} holds no short dyadic fractions: exact arithmetic needs them"
+        ) from None

@@ -1,0 +1,253 @@
+"""The trainer and its command line."""
+
+from __future__ import annotations
+
+import gzip
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnn_core import train as train_module
+from cnn_core._arguments import Array
+from cnn_core.data import Dataset, load_digits, scaled
+from cnn_core.network import initial_parameters, tutorial_network
+from cnn_core.optim import SGD, Adam
+from cnn_core.train import Progress, accuracy, main, train
+
+UNIT_ROUNDOFF = 2.0**-53
+
+
+def _dataset(images: int = 20, held_out: int = 6, maximum: int = 16) -> Dataset:
+    generator = np.random.default_rng(1)
+    draw = [generator.integers(0, maximum, (n, 1, 28, 28), np.uint8, True) for n in (images, held_out)]
+    labels = [generator.integers(0, 10, n) for n in (images, held_out)]
+    return Dataset(draw[0], labels[0], draw[1], labels[1], maximum)
+
+
+@pytest.fixture
+def idx_folder(tmp_path: Path) -> Path:
+    """Small random images as IDX files."""
+    train_images, train_labels, test_images, test_labels, _ = _dataset(maximum=255)
+    for part, images, labels in [("train", train_images, train_labels), ("t10k", test_images, test_labels)]:
+        for name, array in [(f"{part}-images-idx3-ubyte", images[:, 0]), (f"{part}-labels-idx1-ubyte", labels)]:
+            header = np.array([0x0800 + array.ndim, *array.shape], ">u4").tobytes()
+            (tmp_path / f"{name}.gz").write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+    return tmp_path
+
+
+def _moved(parameters: tuple[Array, ...], relative: float, seed: int) -> tuple[Array, ...]:
+    """Every entry larger or smaller by this relative amount."""
+    generator = np.random.default_rng(seed)
+    return tuple(w * (1 + relative * generator.choice([-1, 1], w.shape)) for w in parameters)
+
+
+@pytest.mark.parametrize("optimizer", [SGD(0.05, momentum=0.5), Adam()], ids=["sgd", "adam"])
+def test_loss_curves_of_naive_and_fast_layers_do_not_part(
+    optimizer: SGD | Adam, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, run = _dataset(images=6), {"batch_size": 3, "steps": 3, "seed": 2, "dtype": np.float64}
+    naive = train(dataset, optimizer=optimizer, version="naive", **run)  # type: ignore[arg-type]
+    fast = train(dataset, optimizer=optimizer, version="fast", **run)  # type: ignore[arg-type]
+    # The versions differ by the order of their sums, the longest of which is dw's, over N * oH * oW products:
+    # each is within gamma_k of that of parameters moved by gamma_k (Higham 2002, section 3.1, backward errors).
+    # What such a move does to the curve is measured, twice, and its largest effect is the tolerance.
+    k = 3 * 24 * 24
+    gamma = k * UNIT_ROUNDOFF / (1 - k * UNIT_ROUNDOFF)
+    initial = initial_parameters
+    moved = []
+    for seed in (3, 4):
+        monkeypatch.setattr(train_module, "initial_parameters", lambda *a, seed=seed: _moved(initial(*a), gamma, seed))
+        moved.append(train(dataset, optimizer=optimizer, **run).losses)  # type: ignore[arg-type]
+    tolerance = max(np.abs(np.subtract(losses, fast.losses)).max() for losses in moved)
+    assert len(naive.losses) == len(fast.losses) == 3
+    assert naive.losses[0] != naive.losses[2]
+    assert 0 < tolerance < 1e-9  # rounding, where the losses themselves are of order 1
+    assert np.abs(np.subtract(naive.losses, fast.losses)).max() <= tolerance
+
+
+def test_a_run_is_the_steps_composed_by_hand() -> None:
+    dataset, optimizer = _dataset(images=5), SGD(0.05, momentum=0.5)
+    result = train(dataset, optimizer=optimizer, epochs=2, batch_size=2, seed=3)
+    generator = np.random.default_rng(3)
+    parameters = initial_parameters(generator)
+    state, network = optimizer.init(parameters), tutorial_network("fast", loss="mean")
+    losses = []
+    for _ in range(2):
+        order = generator.permutation(5)
+        for batch in (order[:2], order[2:4], order[4:]):
+            x = scaled(dataset.train_images[batch], 16)
+            loss, cache = network.forward(x, *parameters, dataset.train_labels[batch])
+            _, *gradients = network.backward(np.ones((), np.float32), cache)
+            parameters, state = optimizer.step(parameters, gradients, state)  # type: ignore[arg-type]
+            losses.append(float(loss))
+    assert result.losses == tuple(losses)
+    assert all(np.array_equal(a, b) for a, b in zip(result.parameters, parameters, strict=True))
+    assert all(array.dtype == np.float32 for array in result.parameters)
+    assert len(result.train_accuracies) == len(result.test_accuracies) == 2
+    assert result.test_accuracies[1] == accuracy(parameters, *dataset[2:])
+    assert result.train_accuracies[1] == accuracy(parameters, *dataset[:2], dataset.maximum)
+
+
+def test_accuracy_counts_every_image_once_over_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset, parameters = _dataset(), initial_parameters(np.random.default_rng(4))
+    logits, _ = tutorial_network("fast").forward(scaled(dataset.train_images, 16), *parameters)
+    labels = logits.argmax(axis=1)
+    labels[[2, 7, 19]] = (labels[[2, 7, 19]] + 1) % 10
+    for block in (1024, 20, 7):
+        monkeypatch.setattr(train_module, "_MEASURED", block)
+        assert accuracy(parameters, dataset.train_images, labels, 16) == 17 / 20
+
+
+def test_a_seed_settles_the_run_and_nothing_else_does() -> None:
+    dataset = _dataset()
+    before, state = [array.tobytes() for array in dataset[:4]], str(np.random.get_state())  # noqa: NPY002 - is it used?
+    runs = [train(dataset, epochs=1, batch_size=8, seed=seed) for seed in (5, 5, 6)]
+    assert runs[0].losses == runs[1].losses
+    assert runs[0].losses != runs[2].losses
+    assert [array.tobytes() for array in dataset[:4]] == before
+    assert str(np.random.get_state()) == state  # noqa: NPY002
+
+
+def test_every_step_is_reported_and_accuracies_at_the_ends_alone() -> None:
+    heard: list[Progress] = []
+    result = train(_dataset(), epochs=3, batch_size=8, steps=5, report=heard.append)
+    assert [(p.epoch, p.step, p.steps, p.accuracies is None) for p in heard] == [
+        (1, 1, 5, True),
+        (1, 2, 5, True),
+        (1, 3, 5, False),
+        (2, 4, 5, True),
+        (2, 5, 5, False),  # stopped early: measured all the same
+    ]
+    assert [p.loss for p in heard] == list(result.losses)
+    assert [p.accuracies for p in heard if p.accuracies] == list(
+        zip(result.train_accuracies, result.test_accuracies, strict=True)
+    )
+
+
+def test_steps_beyond_the_epochs_are_not_taken() -> None:
+    assert len(train(_dataset(), epochs=1, batch_size=8, steps=100).losses) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
+        ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
+        ({"epochs": 1.5}, TypeError, "epochs must be an integer, got 1.5"),
+        ({"version": "quick"}, ValueError, "version must be"),
+        ({"dtype": np.int64}, TypeError, "dtype must be floating or complex, got int64"),
+        ({"optimizer": Adam(1e30), "epochs": 1}, FloatingPointError, "the loss is (nan|inf) at step 2"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        train(_dataset(), batch_size=options.pop("batch_size", 8), **options)
+
+
+@pytest.mark.parametrize(("images", "held_out"), [(0, 6), (6, 0)])
+def test_data_set_without_images_is_refused(images: int, held_out: int) -> None:
+    with pytest.raises(ValueError, match=f"{images} images to train on and {held_out} to test on: need both"):
+        train(_dataset(images, held_out))
+
+
+def test_held_out_digits_are_not_classified_worse_than_promised() -> None:
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn, an extra")
+    result = train(load_digits())
+    assert len(result.test_accuracies) == 50
+    assert result.test_accuracies[-1] >= 0.97
+
+
+def test_command_line_tells_the_setup_and_the_accuracies(
+    idx_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--epochs", "2", "--batch-size", "8", "--seed", "7", "--learning-rate", "0.01"]
+    monkeypatch.setattr(sys, "argv", ["train", "--data", str(idx_folder), *options])
+    monkeypatch.delitem(sys.modules, "cnn_core.train")
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module("cnn_core.train", run_name="__main__")
+    out, err = capsys.readouterr()
+    assert exit_.value.code == 0
+    expected = train(_dataset(maximum=255), optimizer=Adam(0.01), epochs=2, batch_size=8, seed=7)
+    assert out.splitlines()[0] == f"data:      {idx_folder}, 20 images to train on, 6 held out"
+    assert "18000 parameters, float32, fast layers" in out
+    assert "6 steps (2 epochs begun) in batches of 8, seed 7, Adam(learning_rate=0.01," in out
+    assert f"{expected.losses[0]:.4f} at the first step, {expected.losses[-1]:.4f} at the last" in out
+    right = round(6 * expected.test_accuracies[-1])
+    assert f"{expected.train_accuracies[-1]:.2%} on training images, {right / 6:.2%} on held-out images ({right}" in out
+    assert [line.partition(":")[0] for line in err.splitlines()] == ["epoch 1, step 3 of 6", "epoch 2, step 6 of 6"]
+
+
+def test_command_line_trains_the_naive_layers_on_the_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn, an extra")
+    assert main(["--version", "naive", "--steps", "1", "--batch-size", "2"]) == 0
+    out, _ = capsys.readouterr()
+    assert "scikit-learn's digits, 1442 images to train on, 355 held out" in out
+    assert "naive layers" in out
+
+
+def test_progress_on_a_terminal_is_one_line_written_over(
+    idx_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["--data", str(idx_folder), "--epochs", "1", "--batch-size", "8"]) == 0
+    _, err = capsys.readouterr()
+    assert err.count("\r") == 3
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "0"], "argument --epochs: must be at least 1, got 0"),
+        (["--batch-size", "-3"], "argument --batch-size: must be at least 1, got -3"),
+        (["--steps", "many"], "argument --steps: must be an integer, got 'many'"),
+        (["--seed", "-1"], "argument --seed: must be at least 0, got -1"),
+        (["--learning-rate", "-1"], r"argument --learning-rate: learning_rate must lie in [0, inf), got -1.0"),
+        (["--learning-rate", "nan"], r"argument --learning-rate: learning_rate must lie in [0, inf), got nan"),
+        (["--learning-rate", "fast"], "argument --learning-rate: could not convert string to float: 'fast'"),
+        (["--version", "quick"], "argument --version: invalid choice: 'quick'"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_with_its_reason(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_unreadable_data_is_exit_code_2_without_a_traceback(
+    idx_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--data", str(idx_folder / "nowhere")]) == 2
+    assert capsys.readouterr() == ("", f"error: {idx_folder / 'nowhere'}: no such folder\n")
+    labels = idx_folder / "t10k-labels-idx1-ubyte.gz"
+    labels.write_bytes(b"no gzip")
+    assert main(["--data", str(idx_folder)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {labels}: not a readable gzip file")
+
+
+def test_missing_scikit_learn_is_exit_code_2_with_the_remedy(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert main([]) == 2
+    assert 'error: the digits come with scikit-learn: pip install "gradcert[data]"' in capsys.readouterr().err
+
+
+def test_divergence_is_exit_code_3_and_no_accuracy(idx_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(idx_folder), "--learning-rate", "1e30", "--batch-size", "8"]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: the loss is ")
+    assert "the learning rate is too high" in err
