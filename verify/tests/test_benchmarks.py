@@ -92,7 +92,7 @@ def test_one_wrong_entry_of_one_gradient_is_not_timed(bench_layers: ModuleType) 
 def test_arrays_whose_sums_would_round_are_not_called_exact(bench_layers: ModuleType) -> None:
     layer = _small("conv2d")
     large = layer.bench[0]._replace(draw=lambda generator: tuple(2**12 * a for a in layer.bench[0].draw(generator)))
-    with pytest.raises(AssertionError, match="partial sums up to .* are not exact in float32"):
+    with pytest.raises(AssertionError, match=r"partial sums up to .* are not exact in float32"):
         bench_layers.prepare(layer, large, _FLOAT32)
 
 
