@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# Up to here every entry is drawn, and shrinks, by itself; above, a drawn seed feeds a generator.
+# So many entries are drawn, and shrink, by themselves; a seed that is drawn settles the others.
 _DRAWN_ONE_BY_ONE = 64
 
 
@@ -34,22 +34,35 @@ class _Axis(NamedTuple):
 
 def integers(shape: tuple[int, ...], most: int = 4) -> st.SearchStrategy[Array]:
     """float64 arrays of integers in [-most, most]: small, so that ties and zeros abound."""
-    if int(np.prod(shape)) <= _DRAWN_ONE_BY_ONE:
-        elements = st.integers(-most, most).map(float)
-        return npst.arrays(np.float64, shape, elements=elements, fill=st.nothing())
-    seeds = st.integers(0, 2**32 - 1)
-    return seeds.map(
-        lambda seed: np.random.default_rng(seed).integers(-most, most, shape, endpoint=True).astype(np.float64)
+    return _arrays(
+        shape, st.integers(-most, most), lambda generator, size: generator.integers(-most, most, size, endpoint=True)
     )
 
 
 def reals(shape: tuple[int, ...], most: float = 4.0) -> st.SearchStrategy[Array]:
     """float64 arrays of real numbers in [-most, most]."""
-    if int(np.prod(shape)) <= _DRAWN_ONE_BY_ONE:
-        elements = st.floats(-most, most, allow_subnormal=False)
-        return npst.arrays(np.float64, shape, elements=elements, fill=st.nothing())
-    seeds = st.integers(0, 2**32 - 1)
-    return seeds.map(lambda seed: np.random.default_rng(seed).uniform(-most, most, shape))
+    elements = st.floats(-most, most, allow_subnormal=False)
+    return _arrays(shape, elements, lambda generator, size: generator.uniform(-most, most, size))
+
+
+@st.composite
+def _arrays(
+    draw: st.DrawFn,
+    shape: tuple[int, ...],
+    elements: st.SearchStrategy[float],
+    fill: Callable[[np.random.Generator, int], Array],
+) -> Array:
+    """The first entries drawn one by one, the rest by a generator whose seed is drawn.
+
+    A smaller array always takes fewer draws, so a large failing case can shrink to a small one.
+    """
+    size = int(np.prod(shape))
+    array = np.zeros(size)
+    few = min(size, _DRAWN_ONE_BY_ONE)
+    if size > few:
+        array[few:] = fill(np.random.default_rng(draw(st.integers(0, 2**32 - 1))), size - few)
+    array[:few] = draw(st.lists(elements, min_size=few, max_size=few))
+    return array.reshape(shape)
 
 
 @st.composite

@@ -88,7 +88,7 @@ class Certificate:
 
     def to_json(self, **options: Any) -> str:
         """`to_dict` as JSON; options go to json.dumps. What is not finite becomes a string, such as "nan"."""
-        return json.dumps(_finite(self.to_dict()), **options)
+        return json.dumps(finite(self.to_dict()), **options)
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {self.oracle} ({self.structure}), seed {self.seed}"]
@@ -145,11 +145,11 @@ def _badness(worst: Worst) -> float:
     return error if error == error else float("inf")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     if isinstance(value, float) and (value != value or abs(value) == float("inf")):
         return str(value)
     return value

@@ -1,0 +1,222 @@
+"""The command line: `python -m verify [run]` and `python -m verify museum`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import rich_click as click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from cnn_core.data import Dataset, load_digits, load_idx
+from cnn_core.network import Version
+from verify.digits import Part
+from verify.gradcheck.certificate import FAIL, INCONCLUSIVE, PASS, finite
+from verify.layers import LAYERS
+from verify.museum import EXHIBITS
+from verify.profiles import EXAMPLES
+from verify.run import ERROR, Row, exit_code, verify_layer, verify_network
+
+NETWORK = "digits"
+# Columns that the table takes without breaking a word.
+_WIDE = 116
+_VERSIONS = ("naive", "im2col", "vectorized", "fast")
+_COLOURS = {PASS: "green", FAIL: "bold red", INCONCLUSIVE: "yellow", ERROR: "bold red"}
+
+_seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Settles every draw.")
+_examples = click.option(
+    "--examples", type=click.IntRange(1), default=EXAMPLES["ci"], show_default=True, help="Cases for each version."
+)
+_json = click.option(
+    "--json", "json_path", metavar="PATH", help="Write the results for machines, too; - for standard output, alone."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Verify that gradients are right, and say what a wrong one would have shown.
+
+    Without a command, `run`. Exit codes: 0 all passed, 1 a gradient is wrong, 2 usage, 3 the run
+    itself broke, 4 inconclusive, 5 nothing was checked.
+    """
+
+
+@cli.command()
+@click.option("--layer", "layers", multiple=True, type=click.Choice([*LAYERS, NETWORK]), help="Only this; repeatable.")
+@click.option(
+    "--implementation",
+    "implementations",
+    multiple=True,
+    type=click.Choice(_VERSIONS),
+    help="Only this; `fast` is im2col and vectorized; repeatable.",
+)
+@_examples
+@_seed
+@click.option(
+    "--data", metavar="FOLDER", help="IDX files (MNIST and its kind) for the network, not scikit-learn's digits."
+)
+@_json
+def run(
+    layers: tuple[str, ...],
+    implementations: tuple[str, ...],
+    examples: int,
+    seed: int,
+    data: str | None,
+    json_path: str | None,
+) -> None:
+    """Verify every layer, both versions, and the digit network on real images."""
+    dataset = _load(data) if not layers or NETWORK in layers else None
+    console = _console(json_path)
+    console.print(f"gradcert: {examples} cases for each version, seed {seed}", highlight=False)
+    started = time.perf_counter()
+    rows = list(_rows(layers or (*LAYERS, NETWORK), implementations, examples, seed, dataset))
+    _report(rows, console, time.perf_counter() - started)
+    _write(json_path, {"command": "run", "seed": seed, "examples": examples}, rows)
+    sys.exit(exit_code(rows))
+
+
+@cli.command()
+@_examples
+@_seed
+@_json
+def museum(examples: int, seed: int, json_path: str | None) -> None:
+    """Plant every historical bug in our own layers: caught or not, by which check, at which entry.
+
+    Exit code 0 if every bug is caught in every version, 1 if one is missed.
+    """
+    console = _console(json_path)
+    rows = []
+    for exhibit in EXHIBITS.values():
+        layer = LAYERS[exhibit.layer]
+        console.print(f"\n[bold]{exhibit.slug}[/] ({exhibit.layer}): {exhibit.wrong}", highlight=False)
+        console.print(f"shows when: {exhibit.shows}; source: {exhibit.source}", highlight=False)
+        for implementation in layer.implementations:
+            row = verify_layer(layer, exhibit.mutate(implementation), examples, seed)
+            row.layer = exhibit.slug
+            rows.append(row)
+    missed = [row for row in rows if row.verdict != FAIL]
+    console.print()
+    _report(rows, console, sum(row.seconds for row in rows))
+    console.print(f"{len(rows) - len(missed)} of {len(rows)} mutants caught", highlight=False)
+    _write(json_path, {"command": "museum", "seed": seed, "examples": examples}, rows)
+    sys.exit(1 if missed else 0)
+
+
+def main() -> None:
+    """Entry point: `run` is what no command means."""
+    arguments = sys.argv[1:]
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["run", *arguments]
+    cli.main(arguments, prog_name="python -m verify")
+
+
+def _rows(
+    layers: Iterable[str], implementations: tuple[str, ...], examples: int, seed: int, dataset: Dataset | None
+) -> Iterator[Row]:
+    def wanted(name: str) -> bool:
+        return not implementations or name in implementations or ("fast" in implementations and name != "naive")
+
+    stderr = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        for name in layers:
+            if name == NETWORK:
+                continue
+            for implementation in LAYERS[name].implementations:
+                if wanted(implementation.name):
+                    task = progress.add_task(f"{name} {implementation.name}", total=examples)
+                    yield verify_layer(LAYERS[name], implementation, examples, seed, lambda t=task: progress.advance(t))  # type: ignore[misc]
+                    progress.remove_task(task)
+        if dataset is not None:
+            versions: tuple[Version, ...] = get_args(Version)
+            parts: tuple[Part, ...] = get_args(Part)
+            for part in parts:
+                for version in versions:
+                    if wanted(version):
+                        task = progress.add_task(f"digits: {part} {version}", total=None)
+                        yield verify_network(part, version, dataset, seed)
+                        progress.remove_task(task)
+
+
+def _report(rows: list[Row], console: Console, seconds: float) -> None:
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for title in ("layer", "version", "structure", "oracle"):
+        table.add_column(title, no_wrap=title in ("layer", "version"))
+    for title in ("cases", "miss", "time"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        colour = _COLOURS[row.verdict]
+        table.add_row(
+            row.layer,
+            row.version,
+            _wrapped(row.structure, console),
+            _wrapped(row.oracle, console),
+            str(row.cases),
+            _promise(row),
+            f"{row.seconds:.1f} s",
+            f"[{colour}]{row.verdict}[/]",
+        )
+    console.print(table)
+    console.print(
+        "miss: the probability that a wrong gradient passes; after <, relative errors in one entry that may pass",
+        style="dim",
+        highlight=False,
+    )
+    for row in rows:
+        if row.message:
+            console.print(f"\n{row.layer}, {row.version}", style="bold", highlight=False)
+            console.print(row.message, highlight=False, markup=False)
+    console.print(f"\n{_summary(rows)} in {seconds:.0f} s", highlight=False)
+
+
+def _promise(row: Row) -> str:
+    if row.miss_probability is not None:
+        return f"{row.miss_probability:.0e}"
+    return "-" if row.detection_floor is None else f"<{row.detection_floor:.0e}"
+
+
+def _wrapped(text: str, console: Console) -> str:
+    """The text, broken at blanks and hyphens where the terminal is too narrow for it."""
+    return text if console.width >= _WIDE else "\n".join(textwrap.wrap(text, 11))
+
+
+def _summary(rows: list[Row]) -> str:
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in _COLOURS}
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "nothing was checked"
+
+
+def _load(folder: str | None) -> Dataset:
+    try:
+        return load_digits() if folder is None else load_idx(folder)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _console(json_path: str | None) -> Console:
+    """Where people read; a file or a pipe is as wide as the table."""
+    stderr = json_path == "-"
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=None if terminal else _WIDE)
+
+
+def _write(json_path: str | None, about: dict[str, Any], rows: list[Row]) -> None:
+    if json_path is None:
+        return
+    text = json.dumps(
+        finite({**about, "exit_code": exit_code(rows), "rows": [row.to_dict() for row in rows]}), indent=1
+    )
+    if json_path == "-":
+        click.echo(text)
+    else:
+        try:
+            Path(json_path).write_text(text + "\n", encoding="utf-8")
+        except OSError as error:
+            raise click.FileError(json_path, str(error)) from error

@@ -1,0 +1,51 @@
+"""The tutorial's network on real digits: the gradient with respect to every parameter and the input.
+
+Two checks. The logits, on the images' own integers and weights rounded to multiples of 1/128, with
+zero tolerance (structure "piecewise-multilinear"). The loss, on images scaled to [0, 1] and weights
+as they are drawn, by the complex step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from cnn_core import Implementation
+from cnn_core.data import Dataset, scaled
+from cnn_core.network import PARAMETERS, Version, initial_parameters, tutorial_network
+from verify.gradcheck import Certificate, gradcheck
+
+# Fine enough for weights of about 0.1, coarse enough to leave their products exact.
+_WEIGHT_UNIT = 2.0**-7
+
+# More than one, so that a gradient that mixes images shows; the naive loops bear no more in a minute.
+BATCH: dict[Version, int] = {"naive": 2, "fast": 32}
+
+Part = Literal["logits", "loss"]
+
+
+def check_network(
+    part: Part, version: Version, dataset: Dataset, seed: int, network: Implementation | None = None
+) -> Certificate:
+    """The certificate of one part of the network, on a random batch of held-out images.
+
+    `network` stands in for the tutorial's own, with the same arrays: a mutant, say.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = generator.choice(len(dataset.test_images), BATCH[version], replace=False)
+    images, labels = dataset.test_images[chosen], dataset.test_labels[chosen]
+    parameters = initial_parameters(generator, np.float64)
+    arrays: tuple[Any, ...]
+    if part == "logits":
+        rounded = (np.rint(parameter / _WEIGHT_UNIT) * _WEIGHT_UNIT for parameter in parameters)
+        arrays, structure = (images.astype(np.float64), *rounded), "piecewise-multilinear"
+    else:
+        arrays, structure = (scaled(images, dataset.maximum, np.float64), *parameters, labels), "analytic"
+    network = network or tutorial_network(version, loss="mean" if part == "loss" else None)
+    return gradcheck(network.forward, network.backward, arrays, structure=structure, seed=seed, raise_on_failure=False)
+
+
+def argument_names() -> tuple[str, ...]:
+    """What the network's arrays are called, in order."""
+    return ("x", *PARAMETERS, "labels")
