@@ -127,14 +127,14 @@ def _im2col_forward(
 
 
 def _im2col_backward(dy: Array, cache: _Im2colCache) -> Gradients:
-    """Each dy is added at its window's winner, all windows at once, tap by tap: dy -> (dx,)."""
+    """Each dy is added at its window's winner, all windows at once: dy -> (dx,)."""
     indices, x_shape, dtype, rows, columns = check_cache(cache, _Im2colCache)
     dy = check_upstream(dy, indices.shape, dtype)
-    padded = np.zeros((*x_shape[:2], rows.padded, columns.padded), dtype)
-    for p, q, values in _im2col.taps(padded, rows, columns):
-        flat, inside = _sources(p, q, rows, columns)
-        np.add(values, dy, out=values, where=(indices == flat) & inside)
-    return (_im2col.crop(padded, rows, columns).copy(),)
+    dx = np.zeros(x_shape, dtype)
+    images, channels = x_shape[:2]
+    planes = rows.size * columns.size * np.arange(images * channels).reshape(images, channels, 1, 1)
+    np.add.at(dx.reshape(-1), planes + indices, dy)  # unlike dx[...] += dy, it adds at every repetition
+    return (dx,)
 
 
 def _sources(p: int, q: int, rows: Axis, columns: Axis) -> tuple[Array, Array]:
