@@ -139,8 +139,8 @@ def _im2col_backward(dy: Array, cache: _Im2colCache) -> Gradients:
 
 def _sources(p: int, q: int, rows: Axis, columns: Axis) -> tuple[Array, Array]:
     """Where tap (p, q) of each window reads: the flat index in x (oH, oW), and whether it lies in x."""
-    h = np.array([rows.source(i, p) for i in range(rows.out)])[:, None]
-    v = np.array([columns.source(j, q) for j in range(columns.out)])
+    h = np.arange(rows.out)[:, None] * rows.stride + rows.source(0, p)
+    v = np.arange(columns.out) * columns.stride + columns.source(0, q)
     inside = (h >= 0) & (h < rows.size) & (v >= 0) & (v < columns.size)
     return h * columns.size + v, inside
 

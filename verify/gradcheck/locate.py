@@ -40,7 +40,7 @@ def locate(
 def not_finite(gradient: Array) -> tuple[int, ...] | None:
     """The index of the first NaN or infinite entry, if there is one."""
     bad = np.argwhere(~np.isfinite(gradient))
-    return tuple(int(i) for i in bad[0]) if bad.size else None
+    return tuple(int(i) for i in bad[0]) if len(bad) else None  # of a scalar, the one index is ()
 
 
 def _descend(direction: Array, residual: Callable[[Array], Number]) -> tuple[tuple[int, ...], Number]:

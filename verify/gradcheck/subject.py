@@ -10,6 +10,7 @@ import numpy as np
 
 from verify.gradcheck.certificate import Cause
 from verify.gradcheck.exact_numbers import Array
+from verify.gradcheck.locate import not_finite
 
 Arrays = Sequence[Array | None]
 
@@ -58,6 +59,10 @@ class Subject:
                 raise TypeError(f"wrt={wrt!r}: {self.names[position]} is no floating array, but {what}")
             if np.iscomplexobj(self.arrays[position]):
                 raise TypeError(f"{self.names[position]} is complex; gradients are checked at real arrays")
+            index = not_finite(self.arrays[position])
+            if index is not None:
+                where = f"{self.names[position]}[{', '.join(map(str, index))}]"
+                raise ValueError(f"{where} is {self.arrays[position][index]}: arrays must be finite")
         chosen = floating if wrt is None else tuple(int(k) for k in dict.fromkeys(wrt))
         if not chosen:
             raise ValueError(f"nothing to check: none of the {len(self.arrays)} arrays is floating")

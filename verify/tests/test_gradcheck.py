@@ -1,0 +1,358 @@
+"""Tests of the checker: it passes what is right, and each planted error fails, with its entry named."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from cnn_core import Implementation, conv2d, max_pool2d, relu, softmax_cross_entropy
+from verify import Certificate, GradientMismatch, Inconclusive, StructureError, gradcheck
+from verify.layers import LAYERS, Case, Layer
+
+Sabotage = Callable[[Any, tuple[int, ...], str], Any]
+
+BOTH = [
+    pytest.param(layer, implementation, id=f"{layer.name}-{implementation.name}")
+    for layer in LAYERS.values()
+    for implementation in layer.implementations
+]
+
+
+def _one_entry_off(gradient: np.ndarray, index: tuple[int, ...], structure: str) -> np.ndarray:
+    """By one unit where arithmetic is exact, else by 1e-9 of the largest entry."""
+    gradient[index] += 1e-9 * np.abs(gradient).max() if structure == "analytic" else 1
+    return gradient
+
+
+def _one_entry_off_by_a_billionth(gradient: np.ndarray, index: tuple[int, ...], structure: str) -> np.ndarray:
+    if structure == "analytic":
+        return _one_entry_off(gradient, index, structure)
+    gradient[index] = gradient[index] * (1 + 1e-9) or 1e-9
+    return gradient
+
+
+def _one_entry_nan(gradient: np.ndarray, index: tuple[int, ...], structure: str) -> np.ndarray:
+    gradient[index] = math.nan
+    return gradient
+
+
+def _one_entry_infinite(gradient: np.ndarray, index: tuple[int, ...], structure: str) -> np.ndarray:
+    gradient[index] = -math.inf
+    return gradient
+
+
+WRONG_NUMBERS = [_one_entry_off, _one_entry_off_by_a_billionth, _one_entry_nan, _one_entry_infinite]
+
+WRONG_FORMS = {
+    "wrong-shape": lambda gradient: gradient[None],
+    "wrong-dtype": lambda gradient: gradient.astype(np.float32),
+    "no-gradient": lambda gradient: gradient.tolist(),
+}
+
+
+def _nonempty(data: st.DataObject, layer: Layer) -> tuple[Case, int]:
+    """A case, and the position of one of its gradients, which has entries and depends on something."""
+    case = data.draw(layer.cases(), label="case")
+    positions = [k for k, a in enumerate(case.arrays) if a is not None and a.dtype == np.float64 and a.size]
+    assume(positions and all(a is None or a.size for a in case.arrays))
+    if layer.structure == "analytic":
+        assume(case.arrays[0] is not None and case.arrays[0].shape[1] > 1)  # the gradient for one class is 0
+    return case, data.draw(st.sampled_from(positions), label="position")
+
+
+def _sabotaged(implementation: Implementation, which: int, change: Callable[[Any], Any]) -> Implementation:
+    """The implementation with the gradient in place `which` changed."""
+
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        gradients = list(implementation.backward(dy, cache))
+        gradients[which] = change(gradients[which])
+        return tuple(gradients)
+
+    return implementation._replace(backward=backward)
+
+
+@pytest.mark.parametrize("sabotage", WRONG_NUMBERS, ids=lambda sabotage: sabotage.__name__.strip("_"))
+@pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_one_wrong_entry_fails_and_is_named(
+    layer: Layer, implementation: Implementation, sabotage: Sabotage, data: st.DataObject
+) -> None:
+    case, position = _nonempty(data, layer)
+    array = np.asarray(case.arrays[position])
+    index = tuple(data.draw(st.integers(0, side - 1)) for side in array.shape)
+    wrong = _sabotaged(implementation, position, lambda gradient: sabotage(gradient, index, layer.structure))
+    certificate = gradcheck(*wrong[1:], *case, structure=layer.structure, seed=1, raise_on_failure=False)
+    assert certificate.verdict == "FAIL"
+    assert certificate.worst is not None
+    assert (certificate.worst.argument, certificate.worst.index) == (position, index)
+    assert certificate.causes[0].code in ("unknown", "not-finite")
+    with pytest.raises(GradientMismatch) as caught:
+        gradcheck(*wrong[1:], *case, structure=layer.structure, seed=1)
+    name = layer.names[position]
+    assert f"worst entry d{name}[{', '.join(map(str, index))}]" in str(caught.value)
+
+
+@pytest.mark.parametrize("code", WRONG_FORMS)
+@pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@settings(max_examples=10)
+@given(data=st.data())
+def test_a_gradient_of_another_form_fails(
+    layer: Layer, implementation: Implementation, code: str, data: st.DataObject
+) -> None:
+    case, position = _nonempty(data, layer)
+    wrong = _sabotaged(implementation, position, WRONG_FORMS[code])
+    certificate = gradcheck(*wrong[1:], *case, structure=layer.structure, raise_on_failure=False)
+    assert certificate.verdict == "FAIL"
+    assert [cause.code for cause in certificate.causes] == [code]
+    assert certificate.causes[0].argument == layer.names[position]
+
+
+@pytest.mark.parametrize("which", ["forward", "backward", "backward-dy"])
+@pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@settings(max_examples=10)
+@given(data=st.data())
+def test_writing_to_an_argument_fails_and_spoils_nothing(
+    layer: Layer, implementation: Implementation, which: str, data: st.DataObject
+) -> None:
+    case, position = _nonempty(data, layer)
+    before = [None if a is None else a.copy() for a in case.arrays]
+
+    def forward(*arrays: Any, **options: Any) -> Any:
+        y, cache = implementation.forward(*arrays, **options)
+        if which == "forward":
+            arrays[position].flat[0] += 1
+        return y, (arrays, cache)
+
+    def backward(dy: Any, cache: Any) -> Any:
+        arrays, inner = cache
+        gradients = implementation.backward(dy, inner)
+        if which == "backward":
+            arrays[position].flat[0] += 1
+        if which == "backward-dy":
+            dy *= 2
+        return gradients
+
+    certificate = gradcheck(forward, backward, *case, structure=layer.structure, raise_on_failure=False)
+    assert certificate.verdict == "FAIL"
+    assert [cause.code for cause in certificate.causes] == ["input-overwritten"]
+    for now, then in zip(case.arrays, before, strict=True):
+        assert then is None or np.array_equal(np.asarray(now), then)
+
+
+def _conv_arrays() -> tuple[np.ndarray, ...]:
+    generator = np.random.default_rng(0)
+    return tuple(generator.normal(size=shape) for shape in ((2, 3, 5, 4), (4, 3, 3, 2), (4,)))
+
+
+@pytest.mark.parametrize(
+    ("backward", "message"),
+    [
+        (lambda dy, cache: conv2d.im2col.backward(dy, cache)[:2], "backward returned 2 gradients for 3: x, w, b"),
+        (lambda dy, cache: (*conv2d.im2col.backward(dy, cache), dy), "backward returned 4 gradients for 3: x, w, b"),
+        (lambda dy, cache: conv2d.im2col.backward(dy, cache)[0], "backward must return a tuple, got ndarray"),
+        (lambda dy, cache: (None, *conv2d.im2col.backward(dy, cache)[1:]), "dx is NoneType, not an array"),
+    ],
+)
+def test_the_wrong_number_of_gradients_fails(backward: Callable[..., Any], message: str) -> None:
+    with pytest.raises(GradientMismatch, match=message):
+        gradcheck(conv2d.im2col.forward, backward, _conv_arrays(), structure="multilinear")
+
+
+def _tied_cases() -> int:
+    """10,000 in the profile `ci`."""
+    return min(100 * settings().max_examples, 100_000)
+
+
+@pytest.mark.parametrize("implementation", [max_pool2d.naive, max_pool2d.im2col], ids=lambda each: each.name)
+def test_correct_pooling_of_tied_integers_never_fails(implementation: Implementation) -> None:
+    for seed in range(_tied_cases()):
+        generator = np.random.default_rng(seed)
+        x = generator.integers(-1, 2, (1, 1, *generator.integers(2, 5, 2))).astype(np.float64)
+        options = {"kernel_size": 2, "stride": int(generator.integers(1, 3))}
+        assert gradcheck(
+            *implementation[1:], (x,), options, structure="piecewise-linear", seed=seed, miss_probability=1e-3
+        )
+
+
+@pytest.mark.parametrize("implementation", [relu.naive, relu.vectorized], ids=lambda each: each.name)
+def test_correct_relu_at_exact_zeros_never_fails(implementation: Implementation) -> None:
+    for seed in range(_tied_cases()):
+        x = np.random.default_rng(seed).integers(-1, 2, 5).astype(np.float64)
+        assert gradcheck(*implementation[1:], (x,), structure="piecewise-linear", seed=seed, miss_probability=1e-3)
+
+
+def _all_ties_rewarded(dy: np.ndarray, cache: Any) -> tuple[np.ndarray]:
+    x, y = cache
+    return (np.where(x == y, dy, 0.0),)
+
+
+def test_rewarding_every_tie_fails_even_where_complex_numbers_are_refused() -> None:
+    def forward(x: np.ndarray) -> Any:
+        y = np.asarray([max(x.tolist())])
+        return y, (x, y)
+
+    certificate = gradcheck(
+        forward, _all_ties_rewarded, (np.array([3.0, 1.0, 3.0]),), structure="piecewise-linear", raise_on_failure=False
+    )
+    assert certificate.verdict == "FAIL"
+    assert "at the arrays given" in str(certificate)
+
+
+def test_a_relu_whose_derivative_at_zero_is_not_the_forwards_fails() -> None:
+    x = np.array([0.0, 1.0, -1.0])
+    ones = gradcheck(
+        relu.vectorized.forward,
+        lambda dy, cache: (np.where(cache.x >= 0, dy, 0.0),),
+        (x,),
+        structure="piecewise-linear",
+        raise_on_failure=False,
+    )
+    assert ones.verdict == "FAIL"
+    assert ones.worst is not None
+    assert ones.worst.index == (0,)
+
+
+@pytest.mark.parametrize(
+    ("name", "forward", "backward", "structure"),
+    [
+        ("linear", lambda x: (3 * x, None), lambda dy, _: (3 * dy,), "multilinear"),
+        ("relu", lambda x: (np.maximum(x, 0), x), lambda dy, x: (dy * (x > 0),), "piecewise-linear"),
+        ("tanh", lambda x: (np.tanh(x), x), lambda dy, x: (dy / np.cosh(x) ** 2,), "analytic"),
+        ("real tanh", lambda x: (np.tanh(x.real), x), lambda dy, x: (dy / np.cosh(x) ** 2,), "smooth"),
+        ("math.atan", lambda x: (np.array([math.atan(e) for e in x]), x), lambda dy, x: (dy / (1 + x * x),), "smooth"),
+    ],
+)
+def test_auto_finds_the_strongest_structure(
+    name: str, forward: Callable[..., Any], backward: Callable[..., Any], structure: str
+) -> None:
+    x = np.random.default_rng(0).normal(size=7)
+    certificate = gradcheck(forward, backward, (x,), seed=0)
+    assert (certificate.structure, bool(certificate)) == (structure, True)
+    off = gradcheck(forward, lambda dy, cache: (backward(dy, cache)[0] * (1 + 1e-9),), (x,), raise_on_failure=False)
+    assert off.verdict == "FAIL"
+
+
+@pytest.mark.parametrize("structure", ["multilinear", "piecewise-linear", "piecewise-multilinear", "analytic"])
+def test_a_structure_that_does_not_hold_is_an_error(structure: str) -> None:
+    def forward(x: np.ndarray) -> Any:
+        return x.real**2 * np.abs(x), x
+
+    with pytest.raises(StructureError):
+        gradcheck(forward, lambda dy, x: (3 * dy * x * np.abs(x),), (np.array([1.5, -2.0]),), structure=structure)
+
+
+def test_a_zero_gradient_of_a_forward_that_drops_imaginary_parts_does_not_pass_as_analytic() -> None:
+    with pytest.raises(StructureError, match="not analytic in x"):
+        gradcheck(lambda x: (np.sin(x.real), x), lambda dy, x: (0 * dy,), (np.array([0.3]),), structure="analytic")
+
+
+def test_a_backward_that_rounds_is_not_taken_for_wrong() -> None:
+    # A fraction of 3 that rounds: 3 * dy / 3 is dy, but for the last bit; the forward stays in the integers.
+    def backward(dy: np.ndarray, _: Any) -> Any:
+        return ((dy / 49) * 49,)
+
+    dy = np.arange(1.0, 5000.0)
+    assert ((dy / 49) * 49 != dy).any()
+    with pytest.raises(StructureError, match="the backward rounds: dx"):
+        gradcheck(lambda x: (x.copy(), None), backward, (np.zeros(64),), structure="multilinear", seed=0)
+
+
+def test_a_saturated_softmax_is_inconclusive_not_wrong() -> None:
+    x, labels = np.array([[60.0, 0.0, 0.0]]), np.array([0])
+    with pytest.raises(Inconclusive, match="rounding hides this gradient"):
+        gradcheck(
+            *softmax_cross_entropy.vectorized[1:], (x, labels), {"reduction": "sum"}, structure="analytic", seed=0
+        )
+
+
+def test_an_overflowing_forward_is_inconclusive() -> None:
+    with np.errstate(over="ignore"), pytest.raises(Inconclusive, match="y is not finite"):
+        gradcheck(
+            lambda x: (np.exp(x), x), lambda dy, x: (dy * np.exp(x),), (np.array([1000.0]),), structure="analytic"
+        )
+
+
+def test_a_kink_of_a_black_box_is_inconclusive_not_wrong() -> None:
+    def forward(x: np.ndarray) -> Any:
+        return np.array([0.1 * math.fabs(e) for e in x]), x
+
+    with pytest.raises(Inconclusive, match="a kink at these arrays"):
+        gradcheck(
+            forward, lambda dy, x: (dy * np.where(x >= 0, 0.1, -0.1),), (np.array([0.0, 1.0]),), structure="smooth"
+        )
+
+
+def test_a_certificate_says_everything_in_json_and_survives_pickling() -> None:
+    arrays = _conv_arrays()
+    certificate = gradcheck(*conv2d.im2col[1:], arrays, {"padding": 1}, seed=5)
+    assert certificate.verdict == "PASS"
+    assert certificate.seed == 5
+    assert certificate.worst is None
+    assert certificate.miss_probability is not None
+    assert certificate.miss_probability <= 1e-9
+    assert [result.name for result in certificate.arguments] == ["x", "w", "b"]
+    plain = json.loads(certificate.to_json())
+    assert plain["arguments"][1]["shape"] == [4, 3, 3, 2]
+    assert plain["forward_calls"] == certificate.forward_calls > 0
+    wrong = _sabotaged(conv2d.im2col, 1, lambda gradient: gradient * math.nan)
+    with pytest.raises(GradientMismatch) as caught:
+        gradcheck(*wrong[1:], arrays)
+    assert not caught.value.certificate
+    assert json.loads(caught.value.certificate.to_json())["worst"]["analytic"] == "nan"
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)).certificate, Certificate)
+
+
+def test_the_same_seed_gives_the_same_certificate() -> None:
+    one, two = (gradcheck(*conv2d.im2col[1:], _conv_arrays(), seed=3).to_dict() for _ in range(2))
+    assert {**one, "seconds": 0} == {**two, "seconds": 0}
+
+
+@pytest.mark.parametrize("asked", [1e-3, 1e-9, 1e-30])
+def test_the_miss_probability_asked_for_is_kept(asked: float) -> None:
+    certificate = gradcheck(*relu.vectorized[1:], (np.zeros(3),), miss_probability=asked)
+    assert certificate.miss_probability is not None
+    assert certificate.miss_probability <= asked
+
+
+def test_wrt_checks_those_arrays_alone() -> None:
+    wrong = _sabotaged(conv2d.im2col, 1, lambda gradient: gradient + 1)
+    arrays = tuple(np.rint(10 * array) for array in _conv_arrays())
+    assert gradcheck(*wrong[1:], arrays, wrt=[0, 2], structure="multilinear")
+    with pytest.raises(GradientMismatch, match=r"worst entry dw\["):
+        gradcheck(*wrong[1:], arrays, wrt=[1], structure="multilinear")
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "arguments", "keywords"),
+    [
+        (ValueError, "structure must be .* got 'linear'", ((np.zeros(2),),), {"structure": "linear"}),
+        (ValueError, "miss_probability must lie between 0 and 1, got 0", ((np.zeros(2),),), {"miss_probability": 0}),
+        (ValueError, r"wrt must hold positions in the 1 arrays, got \[1\]", ((np.zeros(2),),), {"wrt": [1]}),
+        (ValueError, "nothing to check: none of the 1 arrays is floating", ((np.zeros(2, int),),), {}),
+        (TypeError, r"wrt=\[0\]: x is no floating array, but dtype int64", ((np.zeros(2, np.int64),),), {"wrt": [0]}),
+        (TypeError, "x is complex; gradients are checked at real arrays", ((np.zeros(2, complex),),), {}),
+        (TypeError, r"arrays must be a tuple of arrays, got one array of shape \(2,\)", (np.zeros(2),), {}),
+        (ValueError, r"x\[1\] is nan: arrays must be finite", ((np.array([0, np.nan]),),), {}),
+    ],
+)
+def test_bad_arguments_are_refused_with_their_values(
+    error: type[Exception], message: str, arguments: tuple[Any, ...], keywords: dict[str, Any]
+) -> None:
+    with pytest.raises(error, match=message):
+        gradcheck(*relu.vectorized[1:], *arguments, **keywords)
+
+
+def test_a_forward_that_returns_no_pair_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"forward must return \(y, cache\), got ndarray"):
+        gradcheck(lambda x: x, lambda dy, cache: (dy,), (np.zeros(2),), structure="smooth")
+    with pytest.raises(TypeError, match="forward must return a floating array y, got int64"):
+        gradcheck(lambda x: (x.astype(np.int64), x), lambda dy, cache: (dy,), (np.zeros(2),), structure="smooth")
