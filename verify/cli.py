@@ -19,7 +19,7 @@ from cnn_core.data import Dataset, load_digits, load_idx
 from cnn_core.network import Version
 from verify.digits import Part
 from verify.gradcheck.certificate import FAIL, INCONCLUSIVE, PASS, finite
-from verify.layers import LAYERS
+from verify.layers import LAYERS, markdown_table
 from verify.museum import EXHIBITS
 from verify.profiles import EXAMPLES
 from verify.run import ERROR, Row, exit_code, verify_layer, verify_network
@@ -107,6 +107,12 @@ def museum(examples: int, seed: int, json_path: str | None) -> None:
     console.print(f"{len(rows) - len(missed)} of {len(rows)} mutants caught", highlight=False)
     _write(json_path, {"command": "museum", "seed": seed, "examples": examples}, rows)
     sys.exit(1 if missed else 0)
+
+
+@cli.command()
+def layers() -> None:
+    """Print the table of layers, in Markdown, as the README shows it."""
+    click.echo(markdown_table())
 
 
 def main() -> None:

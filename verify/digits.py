@@ -7,6 +7,8 @@ as they are drawn, by the complex step.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -43,9 +45,16 @@ def check_network(
     else:
         arrays, structure = (scaled(images, dataset.maximum, np.float64), *parameters, labels), "analytic"
     network = network or tutorial_network(version, loss="mean" if part == "loss" else None)
-    return gradcheck(network.forward, network.backward, arrays, structure=structure, seed=seed, raise_on_failure=False)
+    forward = _with_names(network.forward, ("x", *PARAMETERS, "labels")[: len(arrays)])
+    return gradcheck(forward, network.backward, arrays, structure=structure, seed=seed, raise_on_failure=False)
 
 
-def argument_names() -> tuple[str, ...]:
-    """What the network's arrays are called, in order."""
-    return ("x", *PARAMETERS, "labels")
+def _with_names(forward: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
+    """The forward of a chain, which takes *arrays, with a signature that names them for the report."""
+
+    def named(*arrays: Any) -> Any:
+        return forward(*arrays)
+
+    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names]
+    named.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return named

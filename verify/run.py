@@ -53,7 +53,7 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Everything in plain types, ready for JSON."""
         fields = {key: value for key, value in vars(self).items() if key != "certificate"}
-        return {**fields, "certificate": self.certificate.to_dict() if self.certificate else None}
+        return {**fields, "certificate": None if self.certificate is None else self.certificate.to_dict()}
 
 
 def verify_layer(

@@ -146,6 +146,7 @@ def _badness(worst: Worst) -> float:
 
 
 def finite(value: Any) -> Any:
+    """The value with NaN and infinities, which JSON lacks, as strings."""
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

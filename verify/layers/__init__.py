@@ -7,7 +7,7 @@ import pkgutil
 
 from verify.layers._layer import BenchCase, Case, Layer, Reject
 
-__all__ = ["LAYERS", "BenchCase", "Case", "Layer", "Reject"]
+__all__ = ["LAYERS", "BenchCase", "Case", "Layer", "Reject", "markdown_table"]
 
 
 def _declared() -> dict[str, Layer]:
@@ -20,3 +20,12 @@ def _declared() -> dict[str, Layer]:
 
 
 LAYERS = _declared()
+
+
+def markdown_table() -> str:
+    """The layers as a Markdown table: what the README shows."""
+    rows = [("layer", "versions", "arrays", "structure", "source"), ("---",) * 5]
+    for layer in LAYERS.values():
+        versions = ", ".join(implementation.name for implementation in layer.implementations)
+        rows.append((f"`{layer.name}`", versions, f"`{layer.arguments}`", layer.structure, layer.source))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -135,6 +135,7 @@ def test_scaling_reaches_one_and_keeps_the_images() -> None:
         result = scaled(images, 16, dtype)
         assert result.dtype == dtype
         assert result.tolist() == [0.0, 0.5, 1.0]
+        assert scaled(images[:2], 16, dtype).tolist() == [0.0, 0.5]  # by the data set's maximum, not the batch's
     assert images.tolist() == [0, 8, 16]
 
 

@@ -97,6 +97,13 @@ def test_versions_of_the_network_do_not_differ_on_integers() -> None:
     assert np.array_equal(outputs["naive"], outputs["fast"])
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_no_layer_of_the_other_version_slips_into_a_network(version: Version) -> None:
+    arrays = _network_arrays(np.random.default_rng(17), 0)
+    _, cache = tutorial_network(version, loss="sum").forward(*arrays, np.zeros(0, int))
+    assert [step.layer.name == "naive" for step in cache.steps] == [version == "naive"] * 8
+
+
 def test_network_takes_an_empty_batch() -> None:
     _, *parameters = _network_arrays(np.random.default_rng(4), 0)
     network = tutorial_network("fast")

@@ -1,0 +1,140 @@
+"""python -m verify: what it prints, writes and returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from cnn_core import relu
+from verify.cli import cli
+from verify.layers import LAYERS, Layer
+from verify.museum import EXHIBITS
+
+
+def _run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments)
+
+
+def _replaced(monkeypatch: pytest.MonkeyPatch, name: str, backward: Any, **changes: Any) -> None:
+    """Put a layer whose fast backward is another in the place of the right one."""
+
+    class Module:
+        naive = LAYERS[name].reference
+        vectorized = LAYERS[name].fast._replace(backward=backward)
+
+    broken: Layer = dataclasses.replace(LAYERS[name], module=Module, **changes)  # type: ignore[arg-type]
+    monkeypatch.setitem(LAYERS, name, broken)
+
+
+def test_every_layer_and_the_network_pass() -> None:
+    result = _run("run", "--examples", "3")
+    assert result.exit_code == 0, result.output
+    firsts = [line.split("  ")[0] for line in result.output.splitlines() if line.rstrip().endswith("PASS")]
+    assert firsts == [name for name in [*LAYERS, "digits: logits", "digits: loss"] for _ in ("naive", "fast")]
+    assert f"{2 * len(LAYERS) + 4} PASS in" in result.output
+
+
+def test_one_layer_and_version_can_be_chosen_and_a_seed_repeats_the_run() -> None:
+    chosen = ["run", "--layer", "linear", "--implementation", "fast", "--examples", "5", "--json", "-"]
+    one, two = (json.loads(_run(*chosen, "--seed", "7").stdout) for _ in range(2))
+    assert [(row["layer"], row["version"], row["cases"]) for row in one["rows"]] == [("linear", "vectorized", 5)]
+    for run in (one, two):
+        run["rows"][0].pop("seconds")
+    assert one == two
+
+
+def test_json_goes_to_a_file_beside_the_table(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    result = _run("run", "--layer", "relu", "--examples", "3", "--json", str(path))
+    assert "relu" in result.output
+    results = json.loads(path.read_text())
+    assert results["exit_code"] == 0
+    assert {row["verdict"] for row in results["rows"]} == {"PASS"}
+    assert results["rows"][0]["miss_probability"] <= 1e-9
+
+
+def test_a_wrong_gradient_is_exit_code_1_with_the_worst_entry_and_the_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    _replaced(monkeypatch, "relu", lambda dy, cache: (dy * 2,))
+    result = _run("run", "--layer", "relu", "--examples", "20", "--json", "-")
+    assert result.exit_code == 1
+    right, wrong = json.loads(result.stdout)["rows"]
+    assert (right["verdict"], wrong["verdict"]) == ("PASS", "FAIL")
+    worst = wrong["certificate"]["worst"]
+    assert worst["numeric"] in (0, worst["analytic"] / 2)
+    assert "worst entry dx[" in wrong["message"]
+    assert "case: x (" in wrong["message"]
+
+
+def test_a_layer_that_raises_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    def backward(dy: Any, cache: Any) -> Any:
+        raise RuntimeError("out of tape")
+
+    _replaced(monkeypatch, "relu", backward)
+    result = _run("run", "--layer", "relu", "--examples", "3")
+    assert result.exit_code == 3
+    assert "RuntimeError: out of tape" in result.output
+
+
+def test_a_check_that_cannot_decide_is_exit_code_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    _replaced(monkeypatch, "relu", relu.vectorized.backward, structure="smooth")
+    result = _run("run", "--layer", "relu", "--implementation", "fast", "--examples", "20")
+    assert result.exit_code == 4, result.output
+    assert "a kink at these arrays" in result.output
+
+
+def test_a_choice_that_leaves_nothing_is_exit_code_5() -> None:
+    result = _run("run", "--layer", "relu", "--implementation", "im2col")
+    assert result.exit_code == 5
+    assert "nothing was checked" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--layer", "conv4d"], "'conv4d' is not one of"),
+        (["run", "--examples", "0"], "0 is not in the range"),
+        (["run", "--data", "no such folder"], "no such folder"),
+        (["run", "--layer", "relu", "--examples", "1", "--json", "no/such/folder.json"], "no/such/folder.json"),
+        (["check"], "No such command 'check'"),
+    ],
+)
+def test_usage_errors_quote_what_was_given(arguments: list[str], message: str) -> None:
+    result = _run(*arguments)
+    assert result.exit_code == 2 or "folder.json" in message
+    assert message in result.output.replace("\n", " ")
+
+
+def test_every_exhibit_is_caught_in_both_versions_with_its_worst_entry() -> None:
+    result = _run("museum", "--examples", "50", "--json", "-")
+    rows = json.loads(result.stdout)["rows"]
+    assert result.exit_code == 0
+    assert {row["layer"] for row in rows} == set(EXHIBITS) >= {"flatten-noT", "maxpool-assign"}
+    assert len(rows) == 2 * len(EXHIBITS)
+    for row in rows:
+        assert row["verdict"] == "FAIL"
+        assert row["certificate"]["worst"]["analytic"] != row["certificate"]["worst"]["numeric"]
+
+
+def test_an_exhibit_that_is_missed_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    harmless = EXHIBITS["flatten-noT"]._replace(slug="harmless", backward=lambda dy, cache, right: right)
+    for slug in list(EXHIBITS):
+        monkeypatch.delitem(EXHIBITS, slug)
+    monkeypatch.setitem(EXHIBITS, "harmless", harmless)
+    result = _run("museum", "--examples", "5")
+    assert result.exit_code == 1
+    assert "0 of 2 mutants caught" in result.output
+
+
+def test_python_m_verify_means_run() -> None:
+    command = [sys.executable, "-m", "verify", "--layer", "flatten", "--examples", "2"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "flatten" in result.stdout
+    assert result.stderr == ""  # no progress where nobody looks

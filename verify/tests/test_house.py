@@ -1,0 +1,77 @@
+"""The house rules that a machine can hold: who imports whom, and that what is written down is what is there."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import cnn_core
+import verify
+from verify.layers import LAYERS, markdown_table
+from verify.museum import EXHIBITS
+
+ROOT = Path(__file__).parents[2]
+CORE, VERIFY = Path(cnn_core.__file__).parent, Path(verify.__file__).parent
+
+# Package -> what its modules may import beside the standard library, NumPy and themselves.
+MAY_IMPORT = {
+    CORE: set(),
+    VERIFY / "gradcheck": set(),
+    VERIFY / "layers": {"cnn_core", "hypothesis", "verify.strategies"},
+    VERIFY / "museum": {"cnn_core", "verify.gradcheck"},
+}
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.update({node.module or ""} if node.module != "verify" else {f"verify.{a.name}" for a in node.names})
+    return found
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT, ids=lambda package: package.name)
+def test_imports_run_one_way(package: Path) -> None:
+    own = ".".join(package.relative_to(package.parents[0 if package == CORE else 1]).parts)
+    for path in package.rglob("*.py"):
+        for module in _imports(path):
+            top = module.split(".")[0]
+            if top in sys.stdlib_module_names or top == "numpy" or (module + ".").startswith(own + "."):
+                continue
+            if (path.name, module) == ("data.py", "sklearn"):
+                continue  # its digits, imported only when they are asked for
+            assert any((module + ".").startswith(name + ".") for name in MAY_IMPORT[package]), f"{path}: {module}"
+
+
+def test_the_readme_shows_the_layers_that_are_declared() -> None:
+    assert markdown_table() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_names_every_exhibit() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{slug}`" in readme for slug in EXHIBITS)
+
+
+@pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+def test_a_layers_module_opens_with_formula_shapes_errors_and_source(layer: object) -> None:
+    docstring = LAYERS[getattr(layer, "name")].module.__doc__ or ""  # noqa: B009  (the id above needs the object)
+    for part in ("\n    y", "Shapes:", "Raises", "Source:"):
+        assert part in docstring.replace("\n    loss", "\n    y"), part
+
+
+def test_public_functions_say_what_they_do() -> None:
+    for package in (CORE, VERIFY):
+        for path in package.rglob("*.py"):
+            if "tests" in path.relative_to(package).parts:
+                continue
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            assert ast.get_docstring(tree), path
+            for node in tree.body:
+                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_"):
+                    assert ast.get_docstring(node), f"{path}: {node.name}"
