@@ -114,10 +114,12 @@ def check_between_kinks(
     shapes = [subject.arrays[k].shape for k in subject.wrt]
     entries = sum(math.prod(shape) for shape in shapes)
     spare = mantissa_bits(subject.dtype)
-    # The entries reach entries * 2^(gap_bits - 1), with a bit to spare for sums of two.
-    gap_bits = min(MOST_BITS + 2, spare - entries.bit_length())
-    # A window's winner collects at most one dy from each output.
-    dy_bits = min(MOST_BITS, spare - subject.value(subject.arrays).size.bit_length())
+    # The entries reach entries * 2^(gap_bits - 1), with a bit to spare for sums of two; a product may
+    # take an entry of each array, and a gradient a dy and an entry of each other array, for each output.
+    factors, entry_bits = len(subject.wrt), entries.bit_length()
+    gap_bits = min(MOST_BITS + 2, spare // factors - entry_bits)
+    outputs = subject.value(subject.arrays).size
+    dy_bits = min(MOST_BITS, spare - outputs.bit_length() - (factors - 1) * (gap_bits + entry_bits))
     v_bits = gap_bits - 2  # |v| is at most a quarter of the gap
     if min(v_bits, dy_bits) < 3:
         raise StructureError(f"{entries} entries of {subject.dtype} leave no room for gaps between them")

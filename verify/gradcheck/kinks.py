@@ -29,8 +29,9 @@ _TRIALS = 2
 
 def check_at_kinks(subject: Subject, generator: np.random.Generator, results: Results) -> None:
     """Add to the results what is found at the arrays given, rounded to a grid that keeps ties and zeros."""
-    # Of the mantissa, a fifth for sums; the rest is shared by the grid, the directions, and two bits between them.
-    bits = min(MOST_BITS, (mantissa_bits(subject.dtype) * 4 // 5 - 2) // 2)
+    # Of the mantissa, a fifth for sums; the rest is shared by the grids of all arrays, of which a product
+    # may take an entry each, the directions, and two bits between them.
+    bits = min(MOST_BITS, (mantissa_bits(subject.dtype) * 4 // 5 - 2) // (len(subject.wrt) + 1))
     largest = max((float(np.abs(subject.arrays[k]).max(initial=0.0)) for k in subject.wrt), default=0.0)
     cell = 2.0 ** max(math.frexp(largest)[1] - bits, -500 if largest else 0)
     arrays: Arrays = subject.arrays

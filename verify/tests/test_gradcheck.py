@@ -190,6 +190,38 @@ def test_correct_relu_at_exact_zeros_never_fails(implementation: Implementation)
         assert gradcheck(*implementation[1:], (x,), structure="piecewise-linear", seed=seed, miss_probability=1e-3)
 
 
+def _prelu(x: np.ndarray, slope: np.ndarray) -> Any:
+    return np.where(x.real > 0, x, slope * x), (x, slope)
+
+
+def _prelu_backward(dy: np.ndarray, cache: Any) -> Any:
+    x, slope = cache
+    return np.where(x > 0, dy, slope * dy), np.asarray(np.where(x > 0, 0, dy * x).sum())
+
+
+def _maximum_backward(dy: np.ndarray, cache: Any) -> Any:
+    x, y = cache
+    return np.where(x >= y, dy, 0.0), np.where(x >= y, 0.0, dy)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_piecewise_linear_functions_of_two_arrays_pass_and_fail_as_they_should(dtype: type[np.floating]) -> None:
+    x = np.array([1, 0, -2, 2, -1], dtype)
+    for forward, backward, other in (
+        (_prelu, _prelu_backward, np.asarray(0.25, dtype)),
+        (lambda x, y: (np.maximum(x, y), (x, y)), _maximum_backward, np.array([1, 1, -2, 0, 0], dtype)),
+    ):
+        for seed in range(50):
+            assert gradcheck(forward, backward, (x, other), structure="piecewise-linear", seed=seed)
+
+        def wrong(dy: np.ndarray, cache: Any, right: Callable[..., Any] = backward) -> Any:
+            dx, dother = right(dy, cache)
+            return dx, dother + dtype(1)
+
+        with pytest.raises(GradientMismatch):
+            gradcheck(forward, wrong, (x, other), structure="piecewise-linear")
+
+
 def _all_ties_rewarded(dy: np.ndarray, cache: Any) -> tuple[np.ndarray]:
     x, y = cache
     return (np.where(x == y, dy, 0.0),)
