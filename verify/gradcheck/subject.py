@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from verify.gradcheck.certificate import Cause
+from verify.gradcheck.certificate import Cause, StructureError
 from verify.gradcheck.exact_numbers import Array
 from verify.gradcheck.locate import not_finite
 
@@ -78,10 +79,16 @@ class Subject:
         return self.with_array(arrays, position, np.asarray(array + step.astype(array.dtype)))
 
     def complex_value(self, arrays: Arrays, position: int, step: Array) -> Array:
-        """The forward's y at complex128 arrays, one of them moved by i * step."""
+        """The forward's y at complex128 arrays, one of them moved by i * step; StructureError if it refuses them."""
         as_complex: list[Any] = [np.asarray(array, np.complex128) if _is_floating(array) else array for array in arrays]
         as_complex[position] = np.asarray(as_complex[position] + 1j * step)
-        return self.value(as_complex)
+        with warnings.catch_warnings():
+            # A forward that casts to real numbers is told by its derivative, zero, not by a warning.
+            warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+            try:
+                return self.value(as_complex)
+            except TypeError as error:
+                raise StructureError(f"the forward refuses complex arrays: {error}") from error
 
     def value(self, arrays: Arrays) -> Array:
         """The forward's y."""
