@@ -1,9 +1,12 @@
 """Train the tutorial's network on real images: `python -m cnn_core.train`.
 
-    parameters, state = Adam.step(parameters, gradient of the mean loss over a batch, state)
+    parameters, state = optimizer(rate[t]).step(parameters, gradient of the mean loss over batch t, state)
+    rate[t] = learning_rate * (1 - t / T),  t = 0, ..., T - 1
 
 Every epoch draws a new order of the training images and cuts it into batches; the last may be
-smaller. One seed settles the initial parameters and every order.
+smaller. Every image is moved by up to `shift` pixels, zeros following, anew each time. One seed
+settles the initial parameters and every draw. T counts the steps of all epochs, also of a run that
+stops before.
 
 Accuracy is the share of images whose largest logit is their label's. It is measured after every
 epoch, always with the fast layers: the naive ones would take minutes over a data set.
@@ -30,9 +33,11 @@ from cnn_core.data import Dataset, load_digits, load_idx, scaled
 from cnn_core.network import PARAMETERS, Version, initial_parameters, tutorial_network
 from cnn_core.optim import Adam, Optimizer
 
-# Of nine pairs of batch size and rate the best in 5-fold cross-validation on the training digits (97.9 %).
+# The best of some twenty settings in 5-fold cross-validation on the training digits: 98.5 %, where without
+# shifts and with a constant rate 97.8 % was the most.
+BATCH_SIZE = 32
 LEARNING_RATE = 3e-3
-BATCH_SIZE = 64
+SHIFT = 2
 
 # Images whose accuracy is measured at once: enough to be fast, few enough for their activations to fit.
 _MEASURED = 1024
@@ -60,40 +65,43 @@ class Result(NamedTuple):
 def train(
     dataset: Dataset,
     *,
-    optimizer: Optimizer | None = None,
+    optimizer: Callable[[float], Optimizer] = Adam,
+    learning_rate: float = LEARNING_RATE,
     epochs: int = 50,
     batch_size: int = BATCH_SIZE,
     steps: int | None = None,
+    shift: int = SHIFT,
     seed: int = 0,
     version: Version = "fast",
     dtype: DTypeLike = np.float32,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Result:
-    """Train the network of this version; `steps` stops early, and `report` hears of every step.
+    """Train the network of this version: `optimizer` is called with the rate of each step.
 
-    The optimizer is Adam at LEARNING_RATE where none is given.
+    `steps` stops early, and `report` hears of every step.
     """
     epochs, batch_size = whole_number("epochs", epochs, 1), whole_number("batch_size", batch_size, 1)
-    seed = whole_number("seed", seed, 0)
+    shift, seed = whole_number("shift", shift, 0), whole_number("seed", seed, 0)
     images, labels = len(dataset.train_images), dataset.train_labels
     if not images or not len(dataset.test_images):
         raise ValueError(f"{images} images to train on and {len(dataset.test_images)} to test on: need both")
     per_epoch = math.ceil(images / batch_size)
-    total = epochs * per_epoch if steps is None else min(whole_number("steps", steps, 1), epochs * per_epoch)
-    optimizer = Adam(LEARNING_RATE) if optimizer is None else optimizer
+    planned = epochs * per_epoch
+    total = planned if steps is None else min(whole_number("steps", steps, 1), planned)
     network = tutorial_network(version, loss="mean")
     generator = np.random.default_rng(seed)
     parameters = initial_parameters(generator, dtype)
-    state, upstream = optimizer.init(parameters), np.ones((), dtype)
+    state, upstream = optimizer(learning_rate).init(parameters), np.ones((), dtype)
     losses: list[float] = []
     accuracies: list[tuple[float, float]] = []
     for step, batch in enumerate(itertools.islice(_batches(images, batch_size, generator), total), 1):
-        x = scaled(dataset.train_images[batch], dataset.maximum, dtype)
+        x = scaled(_shifted(dataset.train_images[batch], shift, generator), dataset.maximum, dtype)
+        rate = learning_rate * (1 - (step - 1) / planned)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends in the loss, which is checked
             loss, cache = network.forward(x, *parameters, labels[batch])
             _, *gradients = network.backward(upstream, cache)
             # None stands for an array not given, and all are given.
-            parameters, state = optimizer.step(parameters, cast("list[Array]", gradients), state)
+            parameters, state = optimizer(rate).step(parameters, cast("list[Array]", gradients), state)
         losses.append(_finite(float(loss), step))
         ended = step == total or step % per_epoch == 0
         if ended:
@@ -128,6 +136,14 @@ def _batches(images: int, batch_size: int, generator: np.random.Generator) -> It
             yield order[start : start + batch_size]
 
 
+def _shifted(images: Array, most: int, generator: np.random.Generator) -> Array:
+    """Each image (C, H, W) moved by up to `most` pixels along either axis, and zeros moved in."""
+    padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)))
+    moved = np.lib.stride_tricks.sliding_window_view(padded, images.shape[2:], axis=(2, 3))
+    rows, columns = generator.integers(0, 2 * most, (2, len(images)), endpoint=True)
+    return moved[np.arange(len(images)), :, rows, columns]
+
+
 def _finite(loss: float, step: int) -> float:
     if not math.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss} at step {step}: the learning rate is too high")
@@ -145,10 +161,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = train(
             dataset,
-            optimizer=options.optimizer,
+            learning_rate=options.learning_rate,
             epochs=options.epochs,
             batch_size=options.batch_size,
             steps=options.steps,
+            shift=options.shift,
             seed=options.seed,
             version=options.version,
             report=_show,
@@ -171,12 +188,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=_at_least(1), metavar="N", help="stop after so many steps, if the epochs have not ended")
     add(
         "--learning-rate",
-        dest="optimizer",
-        type=_adam,
-        default=Adam(LEARNING_RATE),
+        type=_learning_rate,
+        default=LEARNING_RATE,
         metavar="RATE",
-        help=f"Adam's (default: {LEARNING_RATE})",
+        help="of Adam at the first step, falling to 0 with the last (default: %(default)s)",
     )
+    add("--shift", type=_at_least(0), default=SHIFT, metavar="N", help="most pixels moved (default: %(default)s)")
     add("--seed", type=_at_least(0), default=0, metavar="N", help="of weights and batches (default: %(default)s)")
     add("--version", choices=("fast", "naive"), default="fast", help="of the layers (default: %(default)s)")
     return parser
@@ -195,9 +212,9 @@ def _at_least(minimum: int) -> Callable[[str], int]:
     return read
 
 
-def _adam(text: str) -> Adam:
+def _learning_rate(text: str) -> float:
     try:
-        return Adam(float(text))
+        return Adam(float(text)).learning_rate
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -222,7 +239,8 @@ def _summary(options: argparse.Namespace, dataset: Dataset, result: Result) -> s
             f"data:      {source}, {len(dataset.train_labels)} images to train on, {held_out} held out",
             f"network:   {parameters} parameters, float32, {options.version} layers",
             f"training:  {len(result.losses)} steps ({len(result.test_accuracies)} epochs begun) in batches of "
-            f"{options.batch_size}, seed {options.seed}, {options.optimizer}",
+            f"{options.batch_size}, Adam, learning rate {options.learning_rate}, shift {options.shift}, "
+            f"seed {options.seed}",
             f"loss:      {result.losses[0]:.4f} at the first step, {result.losses[-1]:.4f} at the last",
             f"accuracy:  {result.train_accuracies[-1]:.2%} on training images, "
             f"{result.test_accuracies[-1]:.2%} on held-out images "
