@@ -162,6 +162,9 @@ CORNERS: dict[str, Callable[[Window], bool]] = {
     "stride beyond the kernel": on_either_axis(lambda axis: axis.stride > axis.kernel),
     "windows that overlap": on_either_axis(lambda axis: axis.stride < axis.kernel and axis.out > 1),
     "leftover rows": on_either_axis(leaves_rows_over),
+    "leftover rows of a plain window": on_either_axis(
+        lambda axis: leaves_rows_over(axis) and axis.before == axis.after == 0 and min(axis.kernel, axis.out) > 1
+    ),
     "leftover columns only": lambda window: [leaves_rows_over(axis) for axis in placed(window)] == [False, True],
     "1x1 output": lambda window: [axis.out for axis in placed(window)] == [1, 1],
     "1x1 kernel": lambda window: window.kernel == (1, 1),

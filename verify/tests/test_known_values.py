@@ -99,7 +99,7 @@ DIGITS = image([1, 10], [100, 1000])
 def test_convolution_does_not_flip_its_kernel(layer: Typed) -> None:
     # y[0,0] = 1*1 + 2*2 + 4*3 + 5*4 + 10; a step right adds 1 + 2 + 3 + 4, a step down three times that.
     # dx: 1, -1 and 2 times w, each laid at its window. dw[0,0] = 1*1 - 1*2 + 2*4.
-    call = layer(image([1, 2, 3], [4, 5, 6], [7, 8, 9]), image([1, 2], [3, 4]), [10])
+    call = layer(image([1, 2, 3], [4, 5, 6], [7, 8, 9]), image([1, 2], [3, 4]), [10], padding="valid")
     call.gives(image([47, 57], [77, 87]))
     call.pulls(image([1, -1], [2, 0]), image([1, 1, -2], [5, 5, -4], [6, 8, 0]), image([7, 9], [13, 15]), [2])
 
@@ -191,10 +191,10 @@ def test_convolution_of_no_image_has_zero_weight_gradients(layer: Typed) -> None
 
 @both("conv2d", [np.complex128])
 def test_complex_convolution_conjugates_nothing(layer: Typed) -> None:
-    # i (2 + i) + 3i, and for the upstream i: dx = i w, dw = i i.
+    # i (2 + i) + 3i, and for the upstream 1 + i: dx = (1 + i) (2 + i), dw = (1 + i) i.
     call = layer(pixels([1j]), pixels([2 + 1j]), [3j])
     call.gives(pixels([-1 + 5j]))
-    call.pulls(pixels([1j]), pixels([-1 + 2j]), pixels([-1]), [1j])
+    call.pulls(pixels([1 + 1j]), pixels([1 + 3j]), pixels([-1 + 1j]), [1 + 1j])
 
 
 @both("max_pool2d")
@@ -419,17 +419,19 @@ def test_linear_of_no_image_has_zero_weight_gradients(layer: Typed) -> None:
 
 
 @both("linear")
-def test_linear_without_a_bias_has_no_bias_gradient(layer: Typed) -> None:
-    call = layer([[3]], [[2]])
-    call.gives([[6]])
-    call.pulls([[5]], [[10]], [[15]], None)
+def test_linear_without_a_bias_reads_square_weights_row_by_row(layer: Typed) -> None:
+    # Row 0 of w makes output 0. dx = 1 (1, 10) - 1 (100, 1000).
+    call = layer([[1, 2]], [[1, 10], [100, 1000]])
+    call.gives([[21, 2100]])
+    call.pulls([[1, -1]], [[-99, -990]], [[1, 2], [-1, -2]], None)
 
 
 @both("linear", [np.complex128])
 def test_complex_linear_conjugates_nothing(layer: Typed) -> None:
+    # The numbers of the convolution above.
     call = layer([1j], [[2 + 1j]], [3j])
     call.gives([-1 + 5j])
-    call.pulls([1j], [-1 + 2j], [[-1]], [1j])
+    call.pulls([1 + 1j], [1 + 3j], [[-1 + 1j]], [1 + 1j])
 
 
 @both("softmax_cross_entropy")
