@@ -4,7 +4,7 @@
     rate[t] = learning_rate * (1 - t / T),  t = 0, ..., T - 1
 
 Every epoch draws a new order of the training images and cuts it into batches; the last may be
-smaller. Every image is moved by up to `shift` pixels, zeros following, anew each time. One seed
+smaller. Every image is turned, zoomed and moved a little, anew each time. One seed
 settles the initial parameters and every draw. T counts the steps of all epochs, also of a run that
 stops before.
 
@@ -33,11 +33,14 @@ from cnn_core.data import Dataset, load_digits, load_idx, scaled
 from cnn_core.network import PARAMETERS, Version, initial_parameters, tutorial_network
 from cnn_core.optim import Adam, Optimizer
 
-# The best of some twenty settings in 5-fold cross-validation on the training digits: 98.5 %, where without
-# shifts and with a constant rate 97.8 % was the most.
+# The best of some twenty settings in 5-fold cross-validation on the training digits.
 BATCH_SIZE = 32
 LEARNING_RATE = 3e-3
-SHIFT = 2
+
+# How far an image is turned (radians), zoomed (of its size, as a factor's logarithm) and moved (pixels)
+# at most, at distortion 1. Cross-validated on the training digits: 99.0 % on average over six runs, where
+# moving alone gave 98.0 %.
+_TURN, _ZOOM, _MOVE = 0.25, 0.1, 2.0
 
 # Images whose accuracy is measured at once: enough to be fast, few enough for their activations to fit.
 _MEASURED = 1024
@@ -70,7 +73,7 @@ def train(
     epochs: int = 50,
     batch_size: int = BATCH_SIZE,
     steps: int | None = None,
-    shift: int = SHIFT,
+    distortion: float = 1.0,
     seed: int = 0,
     version: Version = "fast",
     dtype: DTypeLike = np.float32,
@@ -81,7 +84,9 @@ def train(
     `steps` stops early, and `report` hears of every step.
     """
     epochs, batch_size = whole_number("epochs", epochs, 1), whole_number("batch_size", batch_size, 1)
-    shift, seed = whole_number("shift", shift, 0), whole_number("seed", seed, 0)
+    seed = whole_number("seed", seed, 0)
+    if not 0 <= distortion < math.inf:
+        raise ValueError(f"distortion must be at least 0 and finite, got {distortion!r}")
     images, labels = len(dataset.train_images), dataset.train_labels
     if not images or not len(dataset.test_images):
         raise ValueError(f"{images} images to train on and {len(dataset.test_images)} to test on: need both")
@@ -95,7 +100,7 @@ def train(
     losses: list[float] = []
     accuracies: list[tuple[float, float]] = []
     for step, batch in enumerate(itertools.islice(_batches(images, batch_size, generator), total), 1):
-        x = scaled(_shifted(dataset.train_images[batch], shift, generator), dataset.maximum, dtype)
+        x = scaled(_distorted(dataset.train_images[batch], distortion, generator), dataset.maximum, dtype)
         rate = learning_rate * (1 - (step - 1) / planned)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends in the loss, which is checked
             loss, cache = network.forward(x, *parameters, labels[batch])
@@ -136,12 +141,21 @@ def _batches(images: int, batch_size: int, generator: np.random.Generator) -> It
             yield order[start : start + batch_size]
 
 
-def _shifted(images: Array, most: int, generator: np.random.Generator) -> Array:
-    """Each image (C, H, W) moved by up to `most` pixels along either axis, and zeros moved in."""
-    padded = np.pad(images, ((0, 0), (0, 0), (most, most), (most, most)))
-    moved = np.lib.stride_tricks.sliding_window_view(padded, images.shape[2:], axis=(2, 3))
-    rows, columns = generator.integers(0, 2 * most, (2, len(images)), endpoint=True)
-    return moved[np.arange(len(images)), :, rows, columns]
+def _distorted(images: Array, strength: float, generator: np.random.Generator) -> Array:
+    """Each image (C, H, W) turned, zoomed and moved at random about its middle, zeros moved in.
+
+    A pixel (h, v) takes the value nearest to where the inverse map takes it; integers stay integers.
+    """
+    count, size = len(images), images.shape[2:]
+    turn, zoom, down, right = generator.uniform(-strength, strength, (4, count, 1, 1))
+    middle = [(side - 1) / 2 for side in size]
+    h, v = (axis - centre for axis, centre in zip(np.indices(size), middle, strict=True))
+    cosine, sine = (np.exp(_ZOOM * zoom) * wave(_TURN * turn) for wave in (np.cos, np.sin))
+    rows = np.rint(cosine * h - sine * v + middle[0] + _MOVE * down).astype(int)
+    columns = np.rint(sine * h + cosine * v + middle[1] + _MOVE * right).astype(int)
+    inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
+    picked = images[np.arange(count)[:, None, None], :, rows.clip(0, size[0] - 1), columns.clip(0, size[1] - 1)]
+    return np.where(inside[:, None], np.moveaxis(picked, -1, 1), 0)
 
 
 def _finite(loss: float, step: int) -> float:
@@ -165,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             epochs=options.epochs,
             batch_size=options.batch_size,
             steps=options.steps,
-            shift=options.shift,
+            distortion=options.distortion,
             seed=options.seed,
             version=options.version,
             report=_show,
@@ -193,7 +207,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RATE",
         help="of Adam at the first step, falling to 0 with the last (default: %(default)s)",
     )
-    add("--shift", type=_at_least(0), default=SHIFT, metavar="N", help="most pixels moved (default: %(default)s)")
+    add(
+        "--distortion",
+        type=_distortion,
+        default=1.0,
+        metavar="STRENGTH",
+        help="how much images are turned, zoomed and moved at random; 0 for not at all (default: %(default)s)",
+    )
     add("--seed", type=_at_least(0), default=0, metavar="N", help="of weights and batches (default: %(default)s)")
     add("--version", choices=("fast", "naive"), default="fast", help="of the layers (default: %(default)s)")
     return parser
@@ -210,6 +230,16 @@ def _at_least(minimum: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def _distortion(text: str) -> float:
+    try:
+        strength = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    if not 0 <= strength < math.inf:
+        raise argparse.ArgumentTypeError(f"must be at least 0 and finite, got {text}")
+    return strength
 
 
 def _learning_rate(text: str) -> float:
@@ -239,8 +269,8 @@ def _summary(options: argparse.Namespace, dataset: Dataset, result: Result) -> s
             f"data:      {source}, {len(dataset.train_labels)} images to train on, {held_out} held out",
             f"network:   {parameters} parameters, float32, {options.version} layers",
             f"training:  {len(result.losses)} steps ({len(result.test_accuracies)} epochs begun) in batches of "
-            f"{options.batch_size}, Adam, learning rate {options.learning_rate}, shift {options.shift}, "
-            f"seed {options.seed}",
+            f"{options.batch_size}, Adam, learning rate {options.learning_rate}, "
+            f"distortion {options.distortion}, seed {options.seed}",
             f"loss:      {result.losses[0]:.4f} at the first step, {result.losses[-1]:.4f} at the last",
             f"accuracy:  {result.train_accuracies[-1]:.2%} on training images, "
             f"{result.test_accuracies[-1]:.2%} on held-out images "
