@@ -82,7 +82,7 @@ def sliding_axes(
 
     `out = floor((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1`; with
     `ceil_mode` the ceiling, less one where the last window would start past the input and its
-    leading padding (the rule of torch.nn.functional.max_pool2d).
+    leading padding (the rule of torch.nn.functional.max_pool2d, whose padding is at most half the window).
 
     Raises TypeError or ValueError, quoting the values, for sizes that cannot be.
     """

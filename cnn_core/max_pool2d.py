@@ -13,6 +13,7 @@ complex128; indices are int64, flat in the unpadded H x W plane.
 
 Options, as in torch.nn.functional.max_pool2d: kernel_size, stride (default: kernel_size), padding,
 dilation, ceil_mode. Padding besides: ((top, bottom), (left, right)), "valid", or "same" (stride 1).
+Padding may be half the dilated window, which "same" needs; PyTorch stops at half of kernel_size.
 
 Raises TypeError for integer or object dtypes and for a cache of another implementation; ValueError,
 quoting the values, for a wrong rank, sizes that do not fit, padding of more than half the window,
