@@ -19,6 +19,6 @@ FLATTEN_NO_T = Exhibit(
     layer="flatten",
     wrong="the gradient, (features, N), is reshaped to the images' shape without a transpose: it mixes images",
     shows="N > 1",
-    source="Simple CNN using NumPy, parts V and VI (Adhok, Analytics Vidhya); it trained to 99 % all the same",
+    source="Simple CNN using NumPy, parts V and VI (Adhok, Analytics Vidhya)",
     backward=_flatten_no_t,
 )
