@@ -46,14 +46,14 @@ def check_at_kinks(subject: Subject, generator: np.random.Generator, results: Re
 
 
 def _directions(array: Array | None, bits: int, generator: np.random.Generator) -> list[Array]:
-    """Two directions of which entries are independent, and one along which equal entries move together.
+    """A direction of independent entries, and one along which equal entries move together.
 
-    The last breaks no tie: the interval shrinks to a point there, and rewarding every tie shows.
+    The second breaks no tie: the interval shrinks to a point there, and rewarding every tie shows.
     """
     assert array is not None
     distinct, place = np.unique(array, return_inverse=True)
     together = draw_integers(generator, distinct.shape, bits, array.dtype)[place].reshape(array.shape)
-    return [draw_integers(generator, array.shape, bits, array.dtype) for _ in range(2)] + [together]
+    return [draw_integers(generator, array.shape, bits, array.dtype), together]
 
 
 def _check_along(point: Point, k: int, v: Array, step: float, generator: np.random.Generator, results: Results) -> None:
