@@ -132,8 +132,9 @@ def _apply(subject: Subject, structure: str, generator: np.random.Generator, mis
         if structure == "multilinear":
             results, missed = check_multilinear(subject, generator, miss_probability)
         elif structure == "piecewise-linear":
-            results, missed = check_between_kinks(subject, generator, miss_probability)
-            check_at_kinks(subject, generator, results)
+            # First at the arrays given: what is no such function shows there, before it is believed far away.
+            results = check_at_kinks(subject, generator)
+            missed = check_between_kinks(subject, generator, miss_probability, results)
         elif structure == "piecewise-multilinear":
             results, missed = check_branches(subject, generator, miss_probability)
         else:

@@ -40,6 +40,7 @@ from verify.gradcheck.subject import Arrays, Subject
 # 20 bits for one factor and 20 for the other leave 12 of float64's 52 for sums of 4,096 products;
 # longer sums get fewer. Two trials then miss with probability below 1e-9.
 MOST_BITS = 20
+_FRACTION_TRIALS = 2
 
 Results = dict[int, ArgumentResult]
 
@@ -58,13 +59,13 @@ class Point:
     def draw(cls, subject: Subject, arrays: Arrays, dy_bits: int, generator: np.random.Generator) -> Point:
         """Run forward and backward at these arrays, with integers upstream."""
         y, cache = subject.value_and_cache(arrays)
-        _exact(y)
+        exactly(y)
         dy = draw_integers(generator, y.shape, dy_bits, y.dtype)
         return cls(subject, arrays, y, dy, subject.pull_back(arrays, dy, cache))
 
     def change(self, k: int, v: Array) -> Array:
         """f(a + v) - f(a), exactly; v touches argument k alone."""
-        return _exact(self.subject.value(self.subject.moved(self.arrays, k, v))) - self.y
+        return exactly(self.subject.value(self.subject.moved(self.arrays, k, v))) - self.y
 
     def residual(self, k: int, v: Array, ahead: Array | None = None) -> Fraction:
         """What the difference says less what the gradient says; 0 if the gradient is right."""
@@ -91,26 +92,29 @@ def check_multilinear(
     bits = _bits_in_range(subject)
     rate, trials = plan(len(subject.wrt) + 2, set_size(bits), miss_probability, subject.dtype)
     results: Results = {}
-    for trial in range(trials):
+    # The same integers over a power of two, so between -1 and 1, are as exact: no more bits, and of a
+    # product the unit is finer but the size smaller. What is linear only far out (a tanh that has
+    # saturated) is not affine there, and a gradient cut to whole numbers shows.
+    for unit in [1.0] * trials + [2.0**-bits] * _FRACTION_TRIALS:
         arrays: Arrays = subject.arrays
         for k in subject.wrt:
             drawn = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype)
-            arrays = subject.with_array(arrays, k, drawn)
+            arrays = subject.with_array(arrays, k, (unit * drawn).astype(drawn.dtype))
         point = Point.draw(subject, arrays, bits, generator)
-        _compare(point, bits, generator, results, affine=trial == 0)
+        _compare(point, bits, generator, results, unit)
     return results, rate**trials
 
 
 def check_between_kinks(
-    subject: Subject, generator: np.random.Generator, miss_probability: float
-) -> tuple[Results, float]:
-    """A result for each argument, and a bound on the probability that a wrong gradient passed.
+    subject: Subject, generator: np.random.Generator, miss_probability: float, results: Results
+) -> float:
+    """Add to the results what is found between kinks; a bound on the probability that a wrong gradient passed.
 
     Raises StructureError where the function is not affine between kinks.
     """
     shapes = [subject.arrays[k].shape for k in subject.wrt]
     entries = sum(math.prod(shape) for shape in shapes)
-    spare = mantissa_bits(subject.dtype)
+    spare = mantissa_bits(subject.dtype) - _fraction_bits(subject, generator)
     # The entries reach entries * 2^(gap_bits - 1), with a bit to spare for sums of two; a product may
     # take an entry of each array, and a gradient a dy and an entry of each other array, for each output.
     factors, entry_bits = len(subject.wrt), entries.bit_length()
@@ -121,14 +125,22 @@ def check_between_kinks(
     if min(v_bits, dy_bits) < 3:
         raise StructureError(f"{entries} entries of {subject.dtype} leave no room for gaps between them")
     rate, trials = plan(len(subject.wrt) + 2, set_size(min(v_bits, dy_bits)), miss_probability, subject.dtype)
-    results: Results = {}
     for _ in range(trials):
         arrays: Arrays = subject.arrays
         for k, drawn in zip(subject.wrt, draw_gapped(generator, shapes, gap_bits), strict=True):
             arrays = subject.with_array(arrays, k, drawn.astype(subject.arrays[k].dtype))
         point = Point.draw(subject, arrays, dy_bits, generator)
-        _compare(point, v_bits, generator, results, affine=True)
-    return results, rate**trials
+        _compare(point, v_bits, generator, results)
+    return rate**trials
+
+
+def _fraction_bits(subject: Subject, generator: np.random.Generator) -> int:
+    """How many bits below the unit the function makes of integers: those of a leaky slope."""
+    arrays: Arrays = subject.arrays
+    for k in subject.wrt:
+        drawn = draw_integers(generator, subject.arrays[k].shape, 2, subject.arrays[k].dtype)
+        arrays = subject.with_array(arrays, k, drawn)
+    return dyadic_shift(exactly(subject.value(arrays)))
 
 
 def plan(degree: int, size: int, miss_probability: float, dtype: np.dtype[Any]) -> tuple[float, int]:
@@ -139,41 +151,47 @@ def plan(degree: int, size: int, miss_probability: float, dtype: np.dtype[Any]) 
     return rate, max(1, math.ceil(math.log(miss_probability) / math.log(rate)))
 
 
-def _compare(point: Point, v_bits: int, generator: np.random.Generator, results: Results, *, affine: bool) -> None:
+def _compare(point: Point, v_bits: int, generator: np.random.Generator, results: Results, unit: float = 1.0) -> None:
     """One trial: every argument that has not failed before, along one direction each."""
     for k in point.subject.wrt:
         gradient = point.gradients[k]
         result = results.setdefault(k, ArgumentResult(k, point.subject.names[k], gradient.shape, PASS))
         if result.verdict == FAIL or not gradient.size:
             continue
-        v = draw_integers(generator, gradient.shape, v_bits, gradient.dtype)
+        v = (unit * draw_integers(generator, gradient.shape, v_bits, gradient.dtype)).astype(gradient.dtype)
         ahead = point.change(k, v)
-        if affine:
-            point.check_affine(k, v, ahead)
+        point.check_affine(k, v, ahead)
         index = not_finite(gradient)
         if index is None and point.residual(k, v, ahead) != 0:
-            point.check_affine(k, v, ahead)
             index = locate(gradient.shape, lambda d, k=k: point.residual(k, d), generator, first=v)  # type: ignore[misc]
         if index is not None:
-            worst = _entry(point, k, index)
+            worst = _entry(point, k, index, unit)
             results[k] = result._replace(verdict=FAIL, error=abs(worst.analytic - worst.numeric), worst=worst)
 
 
-def _entry(point: Point, k: int, index: tuple[int, ...]) -> Worst:
+def _entry(point: Point, k: int, index: tuple[int, ...], unit: float) -> Worst:
     """Both values of one entry. StructureError where the gradient is right but for rounding."""
     gradient = point.gradients[k]
-    unit = np.zeros_like(gradient)
-    unit[index] = 1
-    change = point.change(k, unit)
+    step = np.zeros_like(gradient)
+    step[index] = unit
+    change = point.change(k, step) / unit
     numeric, analytic = float(exact_dot(point.dy, change)), float(gradient[index])
-    # A sum of at most y.size products, rounded after each (Higham 2002, section 3.1).
-    rounding = point.y.size * float(np.finfo(gradient.dtype).eps) * float(np.abs(point.dy * change).sum())
+    not_but_rounded(point.subject.names[k], index, analytic, numeric, point.dy, change)
+    return Worst(k, index, analytic, numeric, 0.0)
+
+
+def not_but_rounded(
+    name: str, index: tuple[int, ...], analytic: float, numeric: float, dy: Array, slopes: Array
+) -> None:
+    """Raise StructureError where a gradient that is no integer differs from the exact one by its own rounding.
+
+    That is at most that of a sum of dy.size products, rounded after each (Higham 2002, section 3.1).
+    """
+    rounding = dy.size * float(np.finfo(dy.dtype).eps) * float(np.abs(dy * slopes).sum())
     if not analytic.is_integer() and abs(analytic - numeric) <= rounding:
         raise StructureError(
-            f"the backward rounds: d{point.subject.names[k]}[{', '.join(map(str, index))}] is {analytic!r} "
-            f"where {numeric!r} is exact"
+            f"the backward rounds: d{name}[{', '.join(map(str, index))}] is {analytic!r} where {numeric!r} is exact"
         )
-    return Worst(k, index, analytic, numeric, 0.0)
 
 
 def _bits_in_range(subject: Subject) -> int:
@@ -208,7 +226,7 @@ def _largest_intermediate(subject: Subject, bits: int) -> float:
     return max(float(magnitudes.max(initial=0.0)), min(believable, claimed))
 
 
-def _exact(y: Array) -> Array:
+def exactly(y: Array) -> Array:
     """The array y itself. StructureError unless its entries are integers, or short dyadic fractions, in range."""
     largest = float(np.abs(y).max(initial=0.0))
     try:

@@ -19,15 +19,19 @@ from fractions import Fraction
 
 import numpy as np
 
-from verify.gradcheck.certificate import FAIL, Worst
-from verify.gradcheck.exact import MOST_BITS, Point, Results
+from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, Worst
+from verify.gradcheck.exact import MOST_BITS, Point, Results, not_but_rounded
 from verify.gradcheck.exact_numbers import Array, draw_integers, exact_dot, mantissa_bits
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.subject import Arrays, Subject
 
 
-def check_at_kinks(subject: Subject, generator: np.random.Generator, results: Results) -> None:
-    """Add to the results what is found at the arrays given, rounded to a grid that keeps ties and zeros."""
+def check_at_kinks(subject: Subject, generator: np.random.Generator) -> Results:
+    """A result for each argument at the arrays given, rounded to a grid that keeps ties and zeros.
+
+    Raises StructureError where the function leaves the exact numbers there.
+    """
+    results = {k: ArgumentResult(k, subject.names[k], subject.arrays[k].shape, PASS) for k in subject.wrt}
     # Of the mantissa, a fifth for sums; the rest is shared by the grids of all arrays, of which a product
     # may take an entry each, the directions, and two bits between them.
     bits = min(MOST_BITS, (mantissa_bits(subject.dtype) * 4 // 5 - 2) // (len(subject.wrt) + 1))
@@ -43,6 +47,7 @@ def check_at_kinks(subject: Subject, generator: np.random.Generator, results: Re
         for v in _directions(arrays[k], bits, generator):
             if results[k].verdict != FAIL and point.gradients[k].size:
                 _check_along(point, k, v, step, generator, results)
+    return results
 
 
 def _directions(array: Array | None, bits: int, generator: np.random.Generator) -> list[Array]:
@@ -145,4 +150,8 @@ def _entry(point: Point, k: int, index: tuple[int, ...], step: float) -> Worst:
     analytic = float(gradient[index])
     branch = _branch(point, k, unit, lower, upper)
     nearest = min(max(float(lower), analytic), float(upper)) if math.isfinite(analytic) else float(upper)
+    slopes = point.change(k, step * unit) / step
+    not_but_rounded(
+        point.subject.names[k], index, analytic, nearest if branch is None else float(branch), point.dy, slopes
+    )
     return Worst(k, index, analytic, nearest if branch is None else float(branch), 0.0)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from verify.gradcheck.certificate import Cause, StructureError
-from verify.gradcheck.exact_numbers import Array
+from verify.gradcheck.exact_numbers import Array, mantissa_bits
 from verify.gradcheck.locate import not_finite
 
 Arrays = Sequence[Array | None]
@@ -38,7 +38,8 @@ class Subject:
     ) -> None:
         self._forward, self._backward = forward, backward
         # Copies, so that a layer that writes to its arguments cannot spoil the caller's.
-        self.arrays: tuple[Any, ...] = tuple(_copies(arrays))
+        numbers = (np.asarray(a) if isinstance(a, (float, np.generic)) else a for a in arrays)
+        self.arrays: tuple[Any, ...] = tuple(_copies(list(numbers)))
         self.options = dict(options or {})
         self.names = argument_names(forward, len(self.arrays))
         self.differentiable = tuple(
@@ -46,11 +47,14 @@ class Subject:
         )
         self.wrt = self._positions(wrt)
         self.held = tuple(k for k in self.differentiable if k not in self.wrt and self.arrays[k] is not None)
-        self.dtype = np.result_type(*(self.arrays[k].dtype for k in self.wrt))
+        # Of several dtypes the coarsest decides what is exact.
+        self.dtype = min((self.arrays[k].dtype for k in self.wrt), key=mantissa_bits)
         self.forward_calls = self.backward_calls = 0
 
     def _positions(self, wrt: Sequence[int] | None) -> tuple[int, ...]:
         floating = tuple(k for k in self.differentiable if self.arrays[k] is not None)
+        if wrt is not None and not isinstance(wrt, (tuple, list)):
+            raise TypeError(f"wrt must be a sequence of positions, got {wrt!r}")
         for position in floating if wrt is None else wrt:
             if not isinstance(position, (int, np.integer)) or not 0 <= position < len(self.arrays):
                 raise ValueError(f"wrt must hold positions in the {len(self.arrays)} arrays, got {wrt!r}")
@@ -66,7 +70,8 @@ class Subject:
                 raise ValueError(f"{where} is {self.arrays[position][index]}: arrays must be finite")
         chosen = floating if wrt is None else tuple(int(k) for k in dict.fromkeys(wrt))
         if not chosen:
-            raise ValueError(f"nothing to check: none of the {len(self.arrays)} arrays is floating")
+            why = "wrt is empty" if wrt is not None else f"none of the {len(self.arrays)} arrays is floating"
+            raise ValueError(f"nothing to check: {why}")
         return chosen
 
     def with_array(self, arrays: Arrays, position: int, array: Array) -> tuple[Array | None, ...]:
@@ -87,7 +92,7 @@ class Subject:
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
             try:
                 return self.value(as_complex)
-            except TypeError as error:
+            except Exception as error:  # a forward may refuse in any way it likes
                 raise StructureError(f"the forward refuses complex arrays: {error}") from error
 
     def value(self, arrays: Arrays) -> Array:
@@ -104,6 +109,7 @@ class Subject:
             raise ContractError(
                 "gradient-count", None, None, f"backward must return a tuple, got {type(gradients).__name__}"
             )
+        gradients = self._without_places_of_integers(gradients)
         expected = len(self.differentiable)
         surplus = gradients[expected:]
         if len(gradients) < expected or any(extra is not None for extra in surplus):
@@ -113,6 +119,13 @@ class Subject:
             )
         by_position = dict(zip(self.differentiable, gradients, strict=False))
         return {k: self._inspect(k, by_position[k]) for k in self.wrt}
+
+    def _without_places_of_integers(self, gradients: Sequence[Array | None]) -> Sequence[Array | None]:
+        """The gradients less the None that stand for integer arrays, where there is one for every array."""
+        others = [k for k in range(len(self.arrays)) if k not in self.differentiable]
+        if len(gradients) == len(self.arrays) and others and all(gradients[k] is None for k in others):
+            return [gradients[k] for k in self.differentiable]
+        return gradients
 
     def value_and_cache(self, arrays: Arrays) -> tuple[Array, Any]:
         """The forward's y and cache; the cache is what `pull_back` takes."""
@@ -125,7 +138,7 @@ class Subject:
         y, cache = result
         if not isinstance(y, (np.ndarray, np.generic)) or not np.issubdtype(y.dtype, np.inexact):
             raise TypeError(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
-        return np.asarray(y), cache
+        return np.array(y), cache  # a copy: the forward may write its next y to the same place
 
     def _unchanged(self, arrays: Sequence[Any], before: Sequence[Any], who: str) -> None:
         for position, (now, then) in enumerate(zip(arrays, before, strict=True)):
