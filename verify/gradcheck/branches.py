@@ -24,7 +24,7 @@ from fractions import Fraction
 import numpy as np
 
 from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, StructureError, Worst
-from verify.gradcheck.exact import MOST_BITS, Results, plan
+from verify.gradcheck.exact import MOST_BITS, Results, exactly, not_but_rounded, plan
 from verify.gradcheck.exact_numbers import (
     Array,
     draw_integers,
@@ -34,6 +34,7 @@ from verify.gradcheck.exact_numbers import (
     set_size,
 )
 from verify.gradcheck.locate import locate, not_finite
+from verify.gradcheck.same_function import check_same_function
 from verify.gradcheck.subject import Subject
 
 
@@ -51,7 +52,7 @@ class _Point:
             raise StructureError(
                 f"Re f(a + iv) is not f(a): {self.subject.names[k]} enters more than once in a product"
             )
-        return np.asarray(moved.imag)
+        return exactly(moved.imag)
 
     def residual(self, k: int, v: Array, slopes: Array | None = None) -> Fraction:
         """What the forward says less what the gradient says; 0 if the gradient is right."""
@@ -65,12 +66,13 @@ def check_branches(subject: Subject, generator: np.random.Generator, miss_probab
     Raises StructureError where the arrays hold too many bits for exact arithmetic, and where the
     forward's imaginary part is not odd in the direction.
     """
-    y, cache = subject.value_and_cache(subject.arrays)
+    y = subject.value(subject.arrays)
     bits = _bits_in_range(subject, y)
     rate, trials = plan(2, set_size(bits), miss_probability, subject.dtype)
     results: Results = {k: ArgumentResult(k, subject.names[k], subject.arrays[k].shape, PASS) for k in subject.wrt}
     for trial in range(trials):
         dy = draw_integers(generator, y.shape, bits, y.dtype)
+        _, cache = subject.value_and_cache(subject.arrays)  # just before: a layer may keep its cache in itself
         point = _Point(subject, y, dy, subject.pull_back(subject.arrays, dy, cache))
         for k in subject.wrt:
             if results[k].verdict == PASS and point.gradients[k].size:
@@ -84,8 +86,10 @@ def _check_argument(
     gradient = point.gradients[k]
     v = draw_integers(generator, gradient.shape, bits, gradient.dtype)
     slopes = point.slopes(k, v)
-    if odd and not np.array_equal(slopes, -point.slopes(k, -v)):
-        raise StructureError(f"the branches depend on the imaginary part of {point.subject.names[k]}")
+    if odd:
+        check_same_function(point.subject, k, v, 1.0, generator)
+        if not np.array_equal(slopes, -point.slopes(k, -v)):
+            raise StructureError(f"the branches depend on the imaginary part of {point.subject.names[k]}")
     index = not_finite(gradient)
     if index is None and point.residual(k, v, slopes) != 0:
         index = locate(gradient.shape, lambda direction: point.residual(k, direction), generator, first=v)
@@ -93,7 +97,9 @@ def _check_argument(
         return result
     unit = np.zeros_like(gradient)
     unit[index] = 1
-    numeric, analytic = float(exact_dot(point.dy, point.slopes(k, unit))), float(gradient[index])
+    slopes = point.slopes(k, unit)
+    numeric, analytic = float(exact_dot(point.dy, slopes)), float(gradient[index])
+    not_but_rounded(point.subject.names[k], index, analytic, numeric, point.dy, slopes)
     return result._replace(verdict=FAIL, error=abs(analytic - numeric), worst=Worst(k, index, analytic, numeric, 0.0))
 
 

@@ -6,21 +6,22 @@ relu) it branches on the real part.
 
 What is tolerated is the rounding of both sides and nothing else:
 
-    |sum(dy * Jv) - sum(da * v)| <= gamma_k * (sum|dy||Jv| + sum|da||v| + sum|da(u)||v|)
+    |sum(dy * Jv) - sum(da * v)| <= gamma_k * (sum|dy||Jv| + sum|da||v| + sum|da(u)||v|) + c * sum|delta||v|
 
 with gamma_k = k eps / (1 - k eps) (Higham 2002, section 3.1). k is the longest sum there can be, the
 entries of the largest array; and 32, for a handful of elementary functions of a few roundings each;
 and 4 max|a|, since an exponential turns a rounding of its argument, relative eps |a|, into one of its
 value. The third term is the floor: where a function saturates (a confident softmax) its derivative
 vanishes but the roundings inside do not, so the gradient at u, the arrays scaled to entries of at
-most 1, stands for them. A wrong gradient can widen this only by claiming to be large there, and then
-the detection floor that is printed says so.
+most 1, stands for them. The last term is the conditioning, measured: delta is how far the gradient
+moves when the arrays move by an ulp (a batch norm of two images has little left after it subtracts).
+A wrong gradient can widen these only by claiming to be large or to jump, and then the detection
+floor that is printed says so.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -28,14 +29,15 @@ from verify.gradcheck.certificate import FAIL, INCONCLUSIVE, PASS, ArgumentResul
 from verify.gradcheck.exact import Results
 from verify.gradcheck.exact_numbers import Array
 from verify.gradcheck.locate import locate, not_finite
+from verify.gradcheck.same_function import check_same_function
 from verify.gradcheck.subject import Arrays, Subject
 
 _STEP = 2.0**-200
+_TRUNCATION = 2.0**-300  # of order step^2 = 2^-400, with room for third derivatives up to 2^100
 _ELEMENTARY = 32
 _TRIALS = 2
-# A plain difference only has to tell whether the complex step differentiates the same function: to a
-# hundredth, which leaves room for its truncation and for a kink or two of many within the step.
-_OFF_TIES, _PLAIN_STEP, _PLAIN_STEP_SINGLE, _PLAIN_TOLERANCE = 2.0**-9, 2.0**-24, 2.0**-12, 1e-2
+# Two draws of one ulp's signs show how rounding is amplified typically; at most, some sixteen times that.
+_CONDITION_DRAWS, _CONDITION_SAFETY = 2, 16.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class _Point:
     dy: Array
     gradients: dict[int, Array]
     unsaturated: dict[int, Array]
+    conditioning: dict[int, Array]
     gamma: float
 
     def slopes(self, k: int, v: Array, arrays: Arrays | None = None) -> Array:
@@ -60,7 +63,9 @@ class _Point:
     def tolerance(self, k: int, v: Array, slopes: Array) -> float:
         """The right-hand side of the inequality at the head of this module."""
         both = (np.abs(self.gradients[k]) + np.abs(self.unsaturated[k])) * np.abs(v)
-        return float(self.gamma * ((np.abs(self.dy) * np.abs(slopes)).sum() + both.sum(dtype=np.float64)))
+        rounding = self.gamma * ((np.abs(self.dy) * np.abs(slopes)).sum() + both.sum(dtype=np.float64))
+        amplified = _CONDITION_SAFETY * (self.conditioning[k] * np.abs(v)).sum(dtype=np.float64)
+        return float(rounding + amplified) + _TRUNCATION
 
 
 def check_analytic(subject: Subject, generator: np.random.Generator) -> Results:
@@ -72,9 +77,9 @@ def check_analytic(subject: Subject, generator: np.random.Generator) -> Results:
     dy = _signed(generator, y.shape).astype(y.dtype)
     gradients = subject.pull_back(subject.arrays, dy, cache)
     unit = _unit_scale(subject)
-    unsaturated = subject.pull_back(unit, dy, subject.value_and_cache(unit)[1])
-    unsaturated = {k: np.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0) for k, gradient in unsaturated.items()}
-    point = _Point(subject, y, dy, gradients, unsaturated, _gamma(subject, y))
+    unsaturated = _finite(subject.pull_back(unit, dy, subject.value_and_cache(unit)[1]))
+    conditioning = _conditioning(subject, dy, gradients, generator)
+    point = _Point(subject, y, dy, gradients, unsaturated, conditioning, _gamma(subject, y))
     return {k: _check_argument(point, k, generator) for k in subject.wrt}
 
 
@@ -90,7 +95,8 @@ def _check_argument(point: _Point, k: int, generator: np.random.Generator) -> Ar
     for trial in range(_TRIALS):
         v = _signed(generator, gradient.shape)
         if trial == 0:
-            _check_same_function(point, k, v, generator)
+            _check_odd(point, k, v)
+            check_same_function(point.subject, k, v, _STEP, generator)
         if index is None:
             slopes = point.slopes(k, v)
             error, tolerance = abs(point.residual(k, v, slopes)), point.tolerance(k, v, slopes)
@@ -113,32 +119,12 @@ def _check_argument(point: _Point, k: int, generator: np.random.Generator) -> Ar
     return result
 
 
-def _check_same_function(point: _Point, k: int, v: Array, generator: np.random.Generator) -> None:
-    """Raise StructureError unless the complex step differentiates the function that real arrays see.
-
-    A forward that drops imaginary parts (abs, a cast) has complex steps of zero, and one that orders
-    complex numbers by both parts (NumPy's maximum) has, at a tie, steps that depend on the sign of v.
-    Plain differences, at arrays moved a little off their ties and zeros, tell.
-    """
-    name = point.subject.names[k]
-    slopes = point.slopes(k, v)
-    if not np.allclose(slopes, -point.slopes(k, -v), rtol=point.gamma, atol=point.gamma):  # two roundings of one number
+def _check_odd(point: _Point, k: int, v: Array) -> None:
+    """Raise StructureError where the step depends on its sign: NumPy's maximum orders by both parts at a tie."""
+    # Two roundings of one number.
+    if not np.allclose(point.slopes(k, v), -point.slopes(k, -v), rtol=point.gamma, atol=point.gamma):
+        name = point.subject.names[k]
         raise StructureError(f"a kink at these arrays: in {name} the complex step depends on the direction's sign")
-    array: Any = point.subject.arrays[k]
-    largest = max(1.0, float(np.abs(array).max()))
-    moved = point.subject.moved(point.subject.arrays, k, _OFF_TIES * largest * _signed(generator, array.shape))
-    step = largest * (_PLAIN_STEP if array.dtype == np.float64 else _PLAIN_STEP_SINGLE)
-    ahead, behind = (point.subject.value(point.subject.moved(moved, k, side * step * v)) for side in (1, -1))
-    plain = float((point.dy * (ahead - behind)).sum()) / (2 * step)
-    slopes = point.slopes(k, v, moved)
-    numeric = float((point.dy * slopes).sum())
-    weight = np.abs(point.dy)
-    rounding = float(np.finfo(ahead.dtype).eps * (weight * np.abs(ahead)).sum()) / step
-    margin = _PLAIN_TOLERANCE * float((weight * np.abs(slopes)).sum() + (weight * np.abs(ahead - behind)).sum() / step)
-    if np.isfinite(plain) and not abs(plain - numeric) <= margin + 8 * rounding:
-        raise StructureError(
-            f"not analytic in {name}: the complex step gives {numeric:.6g}, plain differences {plain:.6g}"
-        )
 
 
 def _entry(point: _Point, k: int, index: tuple[int, ...]) -> Worst:
@@ -158,6 +144,32 @@ def _gamma(subject: Subject, y: Array) -> float:
     if unit >= 0.5:
         raise StructureError(f"{subject.dtype} is too coarse for sums of {k:.3g} roundings")
     return float(unit / (1 - unit))
+
+
+def _conditioning(
+    subject: Subject, dy: Array, gradients: dict[int, Array], generator: np.random.Generator
+) -> dict[int, Array]:
+    """How far the gradients move, entry by entry, when the entries of the arrays move by an ulp or two.
+
+    Equal entries move together and zeros stay, so that no tie is broken and no kink crossed.
+    """
+    epsilon = float(np.finfo(subject.dtype).eps)
+    most = {k: np.zeros(gradient.shape) for k, gradient in gradients.items()}
+    for _ in range(_CONDITION_DRAWS):
+        arrays: Arrays = subject.arrays
+        for k in subject.wrt:
+            distinct, place = np.unique(subject.arrays[k], return_inverse=True)
+            moves = (epsilon * generator.choice([-1.0, 1.0], distinct.shape) * distinct)[place]
+            arrays = subject.moved(arrays, k, moves.reshape(subject.arrays[k].shape))
+        moved = subject.pull_back(arrays, dy, subject.value_and_cache(arrays)[1])
+        with np.errstate(invalid="ignore"):  # a gradient that is not finite is dealt with elsewhere
+            change = _finite({k: np.abs(moved[k] - gradients[k]) for k in gradients})
+        most = {k: np.maximum(most[k], change[k]) for k in gradients}
+    return most
+
+
+def _finite(gradients: dict[int, Array]) -> dict[int, Array]:
+    return {k: np.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0) for k, gradient in gradients.items()}
 
 
 def _unit_scale(subject: Subject) -> Arrays:
