@@ -25,14 +25,14 @@ class Implementation(NamedTuple):
     backward: Callable[[Array, Any], Gradients]
 
 
-def check_arrays(**arrays: object) -> None:
-    """Raise TypeError unless all are floating or complex arrays of one dtype; None is passed over.
+def check_arrays(optional: str = "", **arrays: object) -> None:
+    """Raise TypeError unless all are floating or complex arrays of one dtype; the optional one may be None.
 
     Nothing is promoted: an integer array would be truncated or change its dtype in silence.
     """
     first: tuple[str, np.dtype[Any]] | None = None
     for name, array in arrays.items():
-        if array is None:
+        if array is None and name == optional:
             continue
         if not isinstance(array, np.ndarray):
             raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")

@@ -192,7 +192,7 @@ def _blocks(cache: _Im2colCache) -> Iterator[slice]:
 def _geometry(
     x: Array, w: Array, b: Array | None, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> tuple[Axis, Axis, int]:
-    check_arrays(x=x, w=w, b=b)
+    check_arrays("b", x=x, w=w, b=b)
     check_rank("x", x, "N C H W")
     check_rank("w", w, "F C/groups kH kW")
     groups = whole_number("groups", groups, 1)

@@ -108,7 +108,7 @@ def _rows(array: Array) -> Array:
 
 
 def _check(x: Array, w: Array, b: Array | None) -> None:
-    check_arrays(x=x, w=w, b=b)
+    check_arrays("b", x=x, w=w, b=b)
     check_rank("w", w, "O I")
     if x.ndim < 1:
         raise ValueError(f"x must have at least one axis (... I), got shape {x.shape}")

@@ -72,18 +72,29 @@ def run(
     json_path: str | None,
 ) -> None:
     """Verify every layer, both versions, and the digit network on real images."""
-    dataset = _load(data) if not layers or NETWORK in layers else None
+    layers = tuple(dict.fromkeys(layers)) or (*LAYERS, NETWORK)
+    if data is not None and NETWORK not in layers:
+        raise click.UsageError(f"--data {data} is for the network, which --layer leaves out: add --layer {NETWORK}")
+    dataset = _load(data) if NETWORK in layers else None
+    _check_writable(json_path)
     console = _console(json_path)
     console.print(f"gradcert: {examples} cases for each version, seed {seed}", highlight=False)
     started = time.perf_counter()
-    rows = list(_rows(layers or (*LAYERS, NETWORK), implementations, examples, seed, dataset))
+    rows = list(_rows(layers, implementations, examples, seed, dataset))
     _report(rows, console, time.perf_counter() - started)
-    _write(json_path, {"command": "run", "seed": seed, "examples": examples}, rows)
-    sys.exit(exit_code(rows))
+    code = exit_code(rows)
+    _write(json_path, {"command": "run", "seed": seed, "examples": examples, "exit_code": code}, rows)
+    sys.exit(code)
 
 
 @cli.command()
-@_examples
+@click.option(
+    "--examples",
+    type=click.IntRange(EXAMPLES["quick"]),
+    default=EXAMPLES["ci"],
+    show_default=True,
+    help="Cases for each version; with too few, a bug may never have its case.",
+)
 @_seed
 @_json
 def museum(examples: int, seed: int, json_path: str | None) -> None:
@@ -91,6 +102,7 @@ def museum(examples: int, seed: int, json_path: str | None) -> None:
 
     Exit code 0 if every bug is caught in every version, 1 if one is missed.
     """
+    _check_writable(json_path)
     console = _console(json_path)
     rows = []
     for exhibit in EXHIBITS.values():
@@ -105,8 +117,9 @@ def museum(examples: int, seed: int, json_path: str | None) -> None:
     console.print()
     _report(rows, console, sum(row.seconds for row in rows))
     console.print(f"{len(rows) - len(missed)} of {len(rows)} mutants caught", highlight=False)
-    _write(json_path, {"command": "museum", "seed": seed, "examples": examples}, rows)
-    sys.exit(1 if missed else 0)
+    code = 1 if missed else 0
+    _write(json_path, {"command": "museum", "seed": seed, "examples": examples, "exit_code": code}, rows)
+    sys.exit(code)
 
 
 @cli.command()
@@ -172,7 +185,7 @@ def _report(rows: list[Row], console: Console, seconds: float) -> None:
         )
     console.print(table)
     console.print(
-        "miss: the probability that a wrong gradient passes; after <, relative errors in one entry that may pass",
+        "miss, at each case: the probability that a wrong gradient passes; after <, relative errors that may pass",
         style="dim",
         highlight=False,
     )
@@ -213,16 +226,22 @@ def _console(json_path: str | None) -> Console:
     return Console(stderr=stderr, width=None if terminal else _WIDE)
 
 
+def _check_writable(json_path: str | None) -> None:
+    """A usage error, before anything is run, where the results could not be written in the end."""
+    if json_path is None or json_path == "-":
+        return
+    try:
+        with Path(json_path).open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise click.UsageError(f"--json {json_path!r}: {error}") from error
+
+
 def _write(json_path: str | None, about: dict[str, Any], rows: list[Row]) -> None:
     if json_path is None:
         return
-    text = json.dumps(
-        finite({**about, "exit_code": exit_code(rows), "rows": [row.to_dict() for row in rows]}), indent=1
-    )
+    text = json.dumps(finite({**about, "rows": [row.to_dict() for row in rows]}), indent=1)
     if json_path == "-":
         click.echo(text)
     else:
-        try:
-            Path(json_path).write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise click.FileError(json_path, str(error)) from error
+        Path(json_path).write_text(text + "\n", encoding="utf-8")

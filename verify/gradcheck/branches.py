@@ -24,7 +24,7 @@ from fractions import Fraction
 import numpy as np
 
 from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, StructureError, Worst
-from verify.gradcheck.exact import MOST_BITS, Results, exactly, not_but_rounded, plan
+from verify.gradcheck.exact import GUARD_BITS, MOST_BITS, Results, exactly, not_but_rounded, plan
 from verify.gradcheck.exact_numbers import (
     Array,
     draw_integers,
@@ -98,9 +98,10 @@ def _check_argument(
     unit = np.zeros_like(gradient)
     unit[index] = 1
     slopes = point.slopes(k, unit)
-    numeric, analytic = float(exact_dot(point.dy, slopes)), float(gradient[index])
+    numeric, analytic = exact_dot(point.dy, slopes), float(gradient[index])
     not_but_rounded(point.subject.names[k], index, analytic, numeric, point.dy, slopes)
-    return result._replace(verdict=FAIL, error=abs(analytic - numeric), worst=Worst(k, index, analytic, numeric, 0.0))
+    worst = Worst(k, index, analytic, float(numeric), 0.0)
+    return result._replace(verdict=FAIL, error=abs(worst.analytic - worst.numeric), worst=worst)
 
 
 def _bits_in_range(subject: Subject, y: Array) -> int:
@@ -110,7 +111,7 @@ def _bits_in_range(subject: Subject, y: Array) -> int:
     them on, so f(|a| + i |v|) bounds every value and every slope. A right gradient's entry is at
     most sum(|dy| Im f(|a| + i |v|)) with v = 1.
     """
-    limit = 2.0 ** mantissa_bits(subject.dtype)
+    limit = 2.0 ** (mantissa_bits(subject.dtype) - GUARD_BITS)
     absolute = [
         np.asarray(np.abs(a)) if k in subject.differentiable and a is not None else a
         for k, a in enumerate(subject.arrays)

@@ -36,8 +36,11 @@ _STEP = 2.0**-200
 _TRUNCATION = 2.0**-300  # of order step^2 = 2^-400, with room for third derivatives up to 2^100
 _ELEMENTARY = 32
 _TRIALS = 2
-# Two draws of one ulp's signs show how rounding is amplified typically; at most, some sixteen times that.
-_CONDITION_DRAWS, _CONDITION_SAFETY = 2, 16.0
+# Four draws of signs show how one ulp is amplified typically. The worst is more: with 16 in the place of 64,
+# 3 of 100 correct batch norms of two images failed; it is a margin, not yet calibrated.
+_CONDITION_DRAWS, _CONDITION_SAFETY = 4, 64.0
+# A disagreement up to so many tolerances neither passes nor convicts: the conditioning is an estimate.
+_DOUBTFUL = 8.0
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,9 @@ def _check_argument(point: _Point, k: int, generator: np.random.Generator) -> Ar
         if index is None:
             slopes = point.slopes(k, v)
             error, tolerance = abs(point.residual(k, v, slopes)), point.tolerance(k, v, slopes)
+            if tolerance < error <= _DOUBTFUL * tolerance:
+                note = f"too close to tell: off by {error:.2g}, rounding is expected up to {tolerance:.2g}"
+                return result._replace(verdict=INCONCLUSIVE, error=error, tolerance=tolerance, note=note)
             if not error <= tolerance:
                 index = locate(gradient.shape, lambda d: point.residual(k, d), generator, first=v)
         if index is not None:

@@ -41,6 +41,9 @@ from verify.gradcheck.subject import Arrays, Subject
 # longer sums get fewer. Two trials then miss with probability below 1e-9.
 MOST_BITS = 20
 _FRACTION_TRIALS = 2
+# Of fractions, so many bits must be left over: a rounded number that looks short by chance, as one in
+# two does that may fill the mantissa, then passes for exact one time in 2^7.
+GUARD_BITS = 6
 
 Results = dict[int, ArgumentResult]
 
@@ -95,13 +98,15 @@ def check_multilinear(
     # The same integers over a power of two, so between -1 and 1, are as exact: no more bits, and of a
     # product the unit is finer but the size smaller. What is linear only far out (a tanh that has
     # saturated) is not affine there, and a gradient cut to whole numbers shows.
-    for unit in [1.0] * trials + [2.0**-bits] * _FRACTION_TRIALS:
+    fraction_bits = max(1, bits - GUARD_BITS)
+    for unit in [1.0] * trials + [2.0**-fraction_bits] * _FRACTION_TRIALS:
+        drawn_bits = bits if unit == 1 else fraction_bits
         arrays: Arrays = subject.arrays
         for k in subject.wrt:
-            drawn = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype)
-            arrays = subject.with_array(arrays, k, (unit * drawn).astype(drawn.dtype))
-        point = Point.draw(subject, arrays, bits, generator)
-        _compare(point, bits, generator, results, unit)
+            drawn = draw_integers(generator, subject.arrays[k].shape, drawn_bits, subject.arrays[k].dtype)
+            arrays = subject.with_array(arrays, k, np.asarray(unit * drawn).astype(drawn.dtype))
+        point = Point.draw(subject, arrays, drawn_bits, generator)
+        _compare(point, drawn_bits, generator, results, unit)
     return results, rate**trials
 
 
@@ -125,10 +130,13 @@ def check_between_kinks(
     if min(v_bits, dy_bits) < 3:
         raise StructureError(f"{entries} entries of {subject.dtype} leave no room for gaps between them")
     rate, trials = plan(len(subject.wrt) + 2, set_size(min(v_bits, dy_bits)), miss_probability, subject.dtype)
-    for _ in range(trials):
+    drawn: list[Array] = []
+    for trial in range(max(2, trials)):
+        # Every other point mirrors the one before, so that each entry is seen on both sides of 0.
+        drawn = [-array for array in drawn] if trial % 2 else draw_gapped(generator, shapes, gap_bits)
         arrays: Arrays = subject.arrays
-        for k, drawn in zip(subject.wrt, draw_gapped(generator, shapes, gap_bits), strict=True):
-            arrays = subject.with_array(arrays, k, drawn.astype(subject.arrays[k].dtype))
+        for k, array in zip(subject.wrt, drawn, strict=True):
+            arrays = subject.with_array(arrays, k, np.asarray(array).astype(subject.arrays[k].dtype))
         point = Point.draw(subject, arrays, dy_bits, generator)
         _compare(point, v_bits, generator, results)
     return rate**trials
@@ -140,7 +148,8 @@ def _fraction_bits(subject: Subject, generator: np.random.Generator) -> int:
     for k in subject.wrt:
         drawn = draw_integers(generator, subject.arrays[k].shape, 2, subject.arrays[k].dtype)
         arrays = subject.with_array(arrays, k, drawn)
-    return dyadic_shift(exactly(subject.value(arrays)))
+    shift = dyadic_shift(exactly(subject.value(arrays)))
+    return shift + GUARD_BITS if shift else 0
 
 
 def plan(degree: int, size: int, miss_probability: float, dtype: np.dtype[Any]) -> tuple[float, int]:
@@ -158,7 +167,7 @@ def _compare(point: Point, v_bits: int, generator: np.random.Generator, results:
         result = results.setdefault(k, ArgumentResult(k, point.subject.names[k], gradient.shape, PASS))
         if result.verdict == FAIL or not gradient.size:
             continue
-        v = (unit * draw_integers(generator, gradient.shape, v_bits, gradient.dtype)).astype(gradient.dtype)
+        v = np.asarray(unit * draw_integers(generator, gradient.shape, v_bits, gradient.dtype)).astype(gradient.dtype)
         ahead = point.change(k, v)
         point.check_affine(k, v, ahead)
         index = not_finite(gradient)
@@ -175,22 +184,25 @@ def _entry(point: Point, k: int, index: tuple[int, ...], unit: float) -> Worst:
     step = np.zeros_like(gradient)
     step[index] = unit
     change = point.change(k, step) / unit
-    numeric, analytic = float(exact_dot(point.dy, change)), float(gradient[index])
+    numeric, analytic = exact_dot(point.dy, change), float(gradient[index])
     not_but_rounded(point.subject.names[k], index, analytic, numeric, point.dy, change)
-    return Worst(k, index, analytic, numeric, 0.0)
+    return Worst(k, index, analytic, float(numeric), 0.0)
 
 
 def not_but_rounded(
-    name: str, index: tuple[int, ...], analytic: float, numeric: float, dy: Array, slopes: Array
+    name: str, index: tuple[int, ...], analytic: float, numeric: Fraction, dy: Array, slopes: Array
 ) -> None:
-    """Raise StructureError where a gradient that is no integer differs from the exact one by its own rounding.
+    """Raise StructureError where an entry had to be rounded, and differs from the exact one by no more than that.
 
-    That is at most that of a sum of dy.size products, rounded after each (Higham 2002, section 3.1).
+    It had to be where it is no integer, or where the exact one does not fit its dtype. The rounding is
+    at most that of a sum of dy.size products, each rounded (Higham 2002, section 3.1).
     """
+    fits = math.isfinite(analytic) and Fraction(float(dy.dtype.type(float(numeric)))) == numeric
     rounding = dy.size * float(np.finfo(dy.dtype).eps) * float(np.abs(dy * slopes).sum())
-    if not analytic.is_integer() and abs(analytic - numeric) <= rounding:
+    if not (fits and analytic.is_integer()) and abs(analytic - float(numeric)) <= rounding:
         raise StructureError(
-            f"the backward rounds: d{name}[{', '.join(map(str, index))}] is {analytic!r} where {numeric!r} is exact"
+            f"the backward rounds: d{name}[{', '.join(map(str, index))}] is {analytic!r}, "
+            f"where {float(numeric)!r} is exact"
         )
 
 
@@ -230,7 +242,8 @@ def exactly(y: Array) -> Array:
     """The array y itself. StructureError unless its entries are integers, or short dyadic fractions, in range."""
     largest = float(np.abs(y).max(initial=0.0))
     try:
-        fits = largest * 2.0 ** dyadic_shift(y) <= 2.0 ** mantissa_bits(y.dtype)
+        shift = dyadic_shift(y)
+        fits = largest * 2.0**shift <= 2.0 ** (mantissa_bits(y.dtype) - (GUARD_BITS if shift else 0))
     except ValueError:
         fits = False
     if not fits:

@@ -19,7 +19,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, Worst
+from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, StructureError, Worst
 from verify.gradcheck.exact import MOST_BITS, Point, Results, not_but_rounded
 from verify.gradcheck.exact_numbers import Array, draw_integers, exact_dot, mantissa_bits
 from verify.gradcheck.locate import locate, not_finite
@@ -32,9 +32,9 @@ def check_at_kinks(subject: Subject, generator: np.random.Generator) -> Results:
     Raises StructureError where the function leaves the exact numbers there.
     """
     results = {k: ArgumentResult(k, subject.names[k], subject.arrays[k].shape, PASS) for k in subject.wrt}
-    # Of the mantissa, a fifth for sums; the rest is shared by the grids of all arrays, of which a product
-    # may take an entry each, the directions, and two bits between them.
-    bits = min(MOST_BITS, (mantissa_bits(subject.dtype) * 4 // 5 - 2) // (len(subject.wrt) + 1))
+    # Of the mantissa, a third for sums, slopes, and what exact fractions must leave over; the rest is shared
+    # by the grids of all arrays, of which a product may take an entry each, the directions, and two bits between.
+    bits = min(MOST_BITS, (mantissa_bits(subject.dtype) * 2 // 3 - 2) // (len(subject.wrt) + 1))
     largest = max((float(np.abs(subject.arrays[k]).max(initial=0.0)) for k in subject.wrt), default=0.0)
     cell = 2.0 ** max(math.frexp(largest)[1] - bits, -500 if largest else 0)
     arrays: Arrays = subject.arrays
@@ -68,13 +68,23 @@ def _check_along(point: Point, k: int, v: Array, step: float, generator: np.rand
         lower, upper = _interval(point, k, v, step)
         claimed = exact_dot(gradient, v)
         branch = _branch(point, k, v, lower, upper)
-        if not lower <= claimed <= upper or (branch is not None and branch != claimed):
+        excess = max(lower - claimed, claimed - upper) if branch is None else abs(branch - claimed)
+        if excess > 0:
+            _check_not_rounded(point, k, v, excess)
             index = _locate(point, k, v, step, generator, has_branch=branch is not None)
     if index is not None:
         worst = _entry(point, k, index, step)
         results[k] = results[k]._replace(
             verdict=FAIL, error=abs(worst.analytic - worst.numeric), worst=worst, note="at the arrays given"
         )
+
+
+def _check_not_rounded(point: Point, k: int, v: Array, excess: Fraction) -> None:
+    """Raise StructureError where a claim is off by no more than the roundings of the entries that make it."""
+    gradient = point.gradients[k]
+    rounding = point.dy.size * float(np.finfo(gradient.dtype).eps) * float(np.abs(gradient * v).sum())
+    if excess <= rounding and not np.array_equal(gradient, np.rint(gradient)):
+        raise StructureError(f"the backward rounds: d{point.subject.names[k]} is off by {float(excess):.3g} in all")
 
 
 def _interval(point: Point, k: int, v: Array, step: float) -> tuple[Fraction, Fraction]:
@@ -149,9 +159,10 @@ def _entry(point: Point, k: int, index: tuple[int, ...], step: float) -> Worst:
     lower, upper = _interval(point, k, unit, step)
     analytic = float(gradient[index])
     branch = _branch(point, k, unit, lower, upper)
-    nearest = min(max(float(lower), analytic), float(upper)) if math.isfinite(analytic) else float(upper)
+    if branch is None and math.isfinite(analytic):
+        numeric = min(max(lower, Fraction(analytic)), upper)
+    else:
+        numeric = upper if branch is None else branch
     slopes = point.change(k, step * unit) / step
-    not_but_rounded(
-        point.subject.names[k], index, analytic, nearest if branch is None else float(branch), point.dy, slopes
-    )
-    return Worst(k, index, analytic, nearest if branch is None else float(branch), 0.0)
+    not_but_rounded(point.subject.names[k], index, analytic, numeric, point.dy, slopes)
+    return Worst(k, index, analytic, float(numeric), 0.0)

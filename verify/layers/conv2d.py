@@ -84,6 +84,7 @@ _REJECTS = (
         TypeError,
         w=np.zeros((6, 4, 3, 3), object),
     ),
+    _reject("no x", "x must be a NumPy array, got NoneType", TypeError, x=None),
     _reject("list", "x must be a NumPy array, got list", TypeError, x=[[[[1.0]]]]),
     _reject("mixed dtypes", "w has dtype float32, but x has float64", TypeError, w=np.zeros((6, 4, 3, 3), np.float32)),
 )

@@ -44,6 +44,7 @@ _REJECTS = (
     _reject(
         "object x", "x must be a floating or complex array, got dtype object", TypeError, x=np.zeros((2, 4), object)
     ),
+    _reject("no w", "w must be a NumPy array, got NoneType", TypeError, w=None),
     _reject("mixed dtypes", "b has dtype float32, but x has float64", TypeError, b=np.zeros(3, np.float32)),
 )
 

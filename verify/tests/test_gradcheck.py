@@ -35,7 +35,7 @@ def _one_entry_off(gradient: np.ndarray, index: tuple[int, ...], structure: str)
 def _one_entry_off_by_a_billionth(gradient: np.ndarray, index: tuple[int, ...], structure: str) -> np.ndarray:
     if structure == "analytic":
         return _one_entry_off(gradient, index, structure)
-    gradient[index] = gradient[index] * (1 + 1e-9) or 1e-9
+    gradient[index] = gradient[index] * (1 + 1e-9) or 1e-9 * np.abs(gradient).max() or 1
     return gradient
 
 
@@ -306,6 +306,98 @@ def test_a_backward_that_rounds_is_not_taken_for_wrong() -> None:
     assert ((dy / 49) * 49 != dy).any()
     with pytest.raises(StructureError, match="the backward rounds: dx"):
         gradcheck(lambda x: (x.copy(), None), backward, (np.zeros(64),), structure="multilinear", seed=0)
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    powers = np.exp(x - x.real.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        (lambda x: (np.exp(-x * x), x), lambda dy, x: (0 * dy,)),
+        (lambda x: (np.tanh(x), x), lambda dy, x: (3 * dy / np.cosh(x) ** 2,)),
+        (lambda x: (np.clip(x, -9, 9), x), lambda dy, x: (0 * dy,)),
+        (lambda x: (np.maximum(x, 0), x), lambda dy, x: (1 * dy,)),
+        (lambda x: (np.tanh(np.asarray(x.real)), x), lambda dy, x: (0 * dy,)),
+        (lambda x: (_softmax(x), x), lambda dy, x: (2 * _softmax(x) * (dy - (dy * _softmax(x)).sum()),)),
+    ],
+    ids=["bell", "tanh", "clip", "relu", "real tanh", "softmax"],
+)
+def test_what_is_linear_only_far_away_is_not_believed(
+    forward: Callable[..., Any], backward: Callable[..., Any]
+) -> None:
+    for seed in range(20):
+        x = np.abs(np.random.default_rng(seed).normal(size=2)) * [1, -1]
+        verdict = gradcheck(forward, backward, (x,), seed=seed, raise_on_failure=False).verdict
+        assert verdict in ("FAIL", "INCONCLUSIVE")
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "x"),
+    [
+        (lambda x: (0.1 * x, None), lambda dy, _: (0.1 * dy,), np.ones((2, 3))),
+        (lambda x: (np.tanh(x), x), lambda dy, x: (dy / np.cosh(x) ** 2,), np.zeros(4)),
+        (lambda x: (x**3, x), lambda dy, x: (3 * dy * x * x,), np.zeros(4)),
+        (lambda x: (1 / (1 + np.exp(-x)), x), lambda dy, x: (dy / (2 + np.exp(x) + np.exp(-x)),), np.array([0.3])),
+    ],
+    ids=["tenth", "tanh at 0", "cube at 0", "sigmoid"],
+)
+def test_what_is_right_at_simple_arrays_passes(
+    forward: Callable[..., Any], backward: Callable[..., Any], x: np.ndarray
+) -> None:
+    for seed in range(20):
+        assert gradcheck(forward, backward, (x,), seed=seed)
+
+
+def test_a_gradient_cut_to_whole_numbers_fails() -> None:
+    wrong = _sabotaged(conv2d.im2col, 1, np.trunc)
+    with pytest.raises(GradientMismatch, match=r"worst entry dw\["):
+        gradcheck(*wrong[1:], _conv_arrays(), structure="multilinear")
+
+
+def test_a_forward_that_reuses_its_buffer_is_judged_by_its_values() -> None:
+    buffer = np.zeros((3, 2))
+
+    def forward(x: np.ndarray, w: np.ndarray) -> Any:
+        return np.matmul(x, w, out=buffer), (x, w)
+
+    arrays = np.ones((3, 4)), np.ones((4, 2))
+    assert gradcheck(forward, lambda dy, cache: (dy @ cache[1].T, cache[0].T @ dy), arrays, structure="multilinear")
+    with pytest.raises(GradientMismatch):
+        gradcheck(forward, lambda dy, cache: (0 * cache[0], 0 * cache[1]), arrays, structure="multilinear")
+
+
+def test_none_in_the_place_of_an_integer_array_is_taken_as_pytorch_means_it() -> None:
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        indices, weight = cache
+        dweight = np.zeros_like(weight)
+        np.add.at(dweight, indices, dy)
+        return None, dweight
+
+    arrays = np.array([0, 2, 2]), np.ones((4, 2))
+    assert gradcheck(lambda indices, weight: (weight[indices], (indices, weight)), backward, arrays)
+
+
+def test_a_batch_norm_of_few_images_is_not_called_wrong() -> None:
+    def forward(x: np.ndarray) -> Any:
+        centred = x - x.mean(0)
+        scale = 1 / np.sqrt((centred * centred).mean(0) + 1e-5)
+        return centred * scale, (centred * scale, scale)
+
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        y, scale = cache
+        return (scale * (dy - dy.mean(0) - y * (dy * y).mean(0)),)
+
+    for shape in ((2, 16), (8, 4)):
+        for seed in range(50):
+            x = np.random.default_rng(seed).normal(size=shape)
+            assert gradcheck(forward, backward, (x,), structure="analytic", seed=seed)
+            off = gradcheck(
+                forward, lambda dy, c: (backward(dy, c)[0] * (1 + 1e-7),), (x,), seed=seed, raise_on_failure=False
+            )
+            assert off.verdict != "PASS"
 
 
 def test_a_saturated_softmax_is_inconclusive_not_wrong() -> None:
