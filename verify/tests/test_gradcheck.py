@@ -330,8 +330,10 @@ def test_what_is_linear_only_far_away_is_not_believed(
 ) -> None:
     for seed in range(20):
         x = np.abs(np.random.default_rng(seed).normal(size=2)) * [1, -1]
-        verdict = gradcheck(forward, backward, (x,), seed=seed, raise_on_failure=False).verdict
-        assert verdict in ("FAIL", "INCONCLUSIVE")
+        certificate = gradcheck(forward, backward, (x,), seed=seed, raise_on_failure=False)
+        # Only the oracle for black boxes may be undecided.
+        undecided = certificate.structure == "smooth" and certificate.verdict == "INCONCLUSIVE"
+        assert undecided or certificate.verdict == "FAIL"
 
 
 @pytest.mark.parametrize(
