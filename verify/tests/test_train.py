@@ -185,6 +185,7 @@ def test_data_set_without_images_is_refused(images: int, held_out: int) -> None:
         train(_dataset(images, held_out))
 
 
+@pytest.mark.long
 def test_held_out_digits_are_not_classified_worse_than_promised() -> None:
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn, an extra")
     # What `python -m cnn_core.train` does; seeds 0 to 9 gave 97.5 to 98.9 %, seed 0 98.3 %.
