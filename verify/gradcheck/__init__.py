@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from verify.gradcheck.branches import check_branches
+from verify.gradcheck.causes import find_causes
 from verify.gradcheck.certificate import (
     FAIL,
     INCONCLUSIVE,
@@ -27,9 +28,10 @@ from verify.gradcheck.certificate import (
     Worst,
 )
 from verify.gradcheck.complex_step import check_analytic
-from verify.gradcheck.exact import Results, check_between_kinks, check_multilinear
+from verify.gradcheck.exact import check_between_kinks, check_multilinear
 from verify.gradcheck.exact_numbers import Array
 from verify.gradcheck.kinks import check_at_kinks
+from verify.gradcheck.point import Findings
 from verify.gradcheck.richardson import check_smooth
 from verify.gradcheck.subject import ContractError, Subject
 
@@ -110,54 +112,53 @@ def gradcheck(
 def _run(subject: Subject, structure: str, seed: int, miss_probability: float) -> dict[str, Any]:
     """The fields of the certificate that the oracle decides."""
     candidates = list(ORACLES) if structure == "auto" else [structure]
+    reasons: list[str] = []
     for candidate in candidates:
         probing = structure == "auto" and candidate != candidates[-1]
         try:
             with np.errstate(all="ignore" if probing else None):
-                return _apply(subject, candidate, np.random.default_rng(seed), miss_probability)
-        except StructureError:
+                found = _apply(subject, candidate, np.random.default_rng(seed), miss_probability)
+                return {**found, "reasons": tuple(reasons)}
+        except StructureError as error:
             if not probing:
                 raise
-        except Exception:
+            reasons.append(f"not {candidate}: {error}")
+        except Exception as error:
             # A probe at integers far from the user's arrays may leave the function's domain; only
             # the last candidate runs at the arrays as they are, and its exceptions are the user's.
             if not probing:
                 raise
+            reasons.append(f"not {candidate}: {type(error).__name__}: {error}")
     raise AssertionError("unreachable: the last candidate returns or raises")
 
 
 def _apply(subject: Subject, structure: str, generator: np.random.Generator, miss_probability: float) -> dict[str, Any]:
     missed: float | None = None
+    findings = Findings(subject)
+    found = {"structure": structure, "oracle": ORACLES[structure]}
     try:
         if structure == "multilinear":
-            results, missed = check_multilinear(subject, generator, miss_probability)
+            missed = check_multilinear(findings, generator, miss_probability)
         elif structure == "piecewise-linear":
             # First at the arrays given: what is no such function shows there, before it is believed far away.
-            results = check_at_kinks(subject, generator)
-            missed = check_between_kinks(subject, generator, miss_probability, results)
+            check_at_kinks(findings, generator)
+            missed = check_between_kinks(findings, generator, miss_probability)
         elif structure == "piecewise-multilinear":
-            results, missed = check_branches(subject, generator, miss_probability)
+            missed = check_branches(findings, generator, miss_probability)
         else:
-            results = (check_analytic if structure == "analytic" else check_smooth)(subject, generator)
+            (check_analytic if structure == "analytic" else check_smooth)(findings, generator)
     except ContractError as fault:
-        return {
-            "verdict": FAIL,
-            "structure": structure,
-            "oracle": ORACLES[structure],
-            "arguments": _blamed(subject, fault),
-            "causes": [fault.cause],
-        }
-    arguments = tuple(results[k] for k in subject.wrt)
+        return {**found, "verdict": FAIL, "arguments": _blamed(subject, fault), "causes": [fault.cause]}
+    arguments = tuple(findings.results.values())
     verdicts = {result.verdict for result in arguments}
     verdict = FAIL if FAIL in verdicts else INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS
     return {
+        **found,
         "verdict": verdict,
-        "structure": structure,
-        "oracle": ORACLES[structure],
         "arguments": arguments,
-        "causes": _causes(results),
+        "causes": find_causes(findings),
         "miss_probability": missed if verdict == PASS else None,
-        "detection_floor": _floor(results) if missed is None and verdict == PASS else None,
+        "detection_floor": _floor(arguments) if missed is None and verdict == PASS else None,
     }
 
 
@@ -169,15 +170,5 @@ def _blamed(subject: Subject, fault: ContractError) -> tuple[ArgumentResult, ...
     )
 
 
-def _causes(results: Results) -> list[Cause]:
-    causes = []
-    for result in results.values():
-        if result.worst is not None:
-            finite = math.isfinite(result.worst.analytic)
-            text = "the gradient disagrees with the differences" if finite else "the gradient is not finite"
-            causes.append(Cause("unknown" if finite else "not-finite", result.name, f"d{result.name}: {text}"))
-    return causes
-
-
-def _floor(results: Results) -> float:
-    return max(result.detection_floor or 0.0 for result in results.values())
+def _floor(arguments: Sequence[ArgumentResult]) -> float:
+    return max(result.detection_floor or 0.0 for result in arguments)

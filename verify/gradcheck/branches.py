@@ -19,70 +19,60 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
-from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, StructureError, Worst
-from verify.gradcheck.exact import GUARD_BITS, MOST_BITS, Results, exactly, not_but_rounded, plan
+from verify.gradcheck.certificate import StructureError
+from verify.gradcheck.exact import GUARD_BITS, MOST_BITS, exactly, plan
 from verify.gradcheck.exact_numbers import (
     Array,
     draw_integers,
     dyadic_shift,
-    exact_dot,
     mantissa_bits,
     set_size,
 )
 from verify.gradcheck.locate import locate, not_finite
+from verify.gradcheck.point import ExactPoint, Findings
 from verify.gradcheck.same_function import check_same_function
 from verify.gradcheck.subject import Subject
 
 
 @dataclass(frozen=True)
-class _Point:
-    subject: Subject
-    y: Array
-    dy: Array
-    gradients: dict[int, Array]
+class Branches(ExactPoint):
+    """Differentiates the branches that the forward takes, by a complex step of 1."""
 
     def slopes(self, k: int, v: Array) -> Array:
         """Im f(a + iv), v touching argument k alone."""
-        moved = self.subject.complex_value(self.subject.arrays, k, v)
+        moved = self.subject.complex_value(self.arrays, k, v)
         if not np.array_equal(moved.real, self.y):
             raise StructureError(
                 f"Re f(a + iv) is not f(a): {self.subject.names[k]} enters more than once in a product"
             )
         return exactly(moved.imag)
 
-    def residual(self, k: int, v: Array, slopes: Array | None = None) -> Fraction:
-        """What the forward says less what the gradient says; 0 if the gradient is right."""
-        slopes = self.slopes(k, v) if slopes is None else slopes
-        return exact_dot(self.dy, slopes) - exact_dot(self.gradients[k], v)
 
-
-def check_branches(subject: Subject, generator: np.random.Generator, miss_probability: float) -> tuple[Results, float]:
-    """A result for each argument, and a bound on the probability that a wrong gradient passed.
+def check_branches(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float:
+    """Fill in the findings; a bound on the probability that a wrong gradient passed.
 
     Raises StructureError where the arrays hold too many bits for exact arithmetic, and where the
     forward's imaginary part is not odd in the direction.
     """
+    subject = findings.subject
     y = subject.value(subject.arrays)
     bits = _bits_in_range(subject, y)
     rate, trials = plan(2, set_size(bits), miss_probability, subject.dtype)
-    results: Results = {k: ArgumentResult(k, subject.names[k], subject.arrays[k].shape, PASS) for k in subject.wrt}
     for trial in range(trials):
         dy = draw_integers(generator, y.shape, bits, y.dtype)
         _, cache = subject.value_and_cache(subject.arrays)  # just before: a layer may keep its cache in itself
-        point = _Point(subject, y, dy, subject.pull_back(subject.arrays, dy, cache))
-        for k in subject.wrt:
-            if results[k].verdict == PASS and point.gradients[k].size:
-                results[k] = _check_argument(point, k, bits, results[k], generator, odd=trial == 0)
-    return results, rate**trials
+        point = Branches(subject, subject.arrays, y, dy, subject.pull_back(subject.arrays, dy, cache))
+        for k in findings.undecided():
+            _check_argument(point, k, bits, findings, generator, odd=trial == 0)
+    return rate**trials
 
 
 def _check_argument(
-    point: _Point, k: int, bits: int, result: ArgumentResult, generator: np.random.Generator, *, odd: bool
-) -> ArgumentResult:
+    point: Branches, k: int, bits: int, findings: Findings, generator: np.random.Generator, *, odd: bool
+) -> None:
     gradient = point.gradients[k]
     v = draw_integers(generator, gradient.shape, bits, gradient.dtype)
     slopes = point.slopes(k, v)
@@ -93,15 +83,8 @@ def _check_argument(
     index = not_finite(gradient)
     if index is None and point.residual(k, v, slopes) != 0:
         index = locate(gradient.shape, lambda direction: point.residual(k, direction), generator, first=v)
-    if index is None:
-        return result
-    unit = np.zeros_like(gradient)
-    unit[index] = 1
-    slopes = point.slopes(k, unit)
-    numeric, analytic = exact_dot(point.dy, slopes), float(gradient[index])
-    not_but_rounded(point.subject.names[k], index, analytic, numeric, point.dy, slopes)
-    worst = Worst(k, index, analytic, float(numeric), 0.0)
-    return result._replace(verdict=FAIL, error=abs(worst.analytic - worst.numeric), worst=worst)
+    if index is not None:
+        findings.fail(point, k, index)
 
 
 def _bits_in_range(subject: Subject, y: Array) -> int:

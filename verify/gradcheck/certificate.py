@@ -32,7 +32,8 @@ class ArgumentResult(NamedTuple):
     """What was found about the gradient of one argument.
 
     `error` is the largest disagreement of a directional derivative, `tolerance` what it was allowed;
-    both are 0 where the arithmetic is exact. `note` says why a result is not a plain PASS.
+    both are 0 where the arithmetic is exact. `note` says why a result is not a plain PASS, and of an
+    INCONCLUSIVE one what would make it decidable.
     """
 
     position: int
@@ -44,6 +45,7 @@ class ArgumentResult(NamedTuple):
     detection_floor: float | None = None
     worst: Worst | None = None
     note: str = ""
+    second_opinions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class Certificate:
 
     A PASS states what it would have caught: with an exact oracle, `miss_probability` bounds the
     chance that a wrong gradient passes; otherwise `detection_floor` is the smallest error in one
-    entry, relative to the largest entry of that gradient, that is always caught.
+    entry, relative to the largest entry of that gradient, that is always caught. `reasons` says why
+    "auto" passed over the structures that are stronger than `structure`; it is empty if none was, or
+    if the structure was declared.
     """
 
     verdict: str
@@ -66,6 +70,7 @@ class Certificate:
     forward_calls: int = 0
     backward_calls: int = 0
     seconds: float = 0.0
+    reasons: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return self.verdict == PASS
@@ -92,6 +97,7 @@ class Certificate:
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: {self.oracle} ({self.structure}), seed {self.seed}"]
+        lines += [f"  {reason}" for reason in self.reasons]
         lines += [_sentence(result) for result in self.arguments]
         lines += [f"  cause: {cause.code}: {cause.explanation}" for cause in self.causes]
         lines.append("  " + self._promise())
@@ -137,7 +143,8 @@ def _sentence(result: ArgumentResult) -> str:
             f", worst entry d{result.name}[{', '.join(map(str, worst.index))}]: "
             f"backward says {worst.analytic!r}, differences say {worst.numeric!r} (tolerance {worst.tolerance:.3g})"
         )
-    return text + (f" ({result.note})" if result.note else "")
+    notes = "; ".join(filter(None, (result.note, *result.second_opinions)))
+    return text + (f" ({notes})" if notes else "")
 
 
 def _badness(worst: Worst) -> float:

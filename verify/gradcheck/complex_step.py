@@ -25,10 +25,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verify.gradcheck.certificate import FAIL, INCONCLUSIVE, PASS, ArgumentResult, StructureError, Worst
-from verify.gradcheck.exact import Results
-from verify.gradcheck.exact_numbers import Array
+from verify.gradcheck.certificate import INCONCLUSIVE, StructureError, Worst
+from verify.gradcheck.exact_numbers import Array, signed
 from verify.gradcheck.locate import locate, not_finite
+from verify.gradcheck.point import Findings, Point
 from verify.gradcheck.same_function import check_same_function
 from verify.gradcheck.subject import Arrays, Subject
 
@@ -44,19 +44,16 @@ _DOUBTFUL = 8.0
 
 
 @dataclass(frozen=True)
-class _Point:
-    subject: Subject
-    y: Array
-    dy: Array
-    gradients: dict[int, Array]
+class ComplexStep(Point):
+    """Differentiates by a complex step, with the rounding to expect."""
+
     unsaturated: dict[int, Array]
     conditioning: dict[int, Array]
     gamma: float
 
-    def slopes(self, k: int, v: Array, arrays: Arrays | None = None) -> Array:
-        """The derivative of y along v in argument k, entry by entry."""
-        moved = self.subject.complex_value(self.subject.arrays if arrays is None else arrays, k, _STEP * v)
-        return np.asarray(moved.imag / _STEP)
+    def slopes(self, k: int, v: Array) -> Array:
+        """Im f(a + i h v) / h."""
+        return np.asarray(self.subject.complex_value(self.arrays, k, _STEP * v).imag / _STEP)
 
     def residual(self, k: int, v: Array, slopes: Array | None = None) -> float:
         """What the complex step says less what the gradient says."""
@@ -70,76 +67,84 @@ class _Point:
         amplified = _CONDITION_SAFETY * (self.conditioning[k] * np.abs(v)).sum(dtype=np.float64)
         return float(rounding + amplified) + _TRUNCATION
 
+    def worst(self, k: int, index: tuple[int, ...]) -> Worst:
+        """Both values of one entry, and what is tolerated between them."""
+        unit = self.unit(k, index)
+        slopes = self.slopes(k, unit)
+        numeric = float((self.dy * slopes).sum())
+        return Worst(k, index, float(self.gradients[k][index]), numeric, self.tolerance(k, unit, slopes))
 
-def check_analytic(subject: Subject, generator: np.random.Generator) -> Results:
-    """A result for each argument, with the error in one entry that is always caught.
+    def agree(self, k: int, claimed: Array, expected: Array) -> bool:
+        """Whether they differ by rounding: of each entry, at the scale of the largest, as `tolerance` allows."""
+        scale = np.abs(expected).max(initial=0.0) + np.abs(self.unsaturated[k]).max(initial=0.0)
+        allowed = self.gamma * scale + _CONDITION_SAFETY * self.conditioning[k] + _TRUNCATION
+        return bool((np.abs(claimed - expected) <= allowed).all())
+
+
+def check_analytic(findings: Findings, generator: np.random.Generator) -> None:
+    """Fill in the findings, with the error in one entry that is always caught.
 
     Raises StructureError where the forward refuses complex arrays or is not analytic.
     """
+    subject = findings.subject
     y, cache = subject.value_and_cache(subject.arrays)
-    dy = _signed(generator, y.shape).astype(y.dtype)
+    dy = signed(generator, y.shape).astype(y.dtype)
     gradients = subject.pull_back(subject.arrays, dy, cache)
     unit = _unit_scale(subject)
     unsaturated = _finite(subject.pull_back(unit, dy, subject.value_and_cache(unit)[1]))
     conditioning = _conditioning(subject, dy, gradients, generator)
-    point = _Point(subject, y, dy, gradients, unsaturated, conditioning, _gamma(subject, y))
-    return {k: _check_argument(point, k, generator) for k in subject.wrt}
+    gamma = _gamma(subject, y)
+    point = ComplexStep(subject, subject.arrays, y, dy, gradients, unsaturated, conditioning, gamma)
+    for k in findings.results:
+        findings.results[k] = findings.results[k]._replace(detection_floor=0.0)
+    for k in findings.undecided():
+        _check_argument(point, k, findings, generator)
 
 
-def _check_argument(point: _Point, k: int, generator: np.random.Generator) -> ArgumentResult:
-    gradient = point.gradients[k]
-    result = ArgumentResult(k, point.subject.names[k], gradient.shape, PASS, detection_floor=0.0)
-    if not gradient.size:
-        return result
+def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: np.random.Generator) -> None:
+    gradient, result = point.gradients[k], findings.results[k]
     if not np.isfinite(point.y).all():
-        return result._replace(verdict=INCONCLUSIVE, note="y is not finite at these arrays")
+        findings.results[k] = result._replace(verdict=INCONCLUSIVE, note="y is not finite at these arrays")
+        return
     index = not_finite(gradient)
+    if index is not None:
+        findings.fail(point, k, index)
+        return
     error = tolerance = 0.0
     for trial in range(_TRIALS):
-        v = _signed(generator, gradient.shape)
+        v = signed(generator, gradient.shape)
         if trial == 0:
             _check_odd(point, k, v)
             check_same_function(point.subject, k, v, _STEP, generator)
-        if index is None:
-            slopes = point.slopes(k, v)
-            error, tolerance = abs(point.residual(k, v, slopes)), point.tolerance(k, v, slopes)
-            if tolerance < error <= _DOUBTFUL * tolerance:
-                note = f"too close to tell: off by {error:.2g}, rounding is expected up to {tolerance:.2g}"
-                return result._replace(verdict=INCONCLUSIVE, error=error, tolerance=tolerance, note=note)
-            if not error <= tolerance:
-                index = locate(gradient.shape, lambda d: point.residual(k, d), generator, first=v)
-        if index is not None:
-            return result._replace(verdict=FAIL, error=error, tolerance=tolerance, worst=_entry(point, k, index))
-        # |v| >= 1/2 everywhere, and the right gradient may itself be off by the tolerance.
-        largest = float(np.abs(gradient).max())
-        floor = 4 * tolerance / largest if largest else 4 * tolerance
+        slopes = point.slopes(k, v)
+        residual, allowed = abs(point.residual(k, v, slopes)), point.tolerance(k, v, slopes)
+        if allowed < residual <= _DOUBTFUL * allowed:
+            note = f"too close to tell: off by {residual:.2g}, rounding is expected up to {allowed:.2g}"
+            findings.results[k] = result._replace(
+                verdict=INCONCLUSIVE, error=residual, tolerance=allowed, detection_floor=None, note=note
+            )
+            return
+        if not residual <= allowed:
+            findings.fail(point, k, locate(gradient.shape, lambda d: point.residual(k, d), generator, first=v))
+            return
+        error, tolerance = max(error, residual), max(tolerance, allowed)
+    # |v| >= 1/2 everywhere, and the right gradient may itself be off by the tolerance.
+    largest = float(np.abs(gradient).max())
+    floor = 4 * tolerance / largest if largest else 4 * tolerance
+    result = result._replace(error=error, tolerance=tolerance, detection_floor=floor)
+    if largest and floor > 0.5:
         result = result._replace(
-            error=max(result.error, error),
-            tolerance=max(result.tolerance, tolerance),
-            detection_floor=max(result.detection_floor or 0.0, floor),
-        )
-    if largest and (result.detection_floor or 0.0) > 0.5:
-        return result._replace(
             verdict=INCONCLUSIVE, note="rounding hides this gradient: it could not be told from zero"
         )
-    return result
+    findings.results[k] = result
 
 
-def _check_odd(point: _Point, k: int, v: Array) -> None:
+def _check_odd(point: ComplexStep, k: int, v: Array) -> None:
     """Raise StructureError where the step depends on its sign: NumPy's maximum orders by both parts at a tie."""
     # Two roundings of one number.
     if not np.allclose(point.slopes(k, v), -point.slopes(k, -v), rtol=point.gamma, atol=point.gamma):
         name = point.subject.names[k]
         raise StructureError(f"a kink at these arrays: in {name} the complex step depends on the direction's sign")
-
-
-def _entry(point: _Point, k: int, index: tuple[int, ...]) -> Worst:
-    gradient = point.gradients[k]
-    unit = np.zeros(gradient.shape)
-    unit[index] = 1
-    slopes = point.slopes(k, unit)
-    numeric = float((point.dy * slopes).sum())
-    return Worst(k, index, float(gradient[index]), numeric, point.tolerance(k, unit, slopes))
 
 
 def _gamma(subject: Subject, y: Array) -> float:
@@ -183,8 +188,3 @@ def _unit_scale(subject: Subject) -> Arrays:
         np.asarray(array / max(1.0, float(np.abs(array).max(initial=0.0)))) if k in subject.wrt else array
         for k, array in enumerate(subject.arrays)
     ]
-
-
-def _signed(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Random signs times magnitudes in [1/2, 1)."""
-    return np.asarray(generator.choice([-1.0, 1.0], shape) * generator.uniform(0.5, 1.0, shape))

@@ -19,22 +19,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, StructureError, Worst
+from verify.gradcheck.certificate import StructureError
 from verify.gradcheck.exact_numbers import (
     Array,
     draw_gapped,
     draw_integers,
     dyadic_shift,
-    exact_dot,
     mantissa_bits,
     set_size,
 )
 from verify.gradcheck.locate import locate, not_finite
+from verify.gradcheck.point import ExactPoint, Findings
 from verify.gradcheck.subject import Arrays, Subject
 
 # 20 bits for one factor and 20 for the other leave 12 of float64's 52 for sums of 4,096 products;
@@ -45,39 +44,34 @@ _FRACTION_TRIALS = 2
 # two does that may fill the mantissa, then passes for exact one time in 2^7.
 GUARD_BITS = 6
 
-Results = dict[int, ArgumentResult]
-
 
 @dataclass(frozen=True)
-class Point:
-    """Where the gradient is compared: the arrays, y = f(arrays), the upstream dy, the gradients claimed."""
+class Differences(ExactPoint):
+    """Differentiates by one exact difference, as long as `step`."""
 
-    subject: Subject
-    arrays: Arrays
-    y: Array
-    dy: Array
-    gradients: dict[int, Array]
+    step: float = 1.0
 
     @classmethod
-    def draw(cls, subject: Subject, arrays: Arrays, dy_bits: int, generator: np.random.Generator) -> Point:
+    def draw(
+        cls, subject: Subject, arrays: Arrays, dy_bits: int, generator: np.random.Generator, step: float = 1.0
+    ) -> Self:
         """Run forward and backward at these arrays, with integers upstream."""
         y, cache = subject.value_and_cache(arrays)
         exactly(y)
         dy = draw_integers(generator, y.shape, dy_bits, y.dtype)
-        return cls(subject, arrays, y, dy, subject.pull_back(arrays, dy, cache))
+        return cls(subject, arrays, y, dy, subject.pull_back(arrays, dy, cache), step)
 
     def change(self, k: int, v: Array) -> Array:
         """f(a + v) - f(a), exactly; v touches argument k alone."""
         return exactly(self.subject.value(self.subject.moved(self.arrays, k, v))) - self.y
 
-    def residual(self, k: int, v: Array, ahead: Array | None = None) -> Fraction:
-        """What the difference says less what the gradient says; 0 if the gradient is right."""
-        ahead = self.change(k, v) if ahead is None else ahead
-        return exact_dot(self.dy, ahead) - exact_dot(self.gradients[k], v)
+    def slopes(self, k: int, v: Array) -> Array:
+        """(f(a + step v) - f(a)) / step, exactly: step is a power of two."""
+        return np.asarray(self.change(k, self.step * v) / self.y.dtype.type(self.step))
 
-    def check_affine(self, k: int, v: Array, ahead: Array) -> None:
-        """Raise StructureError unless ahead, f(a + v) - f(a), is f(a) - f(a - v)."""
-        gap = np.abs(ahead + self.change(k, -v))
+    def check_affine(self, k: int, v: Array, slopes: Array) -> None:
+        """Raise StructureError unless what is ahead along v is what is behind."""
+        gap = np.abs(slopes + self.slopes(k, -v))
         if gap.any():
             raise StructureError(
                 f"not affine in {self.subject.names[k]}: on exact integers f(a + v) - f(a) and f(a) - f(a - v) "
@@ -85,16 +79,14 @@ class Point:
             )
 
 
-def check_multilinear(
-    subject: Subject, generator: np.random.Generator, miss_probability: float
-) -> tuple[Results, float]:
-    """A result for each argument, and a bound on the probability that a wrong gradient passed.
+def check_multilinear(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float:
+    """Fill in the findings; a bound on the probability that a wrong gradient passed.
 
     Raises StructureError where the function is not affine in each argument on integers.
     """
+    subject = findings.subject
     bits = _bits_in_range(subject)
     rate, trials = plan(len(subject.wrt) + 2, set_size(bits), miss_probability, subject.dtype)
-    results: Results = {}
     # The same integers over a power of two, so between -1 and 1, are as exact: no more bits, and of a
     # product the unit is finer but the size smaller. What is linear only far out (a tanh that has
     # saturated) is not affine there, and a gradient cut to whole numbers shows.
@@ -105,18 +97,16 @@ def check_multilinear(
         for k in subject.wrt:
             drawn = draw_integers(generator, subject.arrays[k].shape, drawn_bits, subject.arrays[k].dtype)
             arrays = subject.with_array(arrays, k, np.asarray(unit * drawn).astype(drawn.dtype))
-        point = Point.draw(subject, arrays, drawn_bits, generator)
-        _compare(point, drawn_bits, generator, results, unit)
-    return results, rate**trials
+        _compare(Differences.draw(subject, arrays, drawn_bits, generator, unit), drawn_bits, generator, findings)
+    return rate**trials
 
 
-def check_between_kinks(
-    subject: Subject, generator: np.random.Generator, miss_probability: float, results: Results
-) -> float:
-    """Add to the results what is found between kinks; a bound on the probability that a wrong gradient passed.
+def check_between_kinks(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float:
+    """Add what is found between kinks; a bound on the probability that a wrong gradient passed.
 
     Raises StructureError where the function is not affine between kinks.
     """
+    subject = findings.subject
     shapes = [subject.arrays[k].shape for k in subject.wrt]
     entries = sum(math.prod(shape) for shape in shapes)
     spare = mantissa_bits(subject.dtype) - _fraction_bits(subject, generator)
@@ -137,8 +127,7 @@ def check_between_kinks(
         arrays: Arrays = subject.arrays
         for k, array in zip(subject.wrt, drawn, strict=True):
             arrays = subject.with_array(arrays, k, np.asarray(array).astype(subject.arrays[k].dtype))
-        point = Point.draw(subject, arrays, dy_bits, generator)
-        _compare(point, v_bits, generator, results)
+        _compare(Differences.draw(subject, arrays, dy_bits, generator), v_bits, generator, findings)
     return rate**trials
 
 
@@ -160,50 +149,18 @@ def plan(degree: int, size: int, miss_probability: float, dtype: np.dtype[Any]) 
     return rate, max(1, math.ceil(math.log(miss_probability) / math.log(rate)))
 
 
-def _compare(point: Point, v_bits: int, generator: np.random.Generator, results: Results, unit: float = 1.0) -> None:
+def _compare(point: Differences, v_bits: int, generator: np.random.Generator, findings: Findings) -> None:
     """One trial: every argument that has not failed before, along one direction each."""
-    for k in point.subject.wrt:
+    for k in findings.undecided():
         gradient = point.gradients[k]
-        result = results.setdefault(k, ArgumentResult(k, point.subject.names[k], gradient.shape, PASS))
-        if result.verdict == FAIL or not gradient.size:
-            continue
-        v = np.asarray(unit * draw_integers(generator, gradient.shape, v_bits, gradient.dtype)).astype(gradient.dtype)
-        ahead = point.change(k, v)
-        point.check_affine(k, v, ahead)
+        v = draw_integers(generator, gradient.shape, v_bits, gradient.dtype)
+        slopes = point.slopes(k, v)
+        point.check_affine(k, v, slopes)
         index = not_finite(gradient)
-        if index is None and point.residual(k, v, ahead) != 0:
+        if index is None and point.residual(k, v, slopes) != 0:
             index = locate(gradient.shape, lambda d, k=k: point.residual(k, d), generator, first=v)  # type: ignore[misc]
         if index is not None:
-            worst = _entry(point, k, index, unit)
-            results[k] = result._replace(verdict=FAIL, error=abs(worst.analytic - worst.numeric), worst=worst)
-
-
-def _entry(point: Point, k: int, index: tuple[int, ...], unit: float) -> Worst:
-    """Both values of one entry. StructureError where the gradient is right but for rounding."""
-    gradient = point.gradients[k]
-    step = np.zeros_like(gradient)
-    step[index] = unit
-    change = point.change(k, step) / unit
-    numeric, analytic = exact_dot(point.dy, change), float(gradient[index])
-    not_but_rounded(point.subject.names[k], index, analytic, numeric, point.dy, change)
-    return Worst(k, index, analytic, float(numeric), 0.0)
-
-
-def not_but_rounded(
-    name: str, index: tuple[int, ...], analytic: float, numeric: Fraction, dy: Array, slopes: Array
-) -> None:
-    """Raise StructureError where an entry had to be rounded, and differs from the exact one by no more than that.
-
-    It had to be where it is no integer, or where the exact one does not fit its dtype. The rounding is
-    at most that of a sum of dy.size products, each rounded (Higham 2002, section 3.1).
-    """
-    fits = math.isfinite(analytic) and Fraction(float(dy.dtype.type(float(numeric)))) == numeric
-    rounding = dy.size * float(np.finfo(dy.dtype).eps) * float(np.abs(dy * slopes).sum())
-    if not (fits and analytic.is_integer()) and abs(analytic - float(numeric)) <= rounding:
-        raise StructureError(
-            f"the backward rounds: d{name}[{', '.join(map(str, index))}] is {analytic!r}, "
-            f"where {float(numeric)!r} is exact"
-        )
+            findings.fail(point, k, index)
 
 
 def _bits_in_range(subject: Subject) -> int:

@@ -1,4 +1,4 @@
-"""Inner products and draws without rounding: integers, and dyadic fractions, in floating point."""
+"""Draws, and inner products without rounding: integers, and dyadic fractions, in floating point."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def mantissa_bits(dtype: np.dtype[Any]) -> int:
 def draw_integers(generator: np.random.Generator, shape: tuple[int, ...], bits: int, dtype: np.dtype[Any]) -> Array:
     """Integers, uniform on [-2^bits, 2^bits], as floating-point numbers."""
     return np.asarray(generator.integers(-(1 << bits), 1 << bits, shape, endpoint=True)).astype(dtype)
+
+
+def signed(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Random signs times magnitudes in [1/2, 1): directions that are no integers, none of whose entries is small."""
+    return np.asarray(generator.choice([-1.0, 1.0], shape) * generator.uniform(0.5, 1.0, shape))
 
 
 def set_size(bits: int) -> int:

@@ -32,7 +32,7 @@ def locate(
     for descent in range(_DESCENTS):
         signs = generator.choice([-1.0, 1.0], size=shape)
         direction = first if descent == 0 and first is not None else signs
-        index, error = _descend(direction, residual)
+        index, error = descend(direction, residual, residual(direction))
         found.append((abs(error), index))
     return max(found)[1]
 
@@ -43,16 +43,13 @@ def not_finite(gradient: Array) -> tuple[int, ...] | None:
     return tuple(int(i) for i in bad[0]) if len(bad) else None  # of a scalar, the one index is ()
 
 
-def _descend(direction: Array, residual: Callable[[Array], Number]) -> tuple[tuple[int, ...], Number]:
-    """One wrong entry, and its error."""
+def descend(direction: Array, residual: Callable[[Array], Number], whole: Number) -> tuple[tuple[int, ...], Number]:
+    """One wrong entry, and its error; `whole` is the residual along the direction, all of it."""
     flat = direction.ravel()
     coordinates = np.flatnonzero(flat)
-    whole = residual(direction)
     while len(coordinates) > 1:
         half = coordinates[: len(coordinates) // 2]
-        part = np.zeros_like(flat)
-        part[half] = flat[half]
-        left = residual(part.reshape(direction.shape))
+        left = residual(restricted(direction, half))
         right = whole - left
         if abs(left) >= abs(right):
             coordinates, whole = half, left
@@ -60,3 +57,10 @@ def _descend(direction: Array, residual: Callable[[Array], Number]) -> tuple[tup
             coordinates, whole = coordinates[len(half) :], right
     index = tuple(int(i) for i in np.unravel_index(coordinates[0], direction.shape))
     return index, whole / type(whole)(float(flat[coordinates[0]]))
+
+
+def restricted(direction: Array, coordinates: Array) -> Array:
+    """The direction with all but these coordinates, in flat order, at rest."""
+    part = np.zeros_like(direction).ravel()
+    part[coordinates] = direction.ravel()[coordinates]
+    return part.reshape(direction.shape)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -22,12 +23,12 @@ def _run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments)
 
 
-def _replaced(monkeypatch: pytest.MonkeyPatch, name: str, backward: Any, **changes: Any) -> None:
-    """Put a layer whose fast backward is another in the place of the right one."""
+def _replaced(monkeypatch: pytest.MonkeyPatch, name: str, backward: Any, forward: Any = None, **changes: Any) -> None:
+    """Put a layer whose fast backward, and perhaps forward, is another in the place of the right one."""
 
     class Module:
         naive = LAYERS[name].reference
-        vectorized = LAYERS[name].fast._replace(backward=backward)
+        vectorized = LAYERS[name].fast._replace(backward=backward, forward=forward or LAYERS[name].fast.forward)
 
     broken: Layer = dataclasses.replace(LAYERS[name], module=Module, **changes)  # type: ignore[arg-type]
     monkeypatch.setitem(LAYERS, name, broken)
@@ -83,10 +84,16 @@ def test_a_layer_that_raises_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_check_that_cannot_decide_is_exit_code_4(monkeypatch: pytest.MonkeyPatch) -> None:
-    _replaced(monkeypatch, "relu", relu.vectorized.backward, structure="smooth")
+    noise = np.random.default_rng(0)
+
+    def forward(x: Any) -> Any:
+        y, cache = relu.vectorized.forward(x)
+        return y + noise.normal(size=y.shape), cache
+
+    _replaced(monkeypatch, "relu", relu.vectorized.backward, forward, structure="smooth")
     result = _run("run", "--layer", "relu", "--implementation", "fast", "--examples", "20")
     assert result.exit_code == 4, result.output
-    assert "a kink at these arrays" in result.output
+    assert "two calls of the forward with the same arrays differ" in result.output
 
 
 def test_a_choice_that_leaves_nothing_is_exit_code_5() -> None:

@@ -417,14 +417,44 @@ def test_an_overflowing_forward_is_inconclusive() -> None:
         )
 
 
-def test_a_kink_of_a_black_box_is_inconclusive_not_wrong() -> None:
-    def forward(x: np.ndarray) -> Any:
-        return np.array([0.1 * math.fabs(e) for e in x]), x
+def _abs_of_floats(x: np.ndarray) -> Any:
+    return np.array([0.1 * math.fabs(e) for e in x]), x
 
-    with pytest.raises(Inconclusive, match="a kink at these arrays"):
-        gradcheck(
-            forward, lambda dy, x: (dy * np.where(x >= 0, 0.1, -0.1),), (np.array([0.0, 1.0]),), structure="smooth"
-        )
+
+@pytest.mark.parametrize("at_zero", [-0.1, 0.03, 0.1])
+def test_at_a_kink_of_a_black_box_the_claim_may_lie_between_the_one_sided_derivatives(at_zero: float) -> None:
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        return (dy * np.where(x == 0, at_zero, 0.1 * np.sign(x)),)
+
+    certificate = gradcheck(_abs_of_floats, backward, (np.array([0.0, 1.0, -2.0]),), structure="smooth")
+    assert "1 of 3 entries at kinks" in str(certificate)
+    assert certificate.detection_floor is not None
+    assert certificate.detection_floor < 1e-9  # of the entries that are at no kink
+
+
+@pytest.mark.parametrize("at_zero", [-0.1001, 0.2])
+def test_at_a_kink_of_a_black_box_the_claim_may_not_lie_outside(at_zero: float) -> None:
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        return (dy * np.where(x == 0, at_zero, 0.1 * np.sign(x)),)
+
+    certificate = gradcheck(
+        _abs_of_floats, backward, (np.array([1.0, 0.0, -2.0]),), structure="smooth", raise_on_failure=False
+    )
+    assert certificate.verdict == "FAIL"
+    assert certificate.worst is not None
+    assert certificate.worst.index == (1,)
+
+
+def test_a_kink_does_not_hide_a_wrong_entry_elsewhere() -> None:
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        return (dy * np.array([0.1, 0.0, -0.1 - 1e-9]),)
+
+    certificate = gradcheck(
+        _abs_of_floats, backward, (np.array([1.0, 0.0, -2.0]),), structure="smooth", raise_on_failure=False
+    )
+    assert certificate.verdict == "FAIL"
+    assert certificate.worst is not None
+    assert certificate.worst.index == (2,)
 
 
 def test_a_certificate_says_everything_in_json_and_survives_pickling() -> None:

@@ -1,0 +1,113 @@
+"""Where a gradient is compared with its forward: a point, an upstream gradient, and what was found there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, StructureError, Worst
+from verify.gradcheck.exact_numbers import Array, exact_dot
+from verify.gradcheck.subject import Arrays, Subject
+
+
+@dataclass(frozen=True)
+class Point:
+    """The arrays, y = f(arrays), the upstream gradient dy, and the gradients that backward claims for it.
+
+    Each oracle has a Point of its own, which differentiates the forward in its own way.
+    """
+
+    subject: Subject
+    arrays: Arrays
+    y: Array
+    dy: Array
+    gradients: dict[int, Array]
+
+    def slopes(self, k: int, v: Array) -> Array:
+        """J v, the derivative of y along v in argument k, entry by entry."""
+        raise NotImplementedError
+
+    def residual(self, k: int, v: Array) -> Any:
+        """What the differences say less what the gradient says: <dy, J v> - <da, v>."""
+        raise NotImplementedError
+
+    def worst(self, k: int, index: tuple[int, ...]) -> Worst:
+        """Both values of one entry of the gradient of argument k."""
+        raise NotImplementedError
+
+    def agree(self, k: int, claimed: Array, expected: Array) -> bool:
+        """Whether two gradients of argument k are the same, as far as this oracle can tell."""
+        raise NotImplementedError
+
+    def at(self, arrays: Arrays, dy: Array) -> Point:
+        """The same way to differentiate, at other arrays and upstream gradients; it knows no gradients."""
+        return replace(self, arrays=arrays, y=self.subject.value(arrays), dy=dy, gradients={})
+
+    def unit(self, k: int, index: tuple[int, ...]) -> Array:
+        """The basis vector of one entry of argument k."""
+        unit = np.zeros(self.subject.arrays[k].shape, self.subject.arrays[k].dtype)
+        unit[index] = 1
+        return unit
+
+
+@dataclass(frozen=True)
+class ExactPoint(Point):
+    """A point of integers, or dyadic fractions, at which nothing rounds: residuals are fractions."""
+
+    def residual(self, k: int, v: Array, slopes: Array | None = None) -> Fraction:
+        """0 if the gradient is right."""
+        slopes = self.slopes(k, v) if slopes is None else slopes
+        return exact_dot(self.dy, slopes) - exact_dot(self.gradients[k], v)
+
+    def worst(self, k: int, index: tuple[int, ...]) -> Worst:
+        """Both values of one entry; StructureError where the gradient is right but for rounding."""
+        slopes = self.slopes(k, self.unit(k, index))
+        numeric, analytic = exact_dot(self.dy, slopes), float(self.gradients[k][index])
+        not_but_rounded(self.subject.names[k], index, analytic, numeric, self.dy, slopes)
+        return Worst(k, index, analytic, float(numeric), 0.0)
+
+    def agree(self, k: int, claimed: Array, expected: Array) -> bool:
+        """Whether they are equal."""
+        return bool(np.array_equal(claimed, expected))
+
+
+def not_but_rounded(
+    name: str, index: tuple[int, ...], analytic: float, numeric: Fraction, dy: Array, slopes: Array
+) -> None:
+    """Raise StructureError where an entry had to be rounded, and differs from the exact one by no more than that.
+
+    It had to be where it is no integer, or where the exact one does not fit its dtype. The rounding is
+    at most that of a sum of dy.size products, each rounded (Higham 2002, section 3.1).
+    """
+    fits = np.isfinite(analytic) and Fraction(float(dy.dtype.type(float(numeric)))) == numeric
+    rounding = dy.size * float(np.finfo(dy.dtype).eps) * float(np.abs(dy * slopes).sum())
+    if not (fits and analytic.is_integer()) and abs(analytic - float(numeric)) <= rounding:
+        raise StructureError(
+            f"the backward rounds: d{name}[{', '.join(map(str, index))}] is {analytic!r}, "
+            f"where {float(numeric)!r} is exact"
+        )
+
+
+class Findings:
+    """What an oracle found: a result for each argument of wrt, and the point at which a wrong one showed."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.points: dict[int, Point] = {}
+        self.results = {k: ArgumentResult(k, subject.names[k], subject.arrays[k].shape, PASS) for k in subject.wrt}
+
+    def undecided(self) -> list[int]:
+        """The arguments that have entries and have not failed yet."""
+        return [k for k, result in self.results.items() if result.verdict != FAIL and self.subject.arrays[k].size]
+
+    def fail(self, point: Point, k: int, index: tuple[int, ...], note: str = "") -> None:
+        """Argument k is wrong at this point, at this entry among others."""
+        worst = point.worst(k, index)
+        error = abs(worst.analytic - worst.numeric)
+        self.points[k] = point
+        self.results[k] = self.results[k]._replace(
+            verdict=FAIL, error=error, tolerance=worst.tolerance, worst=worst, note=note
+        )
