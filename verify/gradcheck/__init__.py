@@ -32,7 +32,7 @@ from verify.gradcheck.exact import check_between_kinks, check_multilinear
 from verify.gradcheck.exact_numbers import Array
 from verify.gradcheck.kinks import check_at_kinks
 from verify.gradcheck.point import Findings
-from verify.gradcheck.richardson import check_smooth
+from verify.gradcheck.smooth import check_smooth
 from verify.gradcheck.subject import ContractError, Subject
 
 __all__ = [

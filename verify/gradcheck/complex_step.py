@@ -29,7 +29,7 @@ from verify.gradcheck.certificate import INCONCLUSIVE, StructureError, Worst
 from verify.gradcheck.exact_numbers import Array, signed
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.point import Findings, Point
-from verify.gradcheck.same_function import check_same_function
+from verify.gradcheck.same_function import check_feels_steps, check_same_function
 from verify.gradcheck.subject import Arrays, Subject
 
 _STEP = 2.0**-200
@@ -125,12 +125,13 @@ def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: n
             )
             return
         if not residual <= allowed:
+            check_feels_steps(point, k, generator)
             findings.fail(point, k, locate(gradient.shape, lambda d: point.residual(k, d), generator, first=v))
             return
         error, tolerance = max(error, residual), max(tolerance, allowed)
-    # |v| >= 1/2 everywhere, and the right gradient may itself be off by the tolerance.
+    # |v| >= 1/2 everywhere, the right gradient may itself be off by the tolerance, and what convicts is _DOUBTFUL.
     largest = float(np.abs(gradient).max())
-    floor = 4 * tolerance / largest if largest else 4 * tolerance
+    floor = 2 * (_DOUBTFUL + 1) * tolerance / (largest or 1.0)
     result = result._replace(error=error, tolerance=tolerance, detection_floor=floor)
     if largest and floor > 0.5:
         result = result._replace(

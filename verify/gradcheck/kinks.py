@@ -25,6 +25,7 @@ from verify.gradcheck.exact import MOST_BITS, Differences
 from verify.gradcheck.exact_numbers import Array, draw_integers, exact_dot, mantissa_bits
 from verify.gradcheck.locate import locate, not_finite, restricted
 from verify.gradcheck.point import Findings, not_but_rounded
+from verify.gradcheck.same_function import check_feels_steps
 from verify.gradcheck.subject import Arrays
 
 
@@ -119,6 +120,7 @@ def _check_along(point: AtKinks, k: int, v: Array, generator: np.random.Generato
         if excess > 0:
             _check_not_rounded(point, k, v, excess)
             index = _locate(point, k, v, generator, has_branch=branch is not None)
+            check_feels_steps(point, k, generator)
     if index is not None:
         findings.fail(point, k, index, note="at the arrays given")
 

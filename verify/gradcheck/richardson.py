@@ -28,17 +28,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.gradcheck.certificate import INCONCLUSIVE, Worst
-from verify.gradcheck.exact_numbers import Array, signed
-from verify.gradcheck.locate import descend, not_finite, restricted
-from verify.gradcheck.point import Findings, Point
+from verify.gradcheck.certificate import Worst
+from verify.gradcheck.exact_numbers import Array
+from verify.gradcheck.point import Point
 
 _WINDOW = 5
 # From a quarter of the arrays' scale down; further while shorter steps are better.
-_LEVELS, _MOST_LEVELS = 14, 40
-_SAFETY = 10.0
-_COARSEST_USEFUL = 1e-3
-_MOST_KINKS = 64
+_LEVELS, _MOST_LEVELS = 14, 39
+_FINE = 1e-8
+SAFETY = 10.0
 
 
 class Estimate(NamedTuple):
@@ -51,22 +49,37 @@ class Estimate(NamedTuple):
 
 
 class Ladder:
-    """f along one line, at steps h of either sign; called once for each, and only as far as asked."""
+    """f along one line, at steps h of either sign; called once for each, and only as far as asked.
+
+    `blind` is the first level, if there is one, at which an entry of y stays as it is on both sides that
+    longer steps move up on one side and down on the other: what is felt there only (a plateau, float32
+    inside), or a flat place between slopes. A relu that is off is no such entry.
+    """
 
     def __init__(self, point: Extrapolated, k: int, v: Array) -> None:
         self.point, self.k, self.v = point, k, v
         self.steps: list[float] = []
         self.ahead: list[float] = []
         self.behind: list[float] = []
+        self.blind: int | None = None
+        # A change that rounding alone may swallow is no plateau.
+        self._felt = 64 * float(np.finfo(point.y.dtype).eps) * np.abs(point.y)
+        self._slope = np.zeros(point.y.shape)
 
     def extend(self, levels: int) -> None:
         """Go down to so many levels."""
         for level in range(len(self.steps), levels):
             h = self.point.step(self.k, level)
-            ahead, behind = self.point.differences(self.k, self.v, h)
+            changes = self.point.differences(self.k, self.v, h)
+            ahead, behind = changes
+            still = (ahead == 0) & (behind == 0) & (self._slope * h > self._felt)
+            if self.blind is None and still.any():
+                self.blind = level
+            opposite = np.sign(ahead) * np.sign(behind) < 0
+            self._slope = np.where(opposite, np.minimum(np.abs(ahead), np.abs(behind)) / h, self._slope)
             self.steps.append(h)
-            self.ahead.append(self.point.weigh(ahead))
-            self.behind.append(self.point.weigh(behind))
+            self.ahead.append(self.point.weigh(changes[0]))
+            self.behind.append(self.point.weigh(changes[1]))
 
     def central(self) -> Array:
         """D(h) for each step."""
@@ -95,12 +108,14 @@ class Extrapolated(Point):
 
     def differences(self, k: int, v: Array, h: float) -> tuple[Array, Array]:
         """f(a + h v) - f(a) and f(a - h v) - f(a)."""
+        return self._difference(k, h * v), self._difference(k, -h * v)
+
+    def _difference(self, k: int, step: Array) -> Array:
         with np.errstate(all="ignore"):
-            ahead, behind = (
-                self.subject.value(self.subject.moved(self.arrays, k, side * h * v)).astype(np.float64) - self.y
-                for side in (1, -1)
-            )
-        return ahead, behind
+            try:
+                return self.subject.value(self.subject.moved(self.arrays, k, step)).astype(np.float64) - self.y
+            except (ArithmeticError, ValueError):  # beyond the function's domain
+                return np.full(self.y.shape, np.nan)
 
     def weigh(self, change: Array) -> float:
         """sum(dy * change), NaN where that is not finite."""
@@ -120,11 +135,21 @@ class Extrapolated(Point):
         levels = _LEVELS
         while True:
             ladder.extend(levels)
-            best = _best(np.array(ladder.steps), ladder.central(), self.rounding(ladder.k))
-            # Five windows below the best measure the noise that it is given.
-            if best.level + 2 * _WINDOW <= levels or levels >= _MOST_LEVELS:
+            best = self._best(ladder, levels)
+            # Five windows below the best measure the noise that it is given; and what looks like noise may
+            # be a function too fast for these steps.
+            enough = best.level + 2 * _WINDOW <= levels and best.error <= _FINE * abs(best.value)
+            if enough or levels >= _MOST_LEVELS:
                 return best
             levels += _WINDOW
+
+    def coarse_estimate(self, ladder: Ladder) -> Estimate:
+        """The same from the steps that every entry of y feels, and the first that one does not, as noise."""
+        return self._best(ladder, len(ladder.steps) if ladder.blind is None else ladder.blind + 1)
+
+    def _best(self, ladder: Ladder, levels: int) -> Estimate:
+        steps, central = np.array(ladder.steps[:levels]), ladder.central()[:levels]
+        return _best(steps, central, self.rounding(ladder.k))
 
     def slopes(self, k: int, v: Array) -> Array:
         """The derivative along v of each entry of y, by the window that suits all of them together."""
@@ -135,9 +160,9 @@ class Extrapolated(Point):
         for each in range(level, level + _WINDOW):
             ahead, behind = self.differences(k, v, self.step(k, each))
             rows.append((ahead - behind) / (2 * self.step(k, each)))
-        return np.asarray(_to_zero(np.array(rows), even=True))
+        return np.asarray(to_zero(np.array(rows), even=True))
 
-    def one_sided(self, k: int, v: Array, level: int) -> tuple[Array, Array, Array]:
+    def one_sided(self, k: int, v: Array, level: int, noise: float) -> tuple[Array, Array, Array]:
         """The derivatives of each entry of y ahead and behind, and what they may be off by."""
         sides: list[list[Array]] = [[], []]
         for each in range(level, level + _WINDOW + 1):
@@ -145,10 +170,11 @@ class Extrapolated(Point):
             for side, change in zip(sides, self.differences(k, v, h), strict=True):
                 side.append(change / h)
         ahead, behind = (np.array(side) for side in sides)
-        full = [_to_zero(rows[1:], even=False) for rows in (ahead, behind)]
-        less = [_to_zero(rows[:-1], even=False) for rows in (ahead, behind)]
-        rounding = float(np.finfo(self.y.dtype).eps) * np.abs(self.y) / self.step(k, level + _WINDOW)
-        error = np.abs(full[0] - less[0]) + np.abs(full[1] - less[1]) + 8 * rounding
+        full = [to_zero(rows[1:], even=False) for rows in (ahead, behind)]
+        less = [to_zero(rows[:-1], even=False) for rows in (ahead, behind)]
+        # Extrapolation weighs values by up to (1 + 2)/(2 - 1) (1 + 4)/(4 - 1) ... < 8 in all.
+        uncertain = float(np.finfo(self.y.dtype).eps) * np.abs(self.y) + noise
+        error = np.abs(full[0] - less[0]) + np.abs(full[1] - less[1]) + 8 * uncertain / self.step(k, level + _WINDOW)
         return full[0], -full[1], error
 
     def residual(self, k: int, v: Array) -> float:
@@ -162,7 +188,7 @@ class Extrapolated(Point):
     def worst(self, k: int, index: tuple[int, ...]) -> Worst:
         """Both values of one entry, and what is tolerated between them."""
         found = self.estimate(Ladder(self, k, self.unit(k, index)))
-        return Worst(k, index, float(self.gradients[k][index]), found.value, _SAFETY * found.error)
+        return Worst(k, index, float(self.gradients[k][index]), found.value, SAFETY * found.error)
 
     def agree(self, k: int, claimed: Array, expected: Array) -> bool:
         """Whether they differ by less than could be told."""
@@ -170,176 +196,13 @@ class Extrapolated(Point):
         return bool((np.abs(claimed - expected) <= 1e-6 * scale + self.rounding(k)).all())
 
 
-def check_smooth(findings: Findings, generator: np.random.Generator) -> None:
-    """Fill in the findings, with the error in one entry that is always caught."""
-    subject = findings.subject
-    y, cache = subject.value_and_cache(subject.arrays)
-    dy = signed(generator, y.shape).astype(y.dtype)
-    gradients = subject.pull_back(subject.arrays, dy, cache)
-    again = [subject.value(subject.arrays) for _ in range(3)]
-    with np.errstate(invalid="ignore"):
-        repeated = max((float((np.abs(dy) * np.abs(each - y)).sum()) for each in again), default=0.0)
-    point = Extrapolated(subject, subject.arrays, y, dy, gradients, repeated)
-    for k in findings.results:
-        findings.results[k] = findings.results[k]._replace(detection_floor=0.0)
-    for k in findings.undecided():
-        _check_argument(point, k, findings, generator)
-
-
-def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: np.random.Generator) -> None:
-    gradient, result = point.gradients[k], findings.results[k]
-
-    def undecided(note: str, error: float = 0.0, tolerance: float = 0.0) -> None:
-        findings.results[k] = result._replace(
-            verdict=INCONCLUSIVE, detection_floor=None, note=note, error=error, tolerance=tolerance
-        )
-
-    if not np.isfinite(point.y).all():
-        undecided("y is not finite at these arrays: take arrays at which it is")
-        return
-    index = not_finite(gradient)
-    if index is not None:
-        findings.fail(point, k, index)
-        return
-    v = signed(generator, gradient.shape)
-    ladder = Ladder(point, k, v)
-    found = point.estimate(ladder)
-    tolerance, error = _SAFETY * found.error, abs(found.value - point.claimed(k, v))
-    if not np.isfinite(tolerance):
-        undecided("f is finite at no five steps in a row: too close to where it overflows or ends")
-        return
-    if not np.any(ladder.ahead) and not np.any(ladder.behind) and np.any(gradient) and not _is_constant(point, k):
-        undecided(
-            f"steps up to {point.step(k, 0):.3g} do not change y at all: give arrays of the scale of its plateaus"
-        )
-        return
-    if not error <= tolerance:
-        look = _SecondLook(point, k, v, found)
-        again = signed(generator, v.shape)
-        if look.agrees(again):
-            undecided(
-                "the differences contradict each other: along another direction the gradient is right", error, tolerance
-            )
-            return
-        kinked = look.kinked()
-        if kinked is None:
-            undecided(f"more than {_MOST_KINKS} entries are at kinks: take arrays with fewer", error, tolerance)
-            return
-        wrong = look.wrong_at(kinked)
-        if wrong is not None:
-            findings.fail(point, k, wrong)
-            return
-        v = look.without(kinked)
-        note = f"{len(kinked)} of {v.size} entries at kinks, each between its one-sided derivatives"
-        result = result._replace(note=note)
-        ladder = Ladder(point, k, v)
-        found = point.estimate(ladder)
-        tolerance, error = _SAFETY * found.error, abs(found.value - point.claimed(k, v))
-    # |v| >= 1/2 everywhere, and the right gradient may itself be off by the tolerance.
-    largest = float(np.abs(gradient).max())
-    floor = 4 * tolerance / largest if largest else 4 * tolerance
-    scale = max(largest, abs(found.value) / gradient.size)
-    if 4 * tolerance > _COARSEST_USEFUL * scale and scale > 0:
-        undecided(_remedy(point, k, found, tolerance), error, tolerance)
-        return
-    slope = ladder.taylor_slope(point.claimed(k, v), found.noise)
-    opinion = () if slope is None else (f"Taylor's remainder falls with slope {slope:.2f}",)
-    findings.results[k] = result._replace(
-        error=error, tolerance=tolerance, detection_floor=floor, second_opinions=opinion
-    )
-
-
-class _SecondLook(NamedTuple):
-    """At a gradient that disagrees along v: kinks, or a wrong entry?"""
-
-    point: Extrapolated
-    k: int
-    v: Array
-    found: Estimate
-
-    def agrees(self, v: Array) -> bool:
-        """Whether the gradient is right along another direction."""
-        found = self.point.estimate(Ladder(self.point, self.k, v))
-        return abs(found.value - self.point.claimed(self.k, v)) <= _SAFETY * found.error
-
-    def kinked(self) -> list[int] | None:
-        """The coordinates of v, in flat order, along which one-sided derivatives differ; None if there are too many."""
-        kinked: list[int] = []
-        groups = [np.flatnonzero(self.v)]
-        while groups:
-            group = groups.pop()
-            if not self._interval(restricted(self.v, group))[2]:
-                continue
-            if len(group) == 1:
-                kinked.append(int(group[0]))
-                if len(kinked) > _MOST_KINKS:
-                    return None
-            else:
-                groups += np.array_split(group, 2)
-        return kinked
-
-    def wrong_at(self, kinked: list[int]) -> tuple[int, ...] | None:
-        """The index of a wrong entry: outside its interval, or, where there is no kink, off."""
-        for coordinate in kinked:
-            part = restricted(self.v, np.array([coordinate]))
-            low, high, _ = self._interval(part)
-            if not low <= self.point.claimed(self.k, part) <= high:
-                return self._index(coordinate)
-        v = self.without(kinked)
-        found = self.point.estimate(Ladder(self.point, self.k, v))
-        whole = found.value - self.point.claimed(self.k, v)
-        if abs(whole) <= _SAFETY * found.error:
-            return None
-        return descend(v, self._residual, whole)[0]
-
-    def without(self, kinked: list[int]) -> Array:
-        """v with these coordinates at rest."""
-        return restricted(self.v, np.setdiff1d(np.arange(self.v.size), kinked))
-
-    def _interval(self, v: Array) -> tuple[float, float, bool]:
-        """The least and the largest that may be claimed along v, and whether any entry of y has a kink."""
-        ahead, behind, error = self.point.one_sided(self.k, v, self.found.level)
-        doubt = _SAFETY * float((np.abs(self.point.dy) * error).sum())
-        ends = np.sort([(self.point.dy * side).ravel() for side in (ahead, behind)], axis=0).sum(axis=1)
-        kinked = bool((np.abs(ahead - behind) > _SAFETY * error).any())
-        return float(ends[0]) - doubt, float(ends[1]) + doubt, kinked
-
-    def _residual(self, v: Array) -> float:
-        """By two steps only, four forwards: enough to tell which half is wrong."""
-        steps = [self.point.step(self.k, each) for each in (self.found.level, self.found.level + 1)]
-        changes = [self.point.differences(self.k, v, h) for h in steps]
-        rows = [self.point.weigh(one - two) / (2 * h) for (one, two), h in zip(changes, steps, strict=True)]
-        return float(_to_zero(np.array(rows), even=True)) - self.point.claimed(self.k, v)
-
-    def _index(self, coordinate: int) -> tuple[int, ...]:
-        return tuple(int(i) for i in np.unravel_index(coordinate, self.v.shape))
-
-
-def _is_constant(point: Extrapolated, k: int) -> bool:
-    """Whether y is the same at arrays far away."""
-    array: Any = point.arrays[k]
-    scale = max(1.0, float(np.abs(array).max()))
-    far = [np.asarray(-3 * array + shift * scale).astype(array.dtype) for shift in (0.7, -11.3)]
-    with np.errstate(all="ignore"):
-        values = [point.subject.value(point.subject.with_array(point.arrays, k, each)) for each in far]
-    return all(np.array_equal(value, point.y) for value in values)
-
-
-def _remedy(point: Extrapolated, k: int, found: Estimate, tolerance: float) -> str:
-    name = point.subject.names[k]
-    note = f"the differences in {name} are known to {tolerance:.2g} only, of {abs(found.value):.2g}"
-    if point.repeated:
-        return f"{note}: two calls of the forward with the same arrays differ; fix its randomness"
-    if found.noise > 100 * point.rounding(k):
-        return f"{note}: f is uncertain by {found.noise:.2g}; let the forward compute in float64 throughout"
-    return f"{note}: take arrays of moderate size, away from kinks and poles"
-
-
 def _best(steps: Array, central: Array, rounding: float) -> Estimate:
     """The window whose value may be off by least."""
+    if len(steps) < _WINDOW:
+        return Estimate(np.nan, np.inf, 0, 0.0)
     windows = range(len(steps) - _WINDOW + 1)
-    full = np.array([_to_zero(central[j : j + _WINDOW], even=True) for j in windows])
-    less = np.array([_to_zero(central[j : j + _WINDOW - 1], even=True) for j in windows])
+    full = np.array([to_zero(central[j : j + _WINDOW], even=True) for j in windows])
+    less = np.array([to_zero(central[j : j + _WINDOW - 1], even=True) for j in windows])
     shortest = steps[_WINDOW - 1 :]
     with np.errstate(invalid="ignore"):
         change = np.abs(np.diff(full, append=full[-1:]))
@@ -355,7 +218,7 @@ def _best(steps: Array, central: Array, rounding: float) -> Estimate:
     return Estimate(float(full[level]), float(errors[level]), level, float(below[level]))
 
 
-def _to_zero(rows: Array, *, even: bool) -> Array:
+def to_zero(rows: Array, *, even: bool) -> Array:
     """Extrapolate values at steps h, h/2, h/4, ... to 0, in all or in even powers of h (Neville)."""
     ratio = 4.0 if even else 2.0
     with np.errstate(invalid="ignore"):

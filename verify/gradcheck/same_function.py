@@ -19,10 +19,13 @@ from typing import Any
 import numpy as np
 
 from verify.gradcheck.certificate import StructureError
-from verify.gradcheck.exact_numbers import Array
+from verify.gradcheck.exact_numbers import Array, signed
+from verify.gradcheck.point import Point
+from verify.gradcheck.richardson import Extrapolated, Ladder
 from verify.gradcheck.subject import Subject
 
 _OFF_TIES = 2.0**-9
+_LEVELS = 36
 
 
 def check_same_function(subject: Subject, k: int, v: Array, step: float, generator: np.random.Generator) -> None:
@@ -51,4 +54,16 @@ def check_same_function(subject: Subject, k: int, v: Array, step: float, generat
         raise StructureError(
             f"the complex step does not differentiate this function in {subject.names[k]}: it gives "
             f"{slopes[index]:.6g} where plain differences give {plain[index]:.6g}"
+        )
+
+
+def check_feels_steps(point: Point, k: int, generator: np.random.Generator) -> None:
+    """Raise StructureError where y does not feel short steps in argument k: a difference of 0 convicts nobody then."""
+    seer = Extrapolated(point.subject, point.arrays, point.y, point.dy, point.gradients)
+    ladder = Ladder(seer, k, signed(generator, point.gradients[k].shape))
+    ladder.extend(_LEVELS)
+    if ladder.blind is not None:
+        h = ladder.steps[ladder.blind]
+        raise StructureError(
+            f"y stays as it is at steps of {h:.2g} in {point.subject.names[k]}, but not at longer ones"
         )

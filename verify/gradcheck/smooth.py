@@ -1,0 +1,210 @@
+"""The verdict on a smooth function of which nothing else is known, by extrapolated differences (richardson.py).
+
+A gradient is called wrong if it is off by more than ten times what the differences may be off by, along
+two directions, and nothing else explains it:
+
+- where entries of y stay as they are at short steps, the function is flat there, or does not feel them:
+  the gradient must be wrong by the longer steps, too;
+- where one-sided derivatives differ there is a kink, and the claim may lie anywhere between them (Clarke
+  1983): the entries at kinks are found by halving and held to their own intervals, all others are
+  checked without them.
+
+If an error of a thousandth of an entry could pass, the verdict is INCONCLUSIVE, and says what would help.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from verify.gradcheck.certificate import INCONCLUSIVE
+from verify.gradcheck.exact_numbers import Array, signed
+from verify.gradcheck.locate import descend, not_finite, restricted
+from verify.gradcheck.point import Findings
+from verify.gradcheck.richardson import SAFETY, Estimate, Extrapolated, Ladder, to_zero
+
+_COARSEST_USEFUL = 1e-3
+_MOST_KINKS = 64
+
+
+def check_smooth(findings: Findings, generator: np.random.Generator) -> None:
+    """Fill in the findings, with the error in one entry that is always caught."""
+    subject = findings.subject
+    y, cache = subject.value_and_cache(subject.arrays)
+    dy = signed(generator, y.shape).astype(y.dtype)
+    gradients = subject.pull_back(subject.arrays, dy, cache)
+    again = [subject.value(subject.arrays) for _ in range(3)]
+    with np.errstate(invalid="ignore"):
+        repeated = max((float((np.abs(dy) * np.abs(each - y)).sum()) for each in again), default=0.0)
+    point = Extrapolated(subject, subject.arrays, y, dy, gradients, repeated)
+    for k in findings.results:
+        findings.results[k] = findings.results[k]._replace(detection_floor=0.0)
+    for k in findings.undecided():
+        _check_argument(point, k, findings, generator)
+
+
+def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: np.random.Generator) -> None:
+    gradient, result = point.gradients[k], findings.results[k]
+
+    def undecided(note: str, error: float = 0.0, tolerance: float = 0.0) -> None:
+        findings.results[k] = result._replace(
+            verdict=INCONCLUSIVE, detection_floor=None, note=note, error=error, tolerance=tolerance
+        )
+
+    if not np.isfinite(point.y).all():
+        undecided("y is not finite at these arrays: take arrays at which it is")
+        return
+    index = not_finite(gradient)
+    if index is not None:
+        findings.fail(point, k, index)
+        return
+    # Two directions: what f is uncertain by shows better in two, and no chance of one convicts.
+    ladders = [Ladder(point, k, signed(generator, gradient.shape)) for _ in range(2)]
+    found = _Found.of(point, ladders, [point.estimate(each) for each in ladders])
+    if not np.isfinite(found.tolerance):
+        undecided("f is finite at no five steps in a row: too close to where it overflows or ends")
+        return
+    if found.wrong and any(each.blind is not None for each in ladders):
+        found = _Found.of(point, ladders, [point.coarse_estimate(each) for each in ladders])
+        if not np.isfinite(found.tolerance) or (found.agrees and not found.sharp):
+            h = max(each.steps[each.blind] for each in ladders if each.blind is not None)
+            undecided(f"y is flat at steps of {h:.2g}, or blind to them: compute in float64 throughout", *found[:2])
+            return
+    if found.agrees != found.right:
+        undecided("the differences contradict each other: right along one direction, wrong along another", *found[:2])
+        return
+    if found.wrong:
+        look = _SecondLook(point, k, ladders[0].v, found.estimates[0])
+        kinked = look.kinked()
+        if kinked is None:
+            undecided(f"more than {_MOST_KINKS} entries are at kinks: take arrays with fewer", *found[:2])
+            return
+        wrong = look.wrong_at(kinked)
+        if wrong is not None:
+            findings.fail(point, k, wrong)
+            return
+        note = f"{len(kinked)} of {gradient.size} entries at kinks, each between its one-sided derivatives"
+        result = result._replace(note=note)
+        ladders = [Ladder(point, k, look.without(kinked))]
+        found = _Found.of(point, ladders, [point.estimate(each) for each in ladders])
+    if not found.sharp:
+        undecided(_remedy(point, k, found), *found[:2])
+        return
+    slope = ladders[0].taylor_slope(point.claimed(k, ladders[0].v), found.estimates[0].noise)
+    findings.results[k] = result._replace(
+        error=found.error,
+        tolerance=found.tolerance,
+        detection_floor=found.floor,
+        second_opinions=() if slope is None else (f"Taylor's remainder falls with slope {slope:.2f}",),
+    )
+
+
+class _Found(NamedTuple):
+    """Along one direction or two: by how much the gradient is off at most, and what is tolerated."""
+
+    error: float
+    tolerance: float
+    right: bool
+    wrong: bool
+    largest: float
+    slope: float
+    estimates: list[Estimate]
+
+    @classmethod
+    def of(cls, point: Extrapolated, ladders: list[Ladder], estimates: list[Estimate]) -> _Found:
+        """Compare each ladder's estimate with what the gradient claims; the worse tolerance serves both."""
+        k = ladders[0].k
+        errors = [abs(found.value - point.claimed(k, each.v)) for each, found in zip(ladders, estimates, strict=True)]
+        tolerance = SAFETY * max(found.error for found in estimates)
+        right = [error <= tolerance for error in errors]
+        largest = float(np.abs(point.gradients[k]).max())
+        slope = max(abs(found.value) for found in estimates) / point.gradients[k].size
+        return cls(max(errors), tolerance, all(right), not any(right), largest, slope, estimates)
+
+    @property
+    def agrees(self) -> bool:
+        """Right along one direction at least."""
+        return not self.wrong
+
+    @property
+    def floor(self) -> float:
+        """An error in one entry that is caught: |v| >= 1/2, and the right gradient may be off by the tolerance."""
+        return 4 * self.tolerance / self.largest if self.largest else 4 * self.tolerance
+
+    @property
+    def sharp(self) -> bool:
+        """Whether an error of a thousandth would have been caught."""
+        scale = max(self.largest, self.slope)
+        return 4 * self.tolerance <= _COARSEST_USEFUL * scale or scale == 0
+
+
+class _SecondLook(NamedTuple):
+    """At a gradient that disagrees along v: kinks, or a wrong entry?"""
+
+    point: Extrapolated
+    k: int
+    v: Array
+    found: Estimate
+
+    def kinked(self) -> list[int] | None:
+        """The coordinates of v, in flat order, along which one-sided derivatives differ; None if there are too many."""
+        kinked: list[int] = []
+        groups = [np.flatnonzero(self.v)]
+        while groups:
+            group = groups.pop()
+            if not self._interval(restricted(self.v, group))[2]:
+                continue
+            if len(group) == 1:
+                kinked.append(int(group[0]))
+                if len(kinked) > _MOST_KINKS:
+                    return None
+            else:
+                groups += np.array_split(group, 2)
+        return kinked
+
+    def wrong_at(self, kinked: list[int]) -> tuple[int, ...] | None:
+        """The index of a wrong entry: outside its interval, or, where there is no kink, off."""
+        for coordinate in kinked:
+            part = restricted(self.v, np.array([coordinate]))
+            low, high, _ = self._interval(part)
+            if not low <= self.point.claimed(self.k, part) <= high:
+                return self._index(coordinate)
+        v = self.without(kinked)
+        found = self.point.estimate(Ladder(self.point, self.k, v))
+        whole = found.value - self.point.claimed(self.k, v)
+        if abs(whole) <= SAFETY * found.error:
+            return None
+        return descend(v, self._residual, whole)[0]
+
+    def without(self, kinked: list[int]) -> Array:
+        """v with these coordinates at rest."""
+        return restricted(self.v, np.setdiff1d(np.arange(self.v.size), kinked))
+
+    def _interval(self, v: Array) -> tuple[float, float, bool]:
+        """The least and the largest that may be claimed along v, and whether any entry of y has a kink."""
+        ahead, behind, error = self.point.one_sided(self.k, v, self.found.level, self.found.noise)
+        doubt = SAFETY * float((np.abs(self.point.dy) * error).sum())
+        ends = np.sort([(self.point.dy * side).ravel() for side in (ahead, behind)], axis=0).sum(axis=1)
+        kinked = bool((np.abs(ahead - behind) > SAFETY * error).any())
+        return float(ends[0]) - doubt, float(ends[1]) + doubt, kinked
+
+    def _residual(self, v: Array) -> float:
+        """By two steps only, four forwards: enough to tell which half is wrong."""
+        steps = [self.point.step(self.k, each) for each in (self.found.level, self.found.level + 1)]
+        changes = [self.point.differences(self.k, v, h) for h in steps]
+        rows = [self.point.weigh(one - two) / (2 * h) for (one, two), h in zip(changes, steps, strict=True)]
+        return float(to_zero(np.array(rows), even=True)) - self.point.claimed(self.k, v)
+
+    def _index(self, coordinate: int) -> tuple[int, ...]:
+        return tuple(int(i) for i in np.unravel_index(coordinate, self.v.shape))
+
+
+def _remedy(point: Extrapolated, k: int, found: _Found) -> str:
+    name, noise = point.subject.names[k], max(each.noise for each in found.estimates)
+    note = f"the differences in {name} are known to {found.tolerance:.2g} only, of {found.slope:.2g} an entry"
+    if point.repeated:
+        return f"{note}: two calls of the forward with the same arrays differ; fix its randomness"
+    if noise > 100 * point.rounding(k):
+        return f"{note}: f is uncertain by {noise:.2g}; let the forward compute in float64 throughout"
+    return f"{note}: take arrays of moderate size, away from kinks and poles"
