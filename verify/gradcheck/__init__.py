@@ -30,6 +30,8 @@ from verify.gradcheck.certificate import (
 from verify.gradcheck.complex_step import check_analytic
 from verify.gradcheck.exact import check_between_kinks, check_multilinear
 from verify.gradcheck.exact_numbers import Array
+from verify.gradcheck.jacobian import STRUCTURES as WITH_JACOBIAN
+from verify.gradcheck.jacobian import check_jacobians
 from verify.gradcheck.kinks import check_at_kinks
 from verify.gradcheck.point import Findings
 from verify.gradcheck.smooth import check_smooth
@@ -68,6 +70,7 @@ def gradcheck(
     wrt: Sequence[int] | None = None,
     seed: int | None = None,
     miss_probability: float = 1e-9,
+    full_jacobian: bool = False,
     raise_on_failure: bool = True,
 ) -> Certificate:
     """Check that `backward` is the transposed derivative of `forward`, argument by argument.
@@ -81,6 +84,9 @@ def gradcheck(
     "piecewise-linear", "piecewise-multilinear" (a chain of such layers that takes complex128, at arrays
     of integers or short dyadic fractions), "analytic" (takes complex128) or "smooth"; "auto" tries them
     in this order. For the first only the shapes and dtypes of the arrays matter, their values are drawn.
+
+    `full_jacobian` compares every entry of the Jacobian, in two calls, for each array whose first axis is a
+    batch that does not mix ("multilinear" and "analytic" alone); the result's note says so.
 
     Returns a Certificate. Raises GradientMismatch for FAIL and Inconclusive for INCONCLUSIVE, unless
     `raise_on_failure` is False; StructureError (a ValueError) if the structure declared does not
@@ -96,11 +102,11 @@ def gradcheck(
         seed = int(np.random.default_rng().integers(1 << 32))
     subject = Subject(forward, backward, arrays, options, wrt)
     started = time.perf_counter()
-    found = _run(subject, structure, seed, miss_probability)
+    found = _run(subject, structure, seed, miss_probability, full_jacobian)
     certificate = Certificate(
         seed=seed,
-        forward_calls=subject.forward_calls,
-        backward_calls=subject.backward_calls,
+        forward_calls=subject.calls["forward"],
+        backward_calls=subject.calls["backward"],
         seconds=time.perf_counter() - started,
         **found,
     )
@@ -109,7 +115,7 @@ def gradcheck(
     return certificate
 
 
-def _run(subject: Subject, structure: str, seed: int, miss_probability: float) -> dict[str, Any]:
+def _run(subject: Subject, structure: str, seed: int, miss_probability: float, full: bool) -> dict[str, Any]:
     """The fields of the certificate that the oracle decides."""
     candidates = list(ORACLES) if structure == "auto" else [structure]
     reasons: list[str] = []
@@ -117,7 +123,7 @@ def _run(subject: Subject, structure: str, seed: int, miss_probability: float) -
         probing = structure == "auto" and candidate != candidates[-1]
         try:
             with np.errstate(all="ignore" if probing else None):
-                found = _apply(subject, candidate, np.random.default_rng(seed), miss_probability)
+                found = _apply(subject, candidate, np.random.default_rng(seed), miss_probability, full)
                 return {**found, "reasons": tuple(reasons)}
         except StructureError as error:
             if not probing:
@@ -132,13 +138,18 @@ def _run(subject: Subject, structure: str, seed: int, miss_probability: float) -
     raise AssertionError("unreachable: the last candidate returns or raises")
 
 
-def _apply(subject: Subject, structure: str, generator: np.random.Generator, miss_probability: float) -> dict[str, Any]:
+def _apply(
+    subject: Subject, structure: str, generator: np.random.Generator, miss_probability: float, full: bool
+) -> dict[str, Any]:
     missed: float | None = None
     findings = Findings(subject)
     found = {"structure": structure, "oracle": ORACLES[structure]}
     try:
+        if full and structure in WITH_JACOBIAN:
+            missed = check_jacobians(findings, structure, generator, miss_probability)
         if structure == "multilinear":
-            missed = check_multilinear(findings, generator, miss_probability)
+            if findings.undecided():
+                missed = max(missed or 0.0, check_multilinear(findings, generator, miss_probability))
         elif structure == "piecewise-linear":
             # First at the arrays given: what is no such function shows there, before it is believed far away.
             check_at_kinks(findings, generator)

@@ -87,18 +87,22 @@ def check_analytic(findings: Findings, generator: np.random.Generator) -> None:
     Raises StructureError where the forward refuses complex arrays or is not analytic.
     """
     subject = findings.subject
+    y = subject.value(subject.arrays)
+    point = analytic_point(subject, signed(generator, y.shape).astype(y.dtype), generator)
+    for k in findings.undecided():
+        findings.results[k] = findings.results[k]._replace(detection_floor=0.0)
+    for k in findings.undecided():
+        _check_argument(point, k, findings, generator)
+
+
+def analytic_point(subject: Subject, dy: Array, generator: np.random.Generator) -> ComplexStep:
+    """The point at the subject's arrays, with what rounding may do to its gradients."""
     y, cache = subject.value_and_cache(subject.arrays)
-    dy = signed(generator, y.shape).astype(y.dtype)
     gradients = subject.pull_back(subject.arrays, dy, cache)
     unit = _unit_scale(subject)
     unsaturated = _finite(subject.pull_back(unit, dy, subject.value_and_cache(unit)[1]))
     conditioning = _conditioning(subject, dy, gradients, generator)
-    gamma = _gamma(subject, y)
-    point = ComplexStep(subject, subject.arrays, y, dy, gradients, unsaturated, conditioning, gamma)
-    for k in findings.results:
-        findings.results[k] = findings.results[k]._replace(detection_floor=0.0)
-    for k in findings.undecided():
-        _check_argument(point, k, findings, generator)
+    return ComplexStep(subject, subject.arrays, y, dy, gradients, unsaturated, conditioning, _gamma(subject, y))
 
 
 def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: np.random.Generator) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_CHUNK_BITS = 14
+_LIMB_BITS, _FEW = 8, 64
 _MOST_SHIFT = 60
 
 
@@ -49,57 +49,74 @@ def draw_gapped(generator: np.random.Generator, shapes: list[tuple[int, ...]], g
 
 def dyadic_shift(values: Array) -> int:
     """The least s for which values * 2^s are integers; ValueError if none up to 60 serves."""
-    wide = values.astype(np.float64)
-    for shift in range(_MOST_SHIFT + 1):
-        scaled = np.ldexp(wide, shift)
-        if np.array_equal(scaled, np.rint(scaled)):
-            return shift
-    raise ValueError(f"not a multiple of 2^-{_MOST_SHIFT}")
+    wide = values.astype(np.float64, copy=False)
+    if (np.rint(wide) == wide).all():
+        return 0
+    if not np.isfinite(wide).all():
+        raise ValueError("not finite")
+    mantissas, exponents = np.frexp(wide[wide != 0])
+    whole = np.ldexp(mantissas, 53).astype(np.int64)
+    # Of each number, the place of its lowest bit.
+    lowest = exponents - 54 + np.frexp((whole & -whole).astype(np.float64))[1]
+    shift = max(0, -int(lowest.min()))
+    if shift > _MOST_SHIFT:
+        raise ValueError(f"not a multiple of 2^-{_MOST_SHIFT}")
+    return shift
 
 
-def exact_dot(u: Array, v: Array) -> Fraction:
-    """sum(u * v) over all entries, without rounding; both arrays real, finite and of one shape."""
-    left, left_shift = _integers(u)
-    right, right_shift = _integers(v)
+def exact_dot(u: Array, v: Array, likely: int = 0) -> Fraction:
+    """sum(u * v) over all entries, without rounding; both arrays real, finite and of one shape.
+
+    `likely` is the shift that likely makes integers of what is none: tried first, to save a search.
+    """
+    left, left_shift = _integers(u, likely)
+    right, right_shift = _integers(v, likely)
     if left is None or right is None:
         pairs = zip(u.ravel().tolist(), v.ravel().tolist(), strict=True)
         return sum((Fraction(a) * Fraction(b) for a, b in pairs), Fraction(0))
     return Fraction(_integer_dot(left, right), 1 << (left_shift + right_shift))
 
 
-def _integers(values: Array) -> tuple[Array | None, int]:
+def _integers(values: Array, likely: int) -> tuple[Array | None, int]:
     """The values times 2^shift as int64, and the shift; None where int64 cannot hold them."""
+    flat = values.ravel().astype(np.float64, copy=False)
+    largest = float(max(flat.max(), -flat.min())) if flat.size else 0.0
+    for shift in {0, likely}:
+        if largest * 2.0**shift < 2.0**62:
+            scaled = flat * 2.0**shift if shift else flat
+            whole = scaled.astype(np.int64)
+            if (whole == scaled).all():
+                return whole, shift
     try:
         shift = dyadic_shift(values)
     except ValueError:
         return None, 0
-    scaled = np.ldexp(values.astype(np.float64), shift).ravel()
-    if scaled.size and np.abs(scaled).max() >= 2.0**62:
+    if not largest * 2.0**shift < 2.0**62:
         return None, 0
-    return scaled.astype(np.int64), shift
+    return np.ldexp(flat, shift).astype(np.int64), shift
 
 
 def _integer_dot(u: Array, v: Array) -> int:
     """sum(u * v) of int64 arrays as a Python integer.
 
-    Chunks of 2^14 entries; the wider factor is cut into limbs short enough that no chunk's sum
-    reaches 2^63, the sums are gathered in Python integers.
+    The wider factor is cut into limbs so short that no sum reaches 2^63, their sums are gathered in Python
+    integers; the limbs of a negative number are those of its two's complement. Where that leaves too short
+    limbs, the arrays are halved.
     """
     if _bits(u) < _bits(v):
         u, v = v, u
-    limb = 62 - _CHUNK_BITS - _bits(v)
-    if limb < 8:  # both wide: leave it to Python's integers
-        return sum(a * b for a, b in zip(u.tolist(), v.tolist(), strict=True))
-    total = 0
-    for start in range(0, len(u), 1 << _CHUNK_BITS):
-        chunk = slice(start, start + (1 << _CHUNK_BITS))
-        rest, weight, place = np.abs(u[chunk]), np.sign(u[chunk]) * v[chunk], 0
-        while rest.any():
-            low = rest & ((1 << limb) - 1)
-            total += int((low * weight).sum()) << place
-            rest, place = rest >> limb, place + limb
-    return total
+    limb = 62 - len(u).bit_length() - _bits(v)
+    if limb < _LIMB_BITS:
+        if len(u) <= _FEW:  # leave it to Python's integers
+            return sum(a * b for a, b in zip(u.tolist(), v.tolist(), strict=True))
+        half = len(u) // 2
+        return _integer_dot(u[:half], v[:half]) + _integer_dot(u[half:], v[half:])
+    total, place = 0, 0
+    while _bits(u) > limb:
+        total += int((u & ((1 << limb) - 1)) @ v) << place
+        u, place = u >> limb, place + limb
+    return total + (int(u @ v) << place)
 
 
 def _bits(values: Array) -> int:
-    return int(np.abs(values).max()).bit_length() if values.size else 0
+    return max(int(values.max()), -int(values.min())).bit_length() if values.size else 0

@@ -57,10 +57,15 @@ class Point:
 class ExactPoint(Point):
     """A point of integers, or dyadic fractions, at which nothing rounds: residuals are fractions."""
 
+    @property
+    def likely_shift(self) -> int:
+        """The power of 2 that likely makes integers of y and the gradients; a hint that saves time."""
+        return 0
+
     def residual(self, k: int, v: Array, slopes: Array | None = None) -> Fraction:
         """0 if the gradient is right."""
         slopes = self.slopes(k, v) if slopes is None else slopes
-        return exact_dot(self.dy, slopes) - exact_dot(self.gradients[k], v)
+        return exact_dot(self.dy, slopes, self.likely_shift) - exact_dot(self.gradients[k], v, self.likely_shift)
 
     def worst(self, k: int, index: tuple[int, ...]) -> Worst:
         """Both values of one entry; StructureError where the gradient is right but for rounding."""
@@ -97,11 +102,19 @@ class Findings:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.points: dict[int, Point] = {}
+        self.settled: set[int] = set()
         self.results = {k: ArgumentResult(k, subject.names[k], subject.arrays[k].shape, PASS) for k in subject.wrt}
 
     def undecided(self) -> list[int]:
-        """The arguments that have entries and have not failed yet."""
-        return [k for k, result in self.results.items() if result.verdict != FAIL and self.subject.arrays[k].size]
+        """The arguments that have entries, and have neither failed yet nor been settled."""
+        results = self.results.items()
+        open_ = (k for k, result in results if result.verdict != FAIL and k not in self.settled)
+        return [k for k in open_ if self.subject.arrays[k].size]
+
+    def settle(self, k: int, note: str) -> None:
+        """Argument k is right, and needs no further check."""
+        self.settled.add(k)
+        self.results[k] = self.results[k]._replace(note=note)
 
     def fail(self, point: Point, k: int, index: tuple[int, ...], note: str = "") -> None:
         """Argument k is wrong at this point, at this entry among others."""

@@ -1,0 +1,109 @@
+"""Tests of the whole Jacobian in two calls: what it settles, what it falls back on, what it catches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnn_core import conv2d, linear, relu, softmax_cross_entropy
+from verify import gradcheck
+
+GENERATOR = np.random.default_rng(0)
+X, W, B = (GENERATOR.normal(size=shape) for shape in ((2, 3, 6, 5), (4, 3, 3, 2), (4,)))
+
+
+def _notes(certificate: Any) -> list[str]:
+    return [result.note for result in certificate.arguments]
+
+
+def test_every_entry_is_compared_where_images_do_not_mix() -> None:
+    certificate = gradcheck(*conv2d.im2col[1:], (X, W, B), structure="multilinear", full_jacobian=True, seed=0)
+    assert _notes(certificate) == ["every entry of its Jacobian, 64 x 90", "", ""]
+    assert certificate.miss_probability is not None
+    assert certificate.miss_probability <= 1e-9
+
+
+@pytest.mark.parametrize("off", [1.0, 1e-12, np.nan])
+def test_one_wrong_entry_for_one_output_is_named(off: float) -> None:
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        dx, dw, db = conv2d.im2col.backward(dy, cache)
+        dx[:, 2, 3, 1] *= 1 + off * dy[:, 1, 2, 1]
+        return dx, dw, db
+
+    certificate = gradcheck(
+        conv2d.im2col.forward, backward, (X, W), structure="multilinear", full_jacobian=True, raise_on_failure=False
+    )
+    assert certificate.verdict == "FAIL"
+    assert certificate.worst is not None
+    assert (certificate.worst.argument, certificate.worst.index) == (0, (0, 2, 3, 1))
+    if off == off:
+        assert _notes(certificate)[0] == "with 1 upstream at y[0, 1, 2, 1], 0 elsewhere"
+
+
+def test_a_wrong_weight_gradient_fails_along_random_directions() -> None:
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        dx, dw, db = conv2d.im2col.backward(dy, cache)
+        dw[1, 2, 0, 1] += 1
+        return dx, dw, db
+
+    certificate = gradcheck(
+        conv2d.im2col.forward, backward, (X, W), structure="multilinear", full_jacobian=True, raise_on_failure=False
+    )
+    assert certificate.verdict == "FAIL"
+    assert certificate.worst is not None
+    assert (certificate.worst.argument, certificate.worst.index) == (1, (1, 2, 0, 1))
+
+
+def test_it_falls_back_by_itself_where_images_mix() -> None:
+    def forward(x: np.ndarray) -> Any:
+        return x - x.mean(0, keepdims=True) * 2, None
+
+    arrays = (np.ones((4, 3)),)
+    certificate = gradcheck(
+        forward,
+        lambda dy, _: (dy - dy.mean(0, keepdims=True) * 2,),
+        arrays,
+        structure="multilinear",
+        full_jacobian=True,
+    )
+    assert _notes(certificate) == [""]
+
+
+def test_it_falls_back_where_another_array_goes_with_each_image() -> None:
+    labels = np.array([1, 0, 2])
+    arrays = (GENERATOR.normal(size=(3, 5)), labels)
+    assert gradcheck(*softmax_cross_entropy.vectorized[1:], arrays, full_jacobian=True)
+
+
+def test_analytic_functions_are_compared_entry_by_entry() -> None:
+    def forward(x: np.ndarray) -> Any:
+        e = np.exp(x - x.real.max(1, keepdims=True))
+        return e / e.sum(1, keepdims=True), e / e.sum(1, keepdims=True)
+
+    def backward(dy: np.ndarray, y: np.ndarray) -> Any:
+        return (y * (dy - (dy * y).sum(1, keepdims=True)),)
+
+    def diagonal(dy: np.ndarray, y: np.ndarray) -> Any:
+        return (y * (1 - y) * dy,)
+
+    arrays = (GENERATOR.normal(size=(3, 5)),)
+    certificate = gradcheck(forward, backward, arrays, structure="analytic", full_jacobian=True)
+    assert _notes(certificate) == ["every entry of its Jacobian, 5 x 5"]
+    wrong = gradcheck(forward, diagonal, arrays, structure="analytic", full_jacobian=True, raise_on_failure=False)
+    assert wrong.verdict == "FAIL"
+
+
+@pytest.mark.parametrize("implementation", [relu.naive, relu.vectorized], ids=lambda each: each.name)
+def test_what_is_not_affine_is_not_taken_for_it(implementation: Any) -> None:
+    for seed in range(20):
+        certificate = gradcheck(*implementation[1:], (np.ones((2, 1)),), full_jacobian=True, seed=seed)
+        assert certificate.structure == "piecewise-linear"
+
+
+def test_linear_layers_of_any_leading_axes_pass() -> None:
+    arrays = (np.ones((3, 2, 4)), np.ones((5, 4)), np.ones(5))
+    for implementation in (linear.naive, linear.vectorized):
+        certificate = gradcheck(*implementation[1:], arrays, structure="multilinear", full_jacobian=True)
+        assert _notes(certificate) == ["every entry of its Jacobian, 10 x 8", "", ""]
