@@ -33,7 +33,7 @@ def _fixed_noise(f: Forward, generator: np.random.Generator) -> Forward:
 
     def forward(x: Array) -> Array:
         y = f(x)
-        return y + size * np.random.default_rng(list(x.tobytes())).normal(size=y.shape)
+        return np.asarray(y + size * np.random.default_rng(list(x.tobytes())).normal(size=y.shape))
 
     return forward
 

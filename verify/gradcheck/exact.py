@@ -25,6 +25,7 @@ import numpy as np
 
 from verify.gradcheck.certificate import PASS, StructureError
 from verify.gradcheck.exact_numbers import (
+    CHUNK,
     Array,
     draw_gapped,
     draw_integers,
@@ -65,7 +66,9 @@ class Differences(ExactPoint):
 
     def change(self, k: int, v: Array) -> Array:
         """f(a + v) - f(a), exactly; v touches argument k alone."""
-        return exactly(self.subject.value(self.subject.moved(self.arrays, k, v)), self.likely_shift) - self.y
+        change = exactly(self.subject.value(self.subject.moved(self.arrays, k, v)), self.likely_shift)
+        change -= self.y
+        return change
 
     @property
     def likely_shift(self) -> int:
@@ -74,7 +77,11 @@ class Differences(ExactPoint):
 
     def slopes(self, k: int, v: Array) -> Array:
         """(f(a + step v) - f(a)) / step, exactly: step is a power of two."""
-        return np.asarray(self.change(k, self.step * v) / self.y.dtype.type(self.step))
+        if self.step == 1:
+            return self.change(k, v)
+        change = self.change(k, self.step * v)
+        change /= self.y.dtype.type(self.step)
+        return change
 
     def check_affine(self, k: int, v: Array, slopes: Array) -> None:
         """Raise StructureError unless what is ahead along v is what is behind."""
@@ -125,7 +132,8 @@ def _trials(findings: Findings, bits: int, generator: np.random.Generator, miss_
         arrays: Arrays = subject.arrays
         for k in subject.wrt:
             drawn = draw_integers(generator, subject.arrays[k].shape, drawn_bits, subject.arrays[k].dtype)
-            arrays = subject.with_array(arrays, k, np.asarray(unit * drawn).astype(drawn.dtype))
+            drawn *= drawn.dtype.type(unit)
+            arrays = subject.with_array(arrays, k, drawn)
         point = Differences.draw(subject, arrays, drawn_bits, generator, unit)
         _compare(point, drawn_bits, generator, findings, affine=few and trial < 2)
     return missed * rate**trials
@@ -250,8 +258,9 @@ def exactly(y: Array, likely: int = 0) -> Array:
     largest = float(np.abs(y).max(initial=0.0))
     limit = 2.0 ** mantissa_bits(y.dtype)
     if likely and largest * 2.0 ** (likely + GUARD_BITS) <= limit:
-        scaled = y * y.dtype.type(2.0**likely)
-        if (np.rint(scaled) == scaled).all():
+        flat, scale = y.reshape(-1), y.dtype.type(2.0**likely)
+        chunks = (flat[start : start + CHUNK] * scale for start in range(0, flat.size, CHUNK))
+        if all((np.rint(chunk) == chunk).all() for chunk in chunks):
             return y
     try:
         shift = dyadic_shift(y)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 _LIMB_BITS, _FEW = 8, 64
+# Entries that stay in cache, with their integers and limbs.
+CHUNK = 1 << 15
 _MOST_SHIFT = 60
 
 
@@ -69,17 +71,23 @@ def exact_dot(u: Array, v: Array, likely: int = 0) -> Fraction:
 
     `likely` is the shift that likely makes integers of what is none: tried first, to save a search.
     """
+    flat, other = u.reshape(-1), v.reshape(-1)
+    chunks = (slice(start, start + CHUNK) for start in range(0, flat.size, CHUNK))
+    return sum((_chunk_dot(flat[chunk], other[chunk], likely) for chunk in chunks), Fraction(0))
+
+
+def _chunk_dot(u: Array, v: Array, likely: int) -> Fraction:
     left, left_shift = _integers(u, likely)
     right, right_shift = _integers(v, likely)
     if left is None or right is None:
-        pairs = zip(u.ravel().tolist(), v.ravel().tolist(), strict=True)
+        pairs = zip(u.tolist(), v.tolist(), strict=True)
         return sum((Fraction(a) * Fraction(b) for a, b in pairs), Fraction(0))
     return Fraction(_integer_dot(left, right), 1 << (left_shift + right_shift))
 
 
 def _integers(values: Array, likely: int) -> tuple[Array | None, int]:
     """The values times 2^shift as int64, and the shift; None where int64 cannot hold them."""
-    flat = values.ravel().astype(np.float64, copy=False)
+    flat = values.astype(np.float64, copy=False)
     largest = float(max(flat.max(), -flat.min())) if flat.size else 0.0
     for shift in {0, likely}:
         if largest * 2.0**shift < 2.0**62:

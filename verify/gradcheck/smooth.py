@@ -14,6 +14,7 @@ If an error of a thousandth of an entry could pass, the verdict is INCONCLUSIVE,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -82,7 +83,7 @@ def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: 
             return
         wrong = look.wrong_at(kinked)
         if wrong is not None:
-            findings.fail(point, k, wrong)
+            findings.fail(replace(point, seen=found.estimates[0]), k, wrong)
             return
         note = f"{len(kinked)} of {gradient.size} entries at kinks, each between its one-sided derivatives"
         result = result._replace(note=note)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnn_core import conv2d, linear, relu, softmax_cross_entropy
+from cnn_core import Implementation, conv2d, linear, relu, softmax_cross_entropy
 from verify import gradcheck
 
 GENERATOR = np.random.default_rng(0)
@@ -28,7 +28,8 @@ def test_every_entry_is_compared_where_images_do_not_mix() -> None:
 @pytest.mark.parametrize("off", [1.0, 1e-12, np.nan])
 def test_one_wrong_entry_for_one_output_is_named(off: float) -> None:
     def backward(dy: np.ndarray, cache: Any) -> Any:
-        dx, dw, db = conv2d.im2col.backward(dy, cache)
+        gradients: Any = conv2d.im2col.backward(dy, cache)
+        dx, dw, db = gradients
         dx[:, 2, 3, 1] *= 1 + off * dy[:, 1, 2, 1]
         return dx, dw, db
 
@@ -44,7 +45,8 @@ def test_one_wrong_entry_for_one_output_is_named(off: float) -> None:
 
 def test_a_wrong_weight_gradient_fails_along_random_directions() -> None:
     def backward(dy: np.ndarray, cache: Any) -> Any:
-        dx, dw, db = conv2d.im2col.backward(dy, cache)
+        gradients: Any = conv2d.im2col.backward(dy, cache)
+        dx, dw, db = gradients
         dw[1, 2, 0, 1] += 1
         return dx, dw, db
 
@@ -96,7 +98,7 @@ def test_analytic_functions_are_compared_entry_by_entry() -> None:
 
 
 @pytest.mark.parametrize("implementation", [relu.naive, relu.vectorized], ids=lambda each: each.name)
-def test_what_is_not_affine_is_not_taken_for_it(implementation: Any) -> None:
+def test_what_is_not_affine_is_not_taken_for_it(implementation: Implementation) -> None:
     for seed in range(20):
         certificate = gradcheck(*implementation[1:], (np.ones((2, 1)),), full_jacobian=True, seed=seed)
         assert certificate.structure == "piecewise-linear"

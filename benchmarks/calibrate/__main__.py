@@ -1,0 +1,98 @@
+"""`python -m benchmarks.calibrate [WHAT ...] [--scale S] [--write]`: measure the checker, print Markdown, keep JSON."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parents[1] / "results" / "calibration.json"
+PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
+
+# What is measured -> its claim, and the arguments of its `measure` at scale 1.
+FIGURES: dict[str, tuple[str, tuple[int, ...]]] = {
+    "sensitivity": ("One entry wrong by a billionth of its gradient's largest: FAIL in 99.9 % or more.", (1000, 200)),
+    "false_alarms": ("Correct layers are never called wrong.", (100_000,)),
+    "sabotage": ("Spoilt forwards, right gradients: FAIL in 0.1 % at most, and floors that hold in 99 %.", (10_000,)),
+    "black_box": ("The true derivative lies within the tolerance in 99.99 % or more.", (1000,)),
+    "localisation": ("The worst entry takes 4 log2(n) + 10 forwards at most.", (20,)),
+    "causes": ("The first guess at a cause is right in 95 % or more, and another cause in 1 % at most.", (20,)),
+    "speed": ("Against PyTorch's gradcheck, of the same convolutions.", (15,)),
+}
+_NEEDS = {"speed": "torch"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what is asked for; the exit code is 2 for what cannot be asked."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.calibrate", description=__doc__)
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(FIGURES)}; all without any")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the number of trials; 1 is what the page states")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.parent.name}/{PAGE.name}, too")
+    options = parser.parse_args(arguments)
+    unknown = [what for what in options.what if what not in FIGURES]
+    if unknown or not options.scale > 0:
+        parser.error(f"unknown: {', '.join(unknown)}" if unknown else f"--scale {options.scale}: must be positive")
+    results = _stored() if options.write else {}
+    for what in options.what or FIGURES:
+        found = _measure(what, options.scale)
+        if found is not None:
+            results[what] = found
+            print(section(what, found), flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if options.write:
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(page(results), encoding="utf-8")
+    return 0
+
+
+def _stored() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def _measure(what: str, scale: float) -> dict[str, Any] | None:
+    if what in _NEEDS and importlib.util.find_spec(_NEEDS[what]) is None:
+        print(f"{what}: needs {_NEEDS[what]}, left out", file=sys.stderr)
+        return None
+    module = importlib.import_module(f"benchmarks.calibrate.{what}")
+    started = time.perf_counter()
+    trials = tuple(max(1, round(scale * count)) for count in FIGURES[what][1])
+    found: dict[str, Any] = module.measure(*trials)
+    return {"trials": trials, "minutes": round((time.perf_counter() - started) / 60, 1), **found}
+
+
+def section(what: str, found: dict[str, Any]) -> str:
+    """One figure in Markdown: the claim, the totals, a table of the rows."""
+    rows = found["rows"]
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    totals = [f"- {name}: {_text(value)}" for name, value in found.items() if name not in ("rows", "trials", "minutes")]
+    table = ["| | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    table += [f"| {name} | " + " | ".join(_text(row.get(c, "-")) for c in columns) + " |" for name, row in rows.items()]
+    trials = ", ".join(map(str, found["trials"]))
+    command = f"`python -m benchmarks.calibrate {what}`, trials {trials}, seeds from 0"
+    return "\n".join([f"## {what.replace('_', ' ')}", "", FIGURES[what][0], "", command, "", *totals, "", *table, ""])
+
+
+def page(results: dict[str, Any]) -> str:
+    """All figures as one page."""
+    head = [
+        "# Calibration",
+        "",
+        "What the checker misses, whom it wrongly accuses, and what it costs: measured by `tox -e calibrate`, which",
+        "writes this page. Nothing here is typed by hand.",
+        "",
+    ]
+    return "\n".join(head + [section(what, results[what]) for what in FIGURES if what in results])
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

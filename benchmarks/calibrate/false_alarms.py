@@ -1,0 +1,48 @@
+"""Correct layers, their own cases, ties and zeros and N = 0 included: is anything called wrong?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as hypothesis_seed
+from hypothesis import strategies as st
+
+from cnn_core import Implementation
+from verify import gradcheck
+from verify.layers import LAYERS, Case, Layer
+
+
+def measure(trials: int, seed: int = 0) -> dict[str, Any]:
+    """At least `trials` checks in all, shared by all layers and both versions."""
+    versions = [(layer, each) for layer in LAYERS.values() for each in layer.implementations]
+    share = -(-trials // len(versions))
+    rows = {f"{layer.name}, {each.name}": _verdicts(layer, each, share, seed) for layer, each in versions}
+    return {
+        "checks": sum(row["PASS"] + row["INCONCLUSIVE"] + row["FAIL"] for row in rows.values()),
+        "FAIL": sum(row["FAIL"] for row in rows.values()),
+        "rows": rows,
+    }
+
+
+def _verdicts(layer: Layer, implementation: Implementation, count: int, seed: int) -> dict[str, int]:
+    found: Counter[str] = Counter()
+
+    @hypothesis_seed(seed)
+    @settings(
+        max_examples=count,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=layer.cases(), draw=st.integers(0, 2**32 - 1))
+    def check(case: Case, draw: int) -> None:
+        forward, backward = implementation[1:]
+        certificate = gradcheck(forward, backward, *case, structure=layer.structure, seed=draw, raise_on_failure=False)
+        found[certificate.verdict] += 1
+        found["empty"] += any(a is not None and not a.size for a in case.arrays)
+
+    check()
+    return {**{name: found[name] for name in ("PASS", "INCONCLUSIVE", "FAIL")}, "with N = 0": found["empty"]}

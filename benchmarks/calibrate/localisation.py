@@ -1,0 +1,100 @@
+"""How many forwards the worst entry costs, beyond those that found the gradient wrong: 4 log2(n) + 10 at most?
+
+Counted from the first look for the entry to both its values, over sizes n and every oracle that halves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from verify import gradcheck
+from verify.gradcheck.point import Findings
+
+# Which module looks by which function.
+_LOOKS = {"exact": "locate", "kinks": "_locate", "branches": "locate", "complex_step": "locate", "smooth": "descend"}
+SIZES = (1, 2, 7, 64, 1000, 20_000)
+
+
+FUNCTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
+    "multilinear": (lambda x: (3 * x, None), lambda dy, _: 3 * dy),
+    "piecewise-linear": (lambda x: (np.where(x > 0, x, 0), x), lambda dy, x: np.where(x > 0, dy, 0)),
+    "piecewise-multilinear": (lambda x: (np.where(x.real > 0, x, 0) * 3, x), lambda dy, x: np.where(x > 0, 3 * dy, 0)),
+    "analytic": (lambda x: (np.sin(x), x), lambda dy, x: dy * np.cos(x)),
+    "smooth": (lambda x: (np.sin(x.real), x), lambda dy, x: dy * np.cos(x)),
+}
+
+
+@contextmanager
+def _counting(count: list[int], calls: list[int]) -> Iterator[None]:
+    """Add up in count[0] the calls that the search and the entry's two values make."""
+
+    def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **options: Any) -> Any:
+            before = calls[0]
+            try:
+                return original(*arguments, **options)
+            finally:
+                count[0] += calls[0] - before
+
+        return counted
+
+    with mock.patch.object(Findings, "fail", wrapped(Findings.fail)):
+        patches = []
+        for module_name, name in _LOOKS.items():
+            module = importlib.import_module(f"verify.gradcheck.{module_name}")
+            patches.append(mock.patch.object(module, name, wrapped(getattr(module, name))))
+        for patch in patches:
+            patch.start()
+        try:
+            yield
+        finally:
+            for patch in patches:
+                patch.stop()
+
+
+def forwards(structure: str, n: int, seed: int) -> tuple[int, bool]:
+    """The forwards spent on the entry, and whether it is the right one."""
+    generator = np.random.default_rng(seed)
+    f, vjp = FUNCTIONS[structure]
+    bad = int(generator.integers(n))
+    calls, count = [0], [0]
+
+    def forward(x: Any) -> Any:
+        calls[0] += 1
+        return f(x)
+
+    def backward(dy: Any, cache: Any) -> Any:
+        dx = np.array(vjp(dy, cache))
+        dx[bad] += 1
+        return (dx,)
+
+    x = np.rint(8 * generator.normal(size=n)) + (0.5 if structure in ("analytic", "smooth") else 0)
+    with _counting(count, calls):
+        found = gradcheck(forward, backward, (x,), structure=structure, seed=seed, raise_on_failure=False)
+    return count[0], found.worst is not None and found.worst.index == (bad,)
+
+
+def measure(trials: int) -> dict[str, Any]:
+    """The most forwards over `trials` seeds of each structure and size."""
+    rows = {}
+    for structure in FUNCTIONS:
+        for n in SIZES:
+            found = [forwards(structure, n, seed) for seed in range(trials)]
+            rows[f"{structure}, n = {n}"] = {
+                "most forwards": max(count for count, _ in found),
+                "allowed": math.floor(4 * math.log2(n) + 10),
+                "entry right": sum(right for _, right in found),
+                "of": trials,
+            }
+    return {
+        "within": all(row["most forwards"] <= row["allowed"] for row in rows.values()),
+        "entry right": sum(row["entry right"] for row in rows.values()) / (trials * len(rows)),
+        "rows": rows,
+    }

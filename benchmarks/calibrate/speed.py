@@ -1,0 +1,104 @@
+"""What a check costs, against PyTorch's gradcheck of the same convolution in the same run; and its memory."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cnn_core import conv2d
+from verify import gradcheck
+
+SMALL = ((2, 3, 8, 8), (4, 3, 3, 3)), {"stride": 2, "padding": 1}
+LARGE = ((2, 64, 56, 56), (64, 64, 3, 3)), {"stride": 1, "padding": 1}
+
+
+def _torch_pair(options: dict[str, int]) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """PyTorch's own convolution as a pair: what both checkers then time is the checking."""
+    import torch
+
+    stride, padding = [options["stride"]] * 2, [options["padding"]] * 2
+
+    def forward(x: Any, w: Any) -> Any:
+        with torch.no_grad():
+            y = torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(w), stride=stride, padding=padding)
+        return y.numpy(), (x, w)
+
+    def backward(dy: Any, cache: Any) -> Any:
+        tensors = (torch.from_numpy(each) for each in (dy, *cache))
+        mask = [True, True, False]
+        found = torch.ops.aten.convolution_backward(*tensors, None, stride, padding, [1, 1], False, [0, 0], 1, mask)
+        return tuple(each.numpy() for each in found[:2])
+
+    return forward, backward
+
+
+def _interleaved(repeats: int, *jobs: Callable[[], Any]) -> list[float]:
+    """The median seconds of each job, in turn with the others."""
+    times: list[list[float]] = [[] for _ in jobs]
+    for _ in range(repeats + 1):
+        for job, own in zip(jobs, times, strict=True):
+            started = time.perf_counter()
+            job()
+            own.append(time.perf_counter() - started)
+    return [statistics.median(own[1:]) for own in times]
+
+
+def _compare(shapes: Any, options: dict[str, int], repeats: int, *, fast: bool) -> dict[str, Any]:
+    import torch
+
+    generator = np.random.default_rng(0)
+    arrays = tuple(generator.normal(size=shape) for shape in shapes)
+    tensors = tuple(torch.tensor(array, requires_grad=True) for array in arrays)
+    pair = _torch_pair(options)
+
+    def ours(forward: Callable[..., Any], backward: Callable[..., Any], options: dict[str, int]) -> Callable[[], Any]:
+        return lambda: gradcheck(forward, backward, arrays, options, structure="multilinear", full_jacobian=not fast)
+
+    theirs, own, core = _interleaved(
+        repeats,
+        lambda: torch.autograd.gradcheck(
+            lambda x, w: torch.nn.functional.conv2d(x, w, **options), tensors, fast_mode=fast
+        ),
+        ours(*pair, {}),
+        ours(*conv2d.im2col[1:], options),
+    )
+    return {
+        "PyTorch's time over ours, PyTorch's convolution": theirs / own,
+        "PyTorch's time over ours, our convolution": theirs / core,
+        "miss probability": ours(*pair, {})().miss_probability,
+    }
+
+
+def _memory() -> float:
+    """The peak of what a check allocates beyond its arrays, over the arrays themselves."""
+    shapes, options = LARGE
+    arrays = tuple(np.random.default_rng(0).normal(size=shape) for shape in shapes)
+    forward, backward = _torch_pair(options)
+    y, _ = forward(*arrays)
+    size = sum(array.nbytes for array in (*arrays, y))
+    tracemalloc.start()
+    gradcheck(forward, backward, arrays, structure="multilinear")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak / size
+
+
+def measure(repeats: int) -> dict[str, Any]:
+    """Medians of `repeats` interleaved runs; two threads. Needs PyTorch."""
+    import torch
+
+    torch.set_num_threads(2)
+    return {
+        "memory over that of x, w and y": _memory(),
+        "rows": {
+            "full Jacobian, x (2, 3, 8, 8), w (4, 3, 3, 3); PyTorch's slow mode": _compare(
+                *SMALL, 3 * repeats, fast=False
+            ),
+            "x (2, 64, 56, 56), w (64, 64, 3, 3); PyTorch's fast mode": _compare(*LARGE, repeats, fast=True),
+        },
+    }

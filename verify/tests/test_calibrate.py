@@ -1,0 +1,75 @@
+"""The calibration at a small size: it measures what it says, and what is wrong would show in it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.calibrate import black_box, false_alarms, localisation, sabotage, sensitivity
+from benchmarks.calibrate.__main__ import FIGURES, main, page, section
+from benchmarks.calibrate.zoo import ZOO, Known
+
+
+@pytest.mark.parametrize("known", ZOO, ids=lambda known: known.name)
+def test_derivatives_of_the_zoo_are_right(known: Known) -> None:
+    """By a wider central difference than any that is calibrated, to its own truncation."""
+    x = known.draw(np.random.default_rng(0))
+    dy = np.random.default_rng(1).normal(size=known.f(x).shape)
+    gradient = known.vjp(x, dy)
+    for i in range(x.size):
+        # h^2 f''' / 6 and eps f / h are each below 1e-4 of these functions' derivatives.
+        h = 1e-4 * min(np.abs(x[i]), 1e-3 if "fast" in known.name else 0.1)
+        ahead, behind = (known.f(np.where(np.arange(x.size) == i, x + side * h, x)) for side in (1, -1))
+        difference = (dy * (ahead - behind)).sum() / (2 * h)
+        noise = 1e-15 * np.abs(dy * known.f(x)).sum() / h
+        assert abs(difference - gradient[i]) <= 1e-4 * np.abs(gradient).max() + noise
+
+
+def test_thirty_functions_are_in_the_zoo() -> None:
+    assert len({known.name for known in ZOO}) == 30
+
+
+def test_the_black_box_is_covered_and_sharp() -> None:
+    found = black_box.measure(4)
+    assert found["covered"] == found["cases"] == 120
+    assert found["median relative tolerance"] <= 1e-9
+
+
+def test_too_small_a_safety_factor_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(black_box, "SAFETY", 0.01)
+    assert black_box.measure(4)["covered"] < 120
+
+
+def test_nobody_is_accused_for_a_spoilt_forward_and_floors_hold() -> None:
+    found = sabotage.measure(180)
+    assert found["checks"] == 180
+    assert found["share of FAIL"] == 0
+    assert found["share caught above the floor"] >= 0.99
+
+
+def test_planted_errors_are_caught_and_right_layers_pass() -> None:
+    found = sensitivity.measure(6, 0)
+    assert found["least share caught"] == 1
+    assert false_alarms.measure(60)["FAIL"] == 0
+
+
+def test_localisation_stays_within_its_bound() -> None:
+    found = localisation.measure(1)
+    assert found["within"]
+    assert found["entry right"] == 1
+
+
+def test_a_section_says_claim_command_totals_and_rows() -> None:
+    text = section("localisation", {"trials": (1,), "minutes": 0, "within": True, "rows": {"n = 1": {"of": 1.5}}})
+    assert FIGURES["localisation"][0] in text
+    assert "`python -m benchmarks.calibrate localisation`, trials 1, seeds from 0" in text
+    assert "- within: True" in text
+    assert "| n = 1 | 1.5 |" in text
+    assert page({}).startswith("# Calibration")
+
+
+def test_what_is_not_measured_cannot_be_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["spped"])
+    assert raised.value.code == 2
+    assert "unknown: spped" in capsys.readouterr().err
