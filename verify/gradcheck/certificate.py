@@ -99,7 +99,7 @@ class Certificate:
         lines = [f"{self.verdict}: {self.oracle} ({self.structure}), seed {self.seed}"]
         lines += [f"  {reason}" for reason in self.reasons]
         lines += [_sentence(result) for result in self.arguments]
-        lines += [f"  cause: {cause.code}: {cause.explanation}" for cause in self.causes]
+        lines += [f"  cause (a guess): {cause.code}: {cause.explanation}" for cause in self.causes]
         lines.append("  " + self._promise())
         return "\n".join(lines)
 

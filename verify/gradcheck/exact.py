@@ -96,7 +96,7 @@ class Differences(ExactPoint):
 def check_multilinear(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float:
     """Fill in the findings; a bound on the probability that a wrong gradient passed.
 
-    The first trial is on fractions, the others on integers. Raises StructureError where the function is
+    The last trial is on fractions, the others on integers. Raises StructureError where the function is
     not affine in each argument on them.
     """
     hoped = bits_in_range(findings.subject, of_backward=False)
@@ -123,20 +123,34 @@ def _trials(findings: Findings, bits: int, generator: np.random.Generator, miss_
     fraction_bits = max(1, bits - math.ceil(GUARD_BITS / len(subject.wrt)))
     degree = len(subject.wrt) + 2
     rate, trials = plan(degree, set_size(bits), miss_probability, subject.dtype)
-    missed = min(degree / set_size(fraction_bits), 0.5)  # the first trial's
+    missed = min(degree / set_size(fraction_bits), 0.5)  # the last trial's
     while missed * rate ** (trials - 1) <= miss_probability and trials > 1:
         trials -= 1
     few = sum(subject.arrays[k].size for k in subject.wrt) <= _FEW
     for trial in range(trials + 1):
-        drawn_bits, unit = (bits, 1.0) if trial else (fraction_bits, 2.0**-fraction_bits)
+        drawn_bits, unit = (bits, 1.0) if trial < trials else (fraction_bits, 2.0**-fraction_bits)
         arrays: Arrays = subject.arrays
         for k in subject.wrt:
             drawn = draw_integers(generator, subject.arrays[k].shape, drawn_bits, subject.arrays[k].dtype)
             drawn *= drawn.dtype.type(unit)
             arrays = subject.with_array(arrays, k, drawn)
         point = Differences.draw(subject, arrays, drawn_bits, generator, unit)
+        if few and trial == 0:
+            _check_no_kink_at_zero(point)
         _compare(point, drawn_bits, generator, findings, affine=few and trial < 2)
     return missed * rate**trials
+
+
+def _check_no_kink_at_zero(point: Differences) -> None:
+    """Raise StructureError unless f(a) + f(-a) = 2 f(0) in each argument: no relu or maximum is affine so."""
+    for k in point.subject.wrt:
+        array: Any = point.arrays[k]
+        mirrored, zero = (
+            exactly(point.subject.value(point.subject.with_array(point.arrays, k, factor * array)))
+            for factor in (array.dtype.type(-1), array.dtype.type(0))
+        )
+        if not np.array_equal(point.y - zero, zero - mirrored):
+            raise StructureError(f"not affine in {point.subject.names[k]}: f(a) - f(0) is not f(0) - f(-a)")
 
 
 def check_between_kinks(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float:
