@@ -48,8 +48,15 @@ def _single_within(f: Forward, generator: np.random.Generator) -> Forward:
 
 
 def _step_blind(f: Forward, generator: np.random.Generator) -> Forward:
-    grid = 2.0 ** int(generator.integers(-30, -2))
-    return lambda x: f(np.rint(x / grid) * grid)
+    """Rounds its argument to a grid, a thousandth of its smallest entry at most: a coarser one is another function."""
+    fineness = 2.0 ** int(generator.integers(-30, -9))
+    grid: list[float] = []
+
+    def forward(x: Array) -> Array:
+        grid[:] = grid or [fineness * float(np.abs(x).min())]
+        return f(np.rint(x / grid[0]) * grid[0])
+
+    return forward
 
 
 def _overflow(f: Forward, generator: np.random.Generator) -> Forward:

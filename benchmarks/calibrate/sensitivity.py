@@ -98,23 +98,22 @@ def torch_says(implementation: Implementation, backward: Callable[[Any, Any], An
         return None
     floating = _targets(case)
 
-    class Planted(torch.autograd.Function):
-        @staticmethod
-        def forward(context: Any, *tensors: Any) -> Any:
-            arrays = list(case.arrays)
-            for k, tensor in zip(floating, tensors, strict=True):
-                arrays[k] = tensor.detach().numpy()
-            y, context.cache = implementation.forward(*arrays, **case.options)
-            return torch.from_numpy(np.array(y))
+    def apply_forward(context: Any, *tensors: Any) -> Any:
+        arrays = list(case.arrays)
+        for k, tensor in zip(floating, tensors, strict=True):
+            arrays[k] = tensor.detach().numpy()
+        y, context.cache = implementation.forward(*arrays, **case.options)
+        return torch.from_numpy(np.array(y))
 
-        @staticmethod
-        def backward(context: Any, *upstream: Any) -> Any:
-            gradients = backward(upstream[0].numpy(), context.cache)
-            return tuple(torch.from_numpy(np.array(g)) for g in gradients if g is not None)
+    def apply_backward(context: Any, *upstream: Any) -> Any:
+        gradients = backward(upstream[0].numpy(), context.cache)
+        return tuple(torch.from_numpy(np.array(g)) for g in gradients if g is not None)
 
+    methods = {"forward": staticmethod(apply_forward), "backward": staticmethod(apply_backward)}
+    function: Any = type("Planted", (torch.autograd.Function,), methods)
     tensors = tuple(torch.tensor(case.arrays[k], requires_grad=True) for k in floating)
     try:
-        return not torch.autograd.gradcheck(Planted.apply, tensors, raise_exception=False)
+        return not torch.autograd.gradcheck(function.apply, tensors, raise_exception=False)
     except RuntimeError:  # outputs of no entries
         return None
 

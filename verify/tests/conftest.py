@@ -1,5 +1,8 @@
 """The Hypothesis profiles: `--hypothesis-profile quick`, `ci` (the default) or `nightly`."""
 
+import sys
+from pathlib import Path
+
 from hypothesis import HealthCheck, settings
 
 from verify.profiles import EXAMPLES
@@ -11,3 +14,6 @@ settings.register_profile("quick", _COMMON, max_examples=EXAMPLES["quick"], dera
 settings.register_profile("ci", _COMMON, max_examples=EXAMPLES["ci"], derandomize=True, database=None)
 settings.register_profile("nightly", _COMMON, max_examples=EXAMPLES["nightly"])
 settings.load_profile("ci")
+
+# `benchmarks` is no part of what is installed; last, so that what is installed comes first.
+sys.path.append(str(Path(__file__).parents[2]))

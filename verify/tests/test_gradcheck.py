@@ -271,7 +271,9 @@ def test_auto_finds_the_strongest_structure(
     x = np.random.default_rng(0).normal(size=7)
     certificate = gradcheck(forward, backward, (x,), seed=0)
     assert (certificate.structure, bool(certificate)) == (structure, True)
-    off = gradcheck(forward, lambda dy, cache: (backward(dy, cache)[0] * (1 + 1e-9),), (x,), raise_on_failure=False)
+    off = gradcheck(
+        forward, lambda dy, cache: (backward(dy, cache)[0] * (1 + 1e-9),), (x,), seed=1, raise_on_failure=False
+    )
     assert off.verdict == "FAIL"
 
 
