@@ -40,6 +40,7 @@ def test_too_small_a_safety_factor_would_show(monkeypatch: pytest.MonkeyPatch) -
     assert black_box.measure(4)["covered"] < 120
 
 
+@pytest.mark.long
 def test_nobody_is_accused_for_a_spoilt_forward_and_floors_hold() -> None:
     found = sabotage.measure(180)
     assert found["checks"] == 180
@@ -47,12 +48,14 @@ def test_nobody_is_accused_for_a_spoilt_forward_and_floors_hold() -> None:
     assert found["share caught above the floor"] >= 0.99
 
 
+@pytest.mark.long
 def test_planted_errors_are_caught_and_right_layers_pass() -> None:
     found = sensitivity.measure(6, 0)
     assert found["least share caught"] == 1
     assert false_alarms.measure(60)["FAIL"] == 0
 
 
+@pytest.mark.long
 def test_localisation_stays_within_its_bound() -> None:
     found = localisation.measure(1)
     assert found["within"]
