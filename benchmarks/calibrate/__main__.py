@@ -21,7 +21,6 @@ FIGURES: dict[str, tuple[str, tuple[int, ...]]] = {
     "sabotage": ("Spoilt forwards, right gradients: FAIL in 0.1 % at most, and floors that hold in 99 %.", (10_000,)),
     "black_box": ("The true derivative lies within the tolerance in 99.99 % or more.", (1000,)),
     "localisation": ("The worst entry takes 4 log2(n) + 10 forwards at most.", (20,)),
-    "causes": ("The first guess at a cause is right in 95 % or more, and another cause in 1 % at most.", (20,)),
     "speed": ("Against PyTorch's gradcheck, of the same convolutions.", (15,)),
 }
 _NEEDS = {"speed": "torch"}
