@@ -68,11 +68,11 @@ def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: 
         return
     if found.wrong and any(each.blind is not None for each in ladders):
         found = _Found.of(point, ladders, [point.coarse_estimate(each) for each in ladders])
-        if not np.isfinite(found.tolerance) or (found.agrees and not found.sharp):
+        if not np.isfinite(found.tolerance) or not found.sharp:
             h = max(each.steps[each.blind] for each in ladders if each.blind is not None)
             undecided(f"y is flat at steps of {h:.2g}, or blind to them: compute in float64 throughout", *found[:2])
             return
-    if found.agrees != found.right:
+    if found.right == found.wrong:
         undecided("the differences contradict each other: right along one direction, wrong along another", *found[:2])
         return
     if found.wrong:
@@ -122,11 +122,6 @@ class _Found(NamedTuple):
         largest = float(np.abs(point.gradients[k]).max())
         slope = max(abs(found.value) for found in estimates) / point.gradients[k].size
         return cls(max(errors), tolerance, all(right), not any(right), largest, slope, estimates)
-
-    @property
-    def agrees(self) -> bool:
-        """Right along one direction at least."""
-        return not self.wrong
 
     @property
     def floor(self) -> float:
