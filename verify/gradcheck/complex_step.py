@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from verify.gradcheck.certificate import INCONCLUSIVE, StructureError, Worst
-from verify.gradcheck.exact_numbers import Array, signed
+from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.point import Findings, Point
 from verify.gradcheck.same_function import check_feels_steps, check_same_function
@@ -88,7 +88,7 @@ def check_analytic(findings: Findings, generator: np.random.Generator) -> None:
     """
     subject = findings.subject
     y = subject.value(subject.arrays)
-    point = analytic_point(subject, signed(generator, y.shape).astype(y.dtype), generator)
+    point = analytic_point(subject, draw_upstream(generator, y.shape, y.dtype), generator)
     for k in findings.undecided():
         findings.results[k] = findings.results[k]._replace(detection_floor=0.0)
     for k in findings.undecided():

@@ -41,6 +41,8 @@ from verify.gradcheck.subject import Arrays, Subject
 # longer sums get fewer. Two trials then miss with probability below 1e-9.
 MOST_BITS = 20
 _TRIED_BITS = 6
+# More than the 24 that a float32 holds.
+WIDE_BITS = 30
 # The entries of all arrays together, up to which every function is tested to be affine.
 _FEW = 4096
 # Of fractions, so many bits must be left over: a rounded number that looks short by chance, as one in
@@ -56,12 +58,26 @@ class Differences(ExactPoint):
 
     @classmethod
     def draw(
-        cls, subject: Subject, arrays: Arrays, dy_bits: int, generator: np.random.Generator, step: float = 1.0
+        cls,
+        subject: Subject,
+        arrays: Arrays,
+        dy_bits: int,
+        generator: np.random.Generator,
+        step: float = 1.0,
+        dy_unit: float = 1.0,
     ) -> Self:
-        """Run forward and backward at these arrays, with integers upstream."""
+        """Run forward and backward at these arrays, of entries of `dy_bits`, with integers times `dy_unit` upstream.
+
+        Of fractions upstream there are as many bits as there is room for, up to 30: more than a float32
+        holds, so that one on the way back shows.
+        """
         y, cache = subject.value_and_cache(arrays)
         exactly(y, -round(math.log2(step)) * len(subject.wrt))
-        dy = draw_integers(generator, y.shape, dy_bits, y.dtype)
+        if dy_unit != 1:
+            others = dy_bits * (len(subject.wrt) - 1)
+            room = mantissa_bits(y.dtype) - GUARD_BITS - y.size.bit_length() - others
+            dy_bits = max(dy_bits, min(WIDE_BITS, room))
+        dy = draw_integers(generator, y.shape, dy_bits, y.dtype, dy_unit)
         return cls(subject, arrays, y, dy, subject.pull_back(arrays, dy, cache), step)
 
     def change(self, k: int, v: Array) -> Array:
@@ -119,7 +135,7 @@ def _trials(findings: Findings, bits: int, generator: np.random.Generator, miss_
     subject = findings.subject
     # The same integers over a power of two, so between -1 and 1, are as exact: no more bits, and of a
     # product the unit is finer but the size smaller. What is linear only far out (a tanh that has
-    # saturated) is not affine there, and a gradient cut to whole numbers shows.
+    # saturated) is not affine there, and a gradient cut to whole numbers shows, since dy is of fractions, too.
     fraction_bits = max(1, bits - math.ceil(GUARD_BITS / len(subject.wrt)))
     degree = len(subject.wrt) + 2
     rate, trials = plan(degree, set_size(bits), miss_probability, subject.dtype)
@@ -131,10 +147,9 @@ def _trials(findings: Findings, bits: int, generator: np.random.Generator, miss_
         drawn_bits, unit = (bits, 1.0) if trial < trials else (fraction_bits, 2.0**-fraction_bits)
         arrays: Arrays = subject.arrays
         for k in subject.wrt:
-            drawn = draw_integers(generator, subject.arrays[k].shape, drawn_bits, subject.arrays[k].dtype)
-            drawn *= drawn.dtype.type(unit)
+            drawn = draw_integers(generator, subject.arrays[k].shape, drawn_bits, subject.arrays[k].dtype, unit)
             arrays = subject.with_array(arrays, k, drawn)
-        point = Differences.draw(subject, arrays, drawn_bits, generator, unit)
+        point = Differences.draw(subject, arrays, drawn_bits, generator, unit, unit)
         if few and trial == 0:
             _check_no_kink_at_zero(point)
         _compare(point, drawn_bits, generator, findings, affine=few and trial < 2)

@@ -21,14 +21,28 @@ def mantissa_bits(dtype: np.dtype[Any]) -> int:
     return int(np.finfo(dtype).nmant)
 
 
-def draw_integers(generator: np.random.Generator, shape: tuple[int, ...], bits: int, dtype: np.dtype[Any]) -> Array:
-    """Integers, uniform on [-2^bits, 2^bits], as floating-point numbers."""
-    return np.asarray(generator.integers(-(1 << bits), 1 << bits, shape, endpoint=True)).astype(dtype)
+def draw_integers(
+    generator: np.random.Generator, shape: tuple[int, ...], bits: int, dtype: np.dtype[Any], unit: float = 1.0
+) -> Array:
+    """Integers, uniform on [-2^bits, 2^bits], times a unit, as floating-point numbers."""
+    drawn = np.empty(shape, dtype)
+    flat, narrow = drawn.reshape(-1), np.int32 if bits < 31 else np.int64
+    for start in range(0, flat.size, CHUNK):  # so that no second array as large is needed
+        part = flat[start : start + CHUNK]
+        part[:] = generator.integers(-(1 << bits), 1 << bits, part.size, narrow, endpoint=True)
+        if unit != 1:
+            part *= drawn.dtype.type(unit)
+    return drawn
 
 
 def signed(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Random signs times magnitudes in [1/2, 1): directions that are no integers, none of whose entries is small."""
     return np.asarray(generator.choice([-1.0, 1.0], shape) * generator.uniform(0.5, 1.0, shape))
+
+
+def draw_upstream(generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Real upstream gradients: random signs, magnitudes in [8, 16). What clips them to [-1, 1], or cuts them, shows."""
+    return np.asarray(16 * signed(generator, shape)).astype(dtype)
 
 
 def set_size(bits: int) -> int:

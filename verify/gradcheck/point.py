@@ -89,7 +89,8 @@ def not_but_rounded(
     """
     fits = np.isfinite(analytic) and Fraction(float(dy.dtype.type(float(numeric)))) == numeric
     rounding = dy.size * float(np.finfo(dy.dtype).eps) * float(np.abs(dy * slopes).sum())
-    if not (fits and analytic.is_integer()) and abs(analytic - float(numeric)) <= rounding:
+    exact = fits and (analytic.is_integer() or Fraction(analytic) == numeric)
+    if not exact and abs(analytic - float(numeric)) <= rounding:
         raise StructureError(
             f"the backward rounds: d{name}[{', '.join(map(str, index))}] is {analytic!r}, "
             f"where {float(numeric)!r} is exact"

@@ -355,10 +355,36 @@ def test_what_is_right_at_simple_arrays_passes(
         assert gradcheck(forward, backward, (x,), seed=seed)
 
 
-def test_a_gradient_cut_to_whole_numbers_fails() -> None:
-    wrong = _sabotaged(conv2d.im2col, 1, np.trunc)
-    with pytest.raises(GradientMismatch, match=r"worst entry dw\["):
-        gradcheck(*wrong[1:], _conv_arrays(), structure="multilinear")
+@pytest.mark.parametrize("spoilt", [np.trunc, np.abs, lambda g: np.clip(g, -1, 1), lambda g: g.astype(np.float32)])
+@pytest.mark.parametrize(
+    ("layer", "structure", "full"),
+    [
+        ("flatten", "multilinear", False),
+        ("flatten", "multilinear", True),
+        ("flatten", "piecewise-linear", False),
+        ("flatten", "piecewise-multilinear", False),
+        ("flatten", "analytic", False),
+        ("flatten", "smooth", False),
+        ("relu", "piecewise-linear", False),
+        ("relu", "auto", False),
+        ("max_pool2d", "piecewise-linear", False),
+        ("conv2d", "multilinear", False),
+    ],
+)
+def test_a_gradient_that_is_no_linear_function_of_dy_fails(
+    layer: str, structure: str, full: bool, spoilt: Callable[[Any], Any]
+) -> None:
+    # Each is the right gradient for some dy: cut to whole numbers for whole ones, clipped for small ones.
+    right = LAYERS[layer].fast
+    x = np.random.default_rng(0).normal(size=(2, 2, 5, 5))
+    arrays = _conv_arrays() if layer == "conv2d" else (np.rint(64 * x) / 64,)
+    options = {"kernel_size": 2} if layer == "max_pool2d" else {}
+    wrong = _sabotaged(right, 0, lambda gradient: spoilt(gradient).astype(gradient.dtype))
+    for seed in range(5):
+        settings = {"structure": structure, "full_jacobian": full, "seed": seed}
+        assert gradcheck(*right[1:], arrays, options, **settings)
+        with pytest.raises(GradientMismatch, match=r"worst entry dx\["):
+            gradcheck(*wrong[1:], arrays, options, **settings)
 
 
 def test_a_forward_that_reuses_its_buffer_is_judged_by_its_values() -> None:
