@@ -381,7 +381,7 @@ def test_a_gradient_that_is_no_linear_function_of_dy_fails(
     options = {"kernel_size": 2} if layer == "max_pool2d" else {}
     wrong = _sabotaged(right, 0, lambda gradient: spoilt(gradient).astype(gradient.dtype))
     for seed in range(5):
-        settings = {"structure": structure, "full_jacobian": full, "seed": seed}
+        settings: Any = {"structure": structure, "full_jacobian": full, "seed": seed}
         assert gradcheck(*right[1:], arrays, options, **settings)
         with pytest.raises(GradientMismatch, match=r"worst entry dx\["):
             gradcheck(*wrong[1:], arrays, options, **settings)
