@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from verify.gradcheck.exact_numbers import Array, mantissa_bits
 from verify.gradcheck.locate import not_finite
 
 Arrays = Sequence[Array | None]
+_LARGE = 1 << 20
 
 
 class ContractError(Exception):
@@ -37,9 +39,8 @@ class Subject:
         wrt: Sequence[int] | None,
     ) -> None:
         self._forward, self._backward = forward, backward
-        # Copies, so that a layer that writes to its arguments cannot spoil the caller's.
-        numbers = (np.asarray(a) if isinstance(a, (float, np.generic)) else a for a in arrays)
-        self.arrays: tuple[Any, ...] = tuple(_copies(list(numbers)))
+        # The caller's own: what a layer writes to them is undone (see `_mark`).
+        self.arrays: tuple[Any, ...] = tuple(np.asarray(a) if isinstance(a, (float, np.generic)) else a for a in arrays)
         self.options = dict(options or {})
         self.names = argument_names(forward, len(self.arrays))
         self.differentiable = tuple(
@@ -101,10 +102,11 @@ class Subject:
 
     def pull_back(self, arrays: Arrays, dy: Array, cache: Any) -> dict[int, Array]:
         """The backward's gradient for each position in wrt; ContractError where it breaks the contract."""
-        given, before = dy.copy(), _copies(arrays)
+        given = [*arrays, dy]
+        marks = [self._mark(array) for array in given]
         self.calls["backward"] += 1
-        gradients = self._backward(given, cache)
-        self._unchanged([*arrays, given], [*before, dy], "backward")
+        gradients = self._backward(dy, cache)
+        self._unchanged(given, marks, "backward")
         if not isinstance(gradients, (tuple, list)):
             raise ContractError(
                 "gradient-count", None, None, f"backward must return a tuple, got {type(gradients).__name__}"
@@ -129,23 +131,37 @@ class Subject:
 
     def value_and_cache(self, arrays: Arrays) -> tuple[Array, Any]:
         """The forward's y and cache; the cache is what `pull_back` takes."""
-        before = _copies(arrays)
+        y, cache = self.call(arrays)
+        return np.array(y), cache  # a copy: the forward may write its next y to the same place
+
+    def call(self, arrays: Arrays) -> tuple[Array, Any]:
+        """The same, but y is good only until the next call."""
+        marks = [self._mark(array) for array in arrays]
         self.calls["forward"] += 1
         result = self._forward(*arrays, **self.options)
-        self._unchanged(arrays, before, "forward")
+        self._unchanged(arrays, marks, "forward")
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(f"forward must return (y, cache), got {type(result).__name__}")
         y, cache = result
         if not isinstance(y, (np.ndarray, np.generic)) or not np.issubdtype(y.dtype, np.inexact):
             raise TypeError(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
-        return np.array(y), cache  # a copy: the forward may write its next y to the same place
+        return np.asarray(y), cache
 
-    def _unchanged(self, arrays: Sequence[Any], before: Sequence[Any], who: str) -> None:
-        for position, (now, then) in enumerate(zip(arrays, before, strict=True)):
-            if isinstance(now, np.ndarray) and not _same(now, then):
+    def _mark(self, array: Any) -> Any:
+        """What tells whether an array was written to: a copy, or of a large one that is not the caller's a checksum."""
+        if not isinstance(array, np.ndarray):
+            return None
+        if array.nbytes < _LARGE or not array.flags.c_contiguous or any(array is own for own in self.arrays):
+            return array.copy()
+        return zlib.crc32(array.data)
+
+    def _unchanged(self, arrays: Sequence[Any], marks: Sequence[Any], who: str) -> None:
+        for position, (now, mark) in enumerate(zip(arrays, marks, strict=True)):
+            if mark is not None and not _same(now, mark):
                 given = position < len(self.names)
                 name = self.names[position] if given else "dy"
-                np.copyto(now, then)
+                if isinstance(mark, np.ndarray):
+                    np.copyto(now, mark)
                 raise ContractError(
                     "input-overwritten", position if given else None, name, f"{who} wrote to its argument {name}"
                 )
@@ -162,16 +178,14 @@ class Subject:
             raise ContractError(
                 "wrong-dtype", position, name, f"d{name} has dtype {gradient.dtype}, {name} has {array.dtype}"
             )
-        return np.asarray(gradient)
+        return np.array(gradient)  # a copy: the backward may write its next gradients to the same place
 
 
-def _copies(arrays: Sequence[Any]) -> list[Any]:
-    return [array.copy() if isinstance(array, np.ndarray) else array for array in arrays]
-
-
-def _same(now: Array, then: Array) -> bool:
+def _same(now: Array, mark: Any) -> bool:
     """Whether nothing was written, NaN or not; the comparison that minds NaN is slow."""
-    return bool((now == then).all()) or np.array_equal(now, then, equal_nan=now.dtype.kind in "fc")
+    if isinstance(mark, int):
+        return zlib.crc32(now.data) == mark
+    return bool((now == mark).all()) or np.array_equal(now, mark, equal_nan=now.dtype.kind in "fc")
 
 
 def _is_floating(array: Any) -> bool:

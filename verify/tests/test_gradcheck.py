@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -397,6 +398,53 @@ def test_a_forward_that_reuses_its_buffer_is_judged_by_its_values() -> None:
     assert gradcheck(forward, lambda dy, cache: (dy @ cache[1].T, cache[0].T @ dy), arrays, structure="multilinear")
     with pytest.raises(GradientMismatch):
         gradcheck(forward, lambda dy, cache: (0 * cache[0], 0 * cache[1]), arrays, structure="multilinear")
+
+
+def test_a_backward_that_reuses_its_buffer_is_judged_by_its_values() -> None:
+    buffer = np.zeros(4)
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        np.multiply(dy, np.exp(x), out=buffer)
+        return (buffer,)
+
+    for structure in ("analytic", "smooth"):
+        assert gradcheck(lambda x: (np.exp(x), x), backward, (np.linspace(-1, 1, 4),), structure=structure)
+
+
+def _matrix_product(x: np.ndarray, w: np.ndarray) -> Any:
+    return x @ w, (x, w)
+
+
+def _matrix_product_backward(dy: np.ndarray, cache: Any) -> Any:
+    x, w = cache
+    return dy @ w.T, x.T @ dy
+
+
+def test_a_large_check_takes_no_more_than_three_times_the_memory_of_its_arrays() -> None:
+    arrays = np.ones((2000, 200)), np.ones((200, 200))
+    size = sum(array.nbytes for array in arrays) + arrays[0].nbytes
+    tracemalloc.start()
+    certificate = gradcheck(_matrix_product, _matrix_product_backward, arrays, structure="multilinear")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert certificate
+    assert peak <= 3 * size
+
+
+@pytest.mark.parametrize("which", ["x", "dy"])
+def test_writing_to_a_large_argument_fails(which: str) -> None:
+    def forward(x: np.ndarray, w: np.ndarray) -> Any:
+        if which == "x":
+            x[...] = x[::-1].copy()
+        return x @ w, (x, w)
+
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        dy[5, 5] *= -1
+        return _matrix_product_backward(dy, cache)
+
+    arrays = np.ones((2000, 200)), np.ones((200, 200))
+    with pytest.raises(GradientMismatch, match=f"wrote to its argument {which}"):
+        gradcheck(forward, backward, arrays, structure="multilinear", seed=0)
 
 
 def test_none_in_the_place_of_an_integer_array_is_taken_as_pytorch_means_it() -> None:
