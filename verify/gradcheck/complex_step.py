@@ -27,6 +27,7 @@ import numpy as np
 
 from verify.gradcheck.certificate import INCONCLUSIVE, StructureError, Worst
 from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
+from verify.gradcheck.linearity import check_linear
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.point import Findings, Point
 from verify.gradcheck.same_function import check_feels_steps, check_same_function
@@ -93,6 +94,7 @@ def check_analytic(findings: Findings, generator: np.random.Generator) -> None:
         findings.results[k] = findings.results[k]._replace(detection_floor=0.0)
     for k in findings.undecided():
         _check_argument(point, k, findings, generator)
+    check_linear(findings, point)
 
 
 def analytic_point(subject: Subject, dy: Array, generator: np.random.Generator) -> ComplexStep:

@@ -21,6 +21,7 @@ import numpy as np
 
 from verify.gradcheck.certificate import INCONCLUSIVE
 from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
+from verify.gradcheck.linearity import check_linear
 from verify.gradcheck.locate import descend, not_finite, restricted
 from verify.gradcheck.point import Findings
 from verify.gradcheck.richardson import SAFETY, Estimate, Extrapolated, Ladder, to_zero
@@ -43,6 +44,7 @@ def check_smooth(findings: Findings, generator: np.random.Generator) -> None:
         findings.results[k] = findings.results[k]._replace(detection_floor=0.0)
     for k in findings.undecided():
         _check_argument(point, k, findings, generator)
+    check_linear(findings, point)
 
 
 def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: np.random.Generator) -> None:

@@ -447,6 +447,19 @@ def test_writing_to_a_large_argument_fails(which: str) -> None:
         gradcheck(forward, backward, arrays, structure="multilinear", seed=0)
 
 
+@pytest.mark.parametrize("structure", ["analytic", "smooth"])
+def test_a_backward_that_drops_small_gradients_fails(structure: str) -> None:
+    x = np.linspace(-1, 1, 4)
+    certificate = gradcheck(lambda x: (np.exp(x), x), lambda dy, x: (dy * np.exp(x),), (x,), structure=structure)
+    assert "backward is linear in dy to the last bit" in str(certificate)
+
+    def dropping(dy: np.ndarray, x: np.ndarray) -> Any:
+        return (np.where(np.abs(dy) < 1, 0, dy) * np.exp(x),)
+
+    with pytest.raises(GradientMismatch, match="of -dy/16: backward is not linear in dy"):
+        gradcheck(lambda x: (np.exp(x), x), dropping, (x,), structure=structure)
+
+
 def test_none_in_the_place_of_an_integer_array_is_taken_as_pytorch_means_it() -> None:
     def backward(dy: np.ndarray, cache: Any) -> Any:
         indices, weight = cache
