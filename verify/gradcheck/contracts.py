@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from verify.gradcheck.arguments import argument_names
 from verify.gradcheck.exact_numbers import Array
-from verify.gradcheck.subject import ContractError, argument_names
+from verify.gradcheck.subject import ContractError
 
 
 class Call(NamedTuple):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from verify.gradcheck.arguments import argument_names, check_call, check_wrt, kinds
 from verify.gradcheck.certificate import Cause, StructureError
 from verify.gradcheck.exact_numbers import Array, mantissa_bits
 from verify.gradcheck.locate import not_finite
@@ -25,6 +25,17 @@ class ContractError(Exception):
         self.cause = Cause(code, argument, explanation)
 
 
+class NoResult(ContractError, ValueError):
+    """A call that came to nothing: forward or backward raised, or forward returned no (y, cache).
+
+    At arrays that an oracle made it may only say where the function's domain ends: hence a ValueError.
+    """
+
+
+class ForwardRaised(NoResult):
+    """The forward raised: where these are the caller's own arrays and options, it refuses the call."""
+
+
 class Subject:
     """A pair (forward, backward) at a point, the arrays, with the positions to check."""
 
@@ -36,6 +47,7 @@ class Subject:
         options: Mapping[str, Any] | None,
         wrt: Sequence[int] | None,
     ) -> None:
+        check_call(forward, backward, arrays, options)
         self._forward, self._backward = forward, backward
         # Copies, so that a layer that writes to its arguments cannot spoil the caller's.
         numbers = (np.asarray(a) if isinstance(a, (float, np.generic)) else a for a in arrays)
@@ -50,14 +62,13 @@ class Subject:
         # Of several dtypes the coarsest decides what is exact.
         self.dtype = min((self.arrays[k].dtype for k in self.wrt), key=mantissa_bits)
         self.calls = {"forward": 0, "backward": 0}
+        self._shapes: dict[tuple[tuple[int, ...], ...], tuple[int, ...]] = {}
 
     def _positions(self, wrt: Sequence[int] | None) -> tuple[int, ...]:
         floating = tuple(k for k in self.differentiable if self.arrays[k] is not None)
-        if wrt is not None and not isinstance(wrt, (tuple, list)):
-            raise TypeError(f"wrt must be a sequence of positions, got {wrt!r}")
+        if wrt is not None:
+            check_wrt(wrt, len(self.arrays))
         for position in floating if wrt is None else wrt:
-            if not isinstance(position, (int, np.integer)) or not 0 <= position < len(self.arrays):
-                raise ValueError(f"wrt must hold positions in the {len(self.arrays)} arrays, got {wrt!r}")
             if position not in floating:
                 array = self.arrays[position]
                 what = "None" if array is None else f"dtype {getattr(array, 'dtype', type(array).__name__)}"
@@ -68,9 +79,10 @@ class Subject:
             if index is not None:
                 where = f"{self.names[position]}[{', '.join(map(str, index))}]"
                 raise ValueError(f"{where} is {self.arrays[position][index]}: arrays must be finite")
-        chosen = floating if wrt is None else tuple(int(k) for k in dict.fromkeys(wrt))
+        chosen = floating if wrt is None else tuple(int(k) for k in wrt)
         if not chosen:
-            why = "wrt is empty" if wrt is not None else f"none of the {len(self.arrays)} arrays is floating"
+            given = f" ({kinds(self.names, self.arrays)})" if self.arrays else ""
+            why = "wrt is empty" if wrt is not None else f"none of the {len(self.arrays)} arrays is floating{given}"
             raise ValueError(f"nothing to check: {why}")
         return chosen
 
@@ -92,8 +104,8 @@ class Subject:
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
             try:
                 return self.value(as_complex)
-            except Exception as error:  # a forward may refuse in any way it likes
-                raise StructureError(f"the forward refuses complex arrays: {error}") from error
+            except NoResult as fault:  # a forward may refuse in any way it likes
+                raise StructureError(f"the forward refuses complex arrays: {fault.__cause__ or fault}") from fault
 
     def value(self, arrays: Arrays) -> Array:
         """The forward's y."""
@@ -102,8 +114,7 @@ class Subject:
     def pull_back(self, arrays: Arrays, dy: Array, cache: Any) -> dict[int, Array]:
         """The backward's gradient for each position in wrt; ContractError where it breaks the contract."""
         given, before = dy.copy(), _copies(arrays)
-        self.calls["backward"] += 1
-        gradients = self._backward(given, cache)
+        gradients = self._call("backward", arrays, given, cache)
         self._unchanged([*arrays, given], [*before, dy], "backward")
         if not isinstance(gradients, (tuple, list)):
             raise ContractError(
@@ -130,15 +141,49 @@ class Subject:
     def value_and_cache(self, arrays: Arrays) -> tuple[Array, Any]:
         """The forward's y and cache; the cache is what `pull_back` takes."""
         before = _copies(arrays)
-        self.calls["forward"] += 1
-        result = self._forward(*arrays, **self.options)
+        result = self._call("forward", arrays, *arrays, **self.options)
         self._unchanged(arrays, before, "forward")
         if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(f"forward must return (y, cache), got {type(result).__name__}")
+            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+            raise _no_result(f"forward must return (y, cache), got {got}")
         y, cache = result
         if not isinstance(y, (np.ndarray, np.generic)) or not np.issubdtype(y.dtype, np.inexact):
-            raise TypeError(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
+            raise _no_result(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
+        if y.dtype.kind == "c" and not any(isinstance(a, np.ndarray) and a.dtype.kind == "c" for a in arrays):
+            raise _no_result(f"forward returned y of {y.dtype} for real arrays")
+        before_that = self._shapes.setdefault(
+            tuple(np.shape(array) for array in before if _is_floating(array)), y.shape
+        )
+        if before_that != y.shape:
+            raise _no_result(
+                f"forward returned y of shape {y.shape}, and before of {before_that}, for arrays of the same shapes"
+            )
         return np.array(y), cache  # a copy: the forward may write its next y to the same place
+
+    def fault(self) -> ContractError | None:
+        """What the layer does wrong at the arrays as they were given, twice; None if nothing."""
+        try:
+            for _ in range(2):
+                y, cache = self.value_and_cache(self.arrays)
+                self.pull_back(self.arrays, np.ones_like(y), cache)
+        except ContractError as fault:
+            return fault
+        return None
+
+    def is_random(self) -> bool:
+        """Whether any two of five calls of the forward, with the arrays as they were given, differ."""
+        first, *others = (self.value(self.arrays) for _ in range(5))
+        return not all(_same(first, other) for other in others)
+
+    def _call(self, who: str, arrays: Arrays, *arguments: Any, **options: Any) -> Any:
+        """Forward or backward, counted; NoResult, from what it raised, says where."""
+        self.calls[who] += 1
+        try:
+            return (self._forward if who == "forward" else self._backward)(*arguments, **options)
+        except Exception as error:
+            fault = ForwardRaised if who == "forward" else NoResult
+            where = kinds(self.names, arrays)
+            raise fault("raised", None, None, f"{who} raised {_told(error)} at arrays {where}") from error
 
     def _unchanged(self, arrays: Sequence[Any], before: Sequence[Any], who: str) -> None:
         for position, (now, then) in enumerate(zip(arrays, before, strict=True)):
@@ -165,6 +210,14 @@ class Subject:
         return np.asarray(gradient)
 
 
+def _no_result(explanation: str) -> NoResult:
+    return NoResult("forward-result", None, None, explanation)
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
 def _copies(arrays: Sequence[Any]) -> list[Any]:
     return [array.copy() if isinstance(array, np.ndarray) else array for array in arrays]
 
@@ -176,13 +229,3 @@ def _same(now: Array, then: Array) -> bool:
 
 def _is_floating(array: Any) -> bool:
     return isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.inexact)
-
-
-def argument_names(forward: Callable[..., Any], count: int) -> tuple[str, ...]:
-    """The forward's own names for its arrays, where its signature tells them; else arg0, arg1, ..."""
-    try:
-        parameters = list(inspect.signature(forward).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return tuple(names[k] if k < len(names) else f"arg{k}" for k in range(count))
