@@ -43,6 +43,11 @@ def check_wrt(wrt: Any, count: int) -> None:
             raise ValueError(f"wrt must hold each position once, got {wrt!r}")
 
 
+def is_floating(array: Any) -> bool:
+    """Whether it is an array of floating or complex numbers: one that has a gradient."""
+    return isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.inexact)
+
+
 def kind(array: Any) -> str:
     """What an argument is, in a word or two: "float64 (2, 3)", "list"."""
     return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__

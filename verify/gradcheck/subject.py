@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from verify.gradcheck.arguments import argument_names, check_call, check_wrt, kinds
+from verify.gradcheck.arguments import argument_names, check_call, check_wrt, is_floating, kinds
 from verify.gradcheck.certificate import Cause, StructureError
 from verify.gradcheck.exact_numbers import Array, mantissa_bits
 from verify.gradcheck.locate import not_finite
@@ -55,7 +55,7 @@ class Subject:
         self.options = dict(options or {})
         self.names = argument_names(forward, len(self.arrays))
         self.differentiable = tuple(
-            position for position, array in enumerate(self.arrays) if array is None or _is_floating(array)
+            position for position, array in enumerate(self.arrays) if array is None or is_floating(array)
         )
         self.wrt = self._positions(wrt)
         self.held = tuple(k for k in self.differentiable if k not in self.wrt and self.arrays[k] is not None)
@@ -97,7 +97,7 @@ class Subject:
 
     def complex_value(self, arrays: Arrays, position: int, step: Array) -> Array:
         """The forward's y at complex128 arrays, one of them moved by i * step; StructureError if it refuses them."""
-        as_complex: list[Any] = [np.asarray(array, np.complex128) if _is_floating(array) else array for array in arrays]
+        as_complex: list[Any] = [np.asarray(array, np.complex128) if is_floating(array) else array for array in arrays]
         as_complex[position] = np.asarray(as_complex[position] + 1j * step)
         with warnings.catch_warnings():
             # A forward that casts to real numbers is told by its derivative, zero, not by a warning.
@@ -114,7 +114,7 @@ class Subject:
     def pull_back(self, arrays: Arrays, dy: Array, cache: Any) -> dict[int, Array]:
         """The backward's gradient for each position in wrt; ContractError where it breaks the contract."""
         given, before = dy.copy(), _copies(arrays)
-        gradients = self._call("backward", arrays, given, cache)
+        gradients = self.call("backward", arrays, given, cache)
         self._unchanged([*arrays, given], [*before, dy], "backward")
         if not isinstance(gradients, (tuple, list)):
             raise ContractError(
@@ -141,7 +141,7 @@ class Subject:
     def value_and_cache(self, arrays: Arrays) -> tuple[Array, Any]:
         """The forward's y and cache; the cache is what `pull_back` takes."""
         before = _copies(arrays)
-        result = self._call("forward", arrays, *arrays, **self.options)
+        result = self.call("forward", arrays, *arrays, **self.options)
         self._unchanged(arrays, before, "forward")
         if not isinstance(result, tuple) or len(result) != 2:
             got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
@@ -151,9 +151,7 @@ class Subject:
             raise _no_result(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
         if y.dtype.kind == "c" and not any(isinstance(a, np.ndarray) and a.dtype.kind == "c" for a in arrays):
             raise _no_result(f"forward returned y of {y.dtype} for real arrays")
-        before_that = self._shapes.setdefault(
-            tuple(np.shape(array) for array in before if _is_floating(array)), y.shape
-        )
+        before_that = self._shapes.setdefault(tuple(np.shape(array) for array in before if is_floating(array)), y.shape)
         if before_that != y.shape:
             raise _no_result(
                 f"forward returned y of shape {y.shape}, and before of {before_that}, for arrays of the same shapes"
@@ -175,7 +173,7 @@ class Subject:
         first, *others = (self.value(self.arrays) for _ in range(5))
         return not all(_same(first, other) for other in others)
 
-    def _call(self, who: str, arrays: Arrays, *arguments: Any, **options: Any) -> Any:
+    def call(self, who: str, arrays: Arrays, *arguments: Any, **options: Any) -> Any:
         """Forward or backward, counted; NoResult, from what it raised, says where."""
         self.calls[who] += 1
         try:
@@ -225,7 +223,3 @@ def _copies(arrays: Sequence[Any]) -> list[Any]:
 def _same(now: Array, then: Array) -> bool:
     """Whether nothing was written, NaN or not; the comparison that minds NaN is slow."""
     return bool((now == then).all()) or np.array_equal(now, then, equal_nan=now.dtype.kind in "fc")
-
-
-def _is_floating(array: Any) -> bool:
-    return isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.inexact)
