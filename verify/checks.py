@@ -159,7 +159,12 @@ def gradients_of_an_empty_batch(trial: Trial) -> None:
     """Every gradient at N = 0, where the caller has said which arrays have a batch axis."""
     if not trial.batch:
         raise DoesNotApplyError("no array is said to have a batch axis")
-    arrays = tuple(array[:0] if k in trial.batch else array for k, array in enumerate(trial.subject().arrays))
+    given = trial.subject().arrays
+    if not all(k in range(len(given)) and np.ndim(given[k]) for k in trial.batch):
+        raise ValueError(
+            f"batch must hold positions in the {len(given)} arrays, of such as have axes, got {trial.batch!r}"
+        )
+    arrays = tuple(array[:0] if k in trial.batch else array for k, array in enumerate(given))
     fault = trial.subject(arrays).fault()
     if fault is not None:
         raise fault

@@ -25,6 +25,7 @@ class LayerCheck:
 
     def __call__(self, layer: Any) -> None:
         """Run it. What is expected to fail and does not apply passes: pytest then says that it did not fail."""
+        __tracebackhide__ = True
         report = check_layer(layer, self.cases, checks=[self.name], raise_on_failure=False, **self.options)
         (result,) = report.results
         if result.verdict != NOT_APPLICABLE and not report:
