@@ -100,6 +100,7 @@ def gradcheck(
     structure declared is a StructureError, and "smooth", which stays near the arrays given, is
     INCONCLUSIVE. So is a random forward under every structure that notices; it says so.
     """
+    __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
     if structure != "auto" and structure not in ORACLES:
         raise ValueError(f'structure must be "auto" or one of {", ".join(ORACLES)}, got {structure!r}')
     if not 0 < miss_probability < 1:
