@@ -166,16 +166,23 @@ def _convicted(subject: Subject, structure: str, fault: ContractError) -> tuple[
 
 
 def _excused(subject: Subject, structure: str, problem: Exception) -> tuple[dict[str, Any], BaseException | None]:
-    """INCONCLUSIVE where the forward is random, or its domain too narrow; else StructureError."""
+    """INCONCLUSIVE where the forward is random; else StructureError."""
+    random = "fix its randomness"
     if subject.is_random():
-        random = "two calls of the forward with the same arrays differ: fix its randomness"
-        return _blamed(subject, structure, INCONCLUSIVE, subject.wrt, random), None
+        return _blamed(
+            subject,
+            structure,
+            INCONCLUSIVE,
+            subject.wrt,
+            f"two calls of the forward with the same arrays differ: {random}",
+        ), None
     if isinstance(problem, StructureError):
         raise problem
     if structure != "smooth":
         raise StructureError(f"{problem}, made for this structure") from problem.__cause__
-    narrow = f"{problem}, a step from those given: take arrays further inside its domain"
-    return _blamed(subject, structure, INCONCLUSIVE, subject.wrt, narrow), problem.__cause__
+    # It makes no arrays of its own but such as it expects to leave the domain.
+    note = f"{problem}, but not when called again: {random}"
+    return _blamed(subject, structure, INCONCLUSIVE, subject.wrt, note), problem.__cause__
 
 
 def _apply(

@@ -85,6 +85,7 @@ CORNERS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], bool]]] = {
         strategies.gapped_arrays((4,)),
         lambda a: a[0] > 0 > a[1] and a[3] < a[2],
     ),
+    "gapped: the largest first": (strategies.gapped_arrays((4,)), lambda a: a[0] == a.max() and a.min() > 0),
     "gapped: close, by 9/8 of the gap": (strategies.gapped_arrays((2,)), lambda a: _closest(a) == 1.125),
     "gapped: far, by twice the gap": (strategies.gapped_arrays((2,)), lambda a: _closest(a) == 2),
     "gapped, large: the largest is not the last": (strategies.gapped_arrays(LARGE), lambda a: a.argmax() < 100),
