@@ -55,6 +55,8 @@ class CauseCode(enum.Enum):
     NO_GRADIENT = "no-gradient", "What should be a gradient is no array."
     WRONG_SHAPE = "wrong-shape", "It has another shape than its argument."
     WRONG_DTYPE = "wrong-dtype", "It has another dtype than its argument."
+    RAISED = "raised", "The backward raised an exception."
+    FORWARD_RESULT = "forward-result", "The forward returned no real floating y with its cache, of one shape."
     INPUT_OVERWRITTEN = "input-overwritten", "The forward or the backward wrote to an argument."
     UNKNOWN = "unknown", "None of these."
     NOT_FINITE = "not-finite", "It holds NaN or an infinity."

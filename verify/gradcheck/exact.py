@@ -101,7 +101,7 @@ class Differences(ExactPoint):
         claimed, step = exact_dot(self.gradients[k], v, self.likely_shift), v.dtype.type(self.step)
         v *= step
         v += array
-        moved = exactly(self.subject.call(self.subject.with_array(self.arrays, k, v))[0], self.likely_shift)
+        moved = exactly(self.subject.borrowed(self.subject.with_array(self.arrays, k, v))[0], self.likely_shift)
         total = exact_dot(self.dy, moved, self.likely_shift)
         v -= array
         v /= step
@@ -304,7 +304,7 @@ def _largest_intermediate(subject: Subject, bits: int, *, of_backward: bool) -> 
     arrays: Arrays = [np.asarray(np.abs(a)) if k in subject.held else a for k, a in enumerate(subject.arrays)]
     for k in subject.wrt:
         arrays = subject.with_array(arrays, k, np.full_like(subject.arrays[k], fill))
-    y, cache = subject.call(arrays)
+    y, cache = subject.borrowed(arrays)
     magnitudes = np.abs(y, dtype=np.float64)
     # sum(|dy| |y|) / |a|, dy and a being filled with one value: all the entries of a right gradient together.
     together = float(magnitudes.sum())
