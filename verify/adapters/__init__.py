@@ -1,7 +1,7 @@
 """Adapters: somebody's layer as the pair (forward, backward) that `gradcheck` takes.
 
 `verify.adapters.torch`, `.jax` and `.plain` each have `pair(target)`, to check it when and how you like, and
-`gradcheck(target, inputs, options)`, which does so in one line. `adapt(target)` chooses among them.
+`gradcheck(target, inputs, options)`, which does so in one line. `adapt(target)` and `gradcheck` here choose among them.
 PyTorch and JAX are imported by the adapter that is used, and by nothing else.
 """
 
@@ -11,12 +11,14 @@ import importlib
 import inspect
 import sys
 import types
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from verify.adapters import plain
-from verify.adapters._pair import Forward, Pair
+from verify.adapters._pair import Forward, Input, Pair, UnknownArgument, check
+from verify.gradcheck import Certificate
 
-__all__ = ["Forward", "Pair", "adapt", "jax", "plain", "torch"]  # noqa: F822  (two are imported by __getattr__)
+__all__ = ["Forward", "Input", "Pair", "UnknownArgument", "adapt", "gradcheck", "plain"]
 
 _FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
 
@@ -42,13 +44,24 @@ def adapt(target: Any) -> Pair:
         return target
     framework = _framework(target)
     if framework is not None:
-        pair: Pair = importlib.import_module(f"{__name__}.{framework}").pair(target)
+        pair: Pair = __getattr__(framework).pair(target)
         return pair
     if isinstance(target, tuple) and len(target) == 2 and all(map(callable, target)):
         return Pair(*target)
     if callable(getattr(target, "forward", None)) and callable(getattr(target, "backward", None)):
         return plain.pair(target)
     raise TypeError(f"{target!r} is no layer: {_WANTED}{_hint(target)}")
+
+
+def gradcheck(
+    target: Any, inputs: Sequence[Any], options: Mapping[str, Any] | None = None, **settings: Any
+) -> Certificate:
+    """Check a layer of any kind that `adapt` knows, by the `gradcheck` of its adapter."""
+    framework = None if isinstance(target, Pair) else _framework(target)
+    if framework is None:
+        return check(adapt(target), inputs, options, **settings)
+    certificate: Certificate = __getattr__(framework).gradcheck(target, inputs, options, **settings)
+    return certificate
 
 
 _WANTED = (

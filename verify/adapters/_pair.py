@@ -20,7 +20,16 @@ class Input(NamedTuple):
     """An argument that a forward takes by position."""
 
     name: str
-    required: bool = True
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
+
+
+class UnknownArgument(ValueError):
+    """A name or position that is none of the layer's arrays."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +122,7 @@ def _positions(
     wanted = [all_names[each] if isinstance(each, int) and 0 <= each < len(all_names) else each for each in wrt]
     for given, name in zip(wrt, wanted, strict=True):
         if name not in names:
-            raise ValueError(f"wrt holds {given!r}, which is none of the arrays: {', '.join(names)}")
+            raise UnknownArgument(f"wrt holds {given!r}, which is none of the arrays: {', '.join(names)}")
     return tuple(names.index(str(name)) for name in wanted)
 
 
@@ -124,4 +133,4 @@ def positional(function: Callable[..., Any] | inspect.Signature) -> tuple[Input,
     except (TypeError, ValueError):
         return ()
     parameters = (each for each in signature.parameters.values() if each.kind in _POSITIONAL)
-    return tuple(Input(each.name, each.default is each.empty) for each in parameters)
+    return tuple(Input(each.name, each.default) for each in parameters)

@@ -23,7 +23,7 @@ import numpy as np
 from verify.adapters._pair import Forward, Input, Pair, check, positional
 from verify.gradcheck import Certificate
 from verify.gradcheck.exact_numbers import Array
-from verify.gradcheck.subject import argument_names
+from verify.gradcheck.subject import ContractError, argument_names
 
 
 class _Tape(NamedTuple):
@@ -94,7 +94,9 @@ def _pair(function: Callable[..., Any], inputs: tuple[Input, ...]) -> Pair:
                 return _whole(function(*filled, **options))
 
             y, vjp = jax.vjp(of_floating, *(given[k] for k in floating))
-            order = tuple(None if given[k] is None else floating.index(k) for k in range(len(given)) if _counts(given[k]))
+            order = tuple(
+                None if given[k] is None else floating.index(k) for k in range(len(given)) if _counts(given[k])
+            )
         return np.array(y), _Tape(vjp, x64, order)
 
     return Pair(Forward(forward, inputs), _backward)
@@ -102,8 +104,19 @@ def _pair(function: Callable[..., Any], inputs: tuple[Input, ...]) -> Pair:
 
 def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
     with jax.enable_x64(tape.x64 or jax.config.jax_enable_x64):
-        gradients = tape.vjp(jnp.array(dy, copy=True))
+        try:
+            gradients = tape.vjp(jnp.array(dy, copy=True))
+        except (TypeError, ValueError) as error:
+            raise _fault(error) or error
     return tuple(None if place is None else np.array(gradients[place]) for place in tape.order)
+
+
+def _fault(error: Exception) -> ContractError | None:
+    """What JAX refused of the gradients of a custom_vjp, as a fault of the layer."""
+    if "bwd rule must produce" not in str(error):
+        return None
+    code = "gradient-count" if "pytree" in str(error) else "wrong-shape"
+    return ContractError(code, None, None, str(error))
 
 
 def _whole(result: Any) -> Any:

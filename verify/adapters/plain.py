@@ -52,9 +52,7 @@ def gradcheck(
     return check(pair(target, parameters), inputs, options, **settings)
 
 
-def pair(
-    target: Any, parameters: Sequence[str] | Mapping[str, str] | None = None, *, reset: str | None = None
-) -> Pair:
+def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = None, *, reset: str | None = None) -> Pair:
     """The pair of an instance, a class that can be made without arguments, or an object with pure functions.
 
     `forward(*inputs, **options)` returns y, and `backward(dy)` the gradient of the input, or a tuple of one for

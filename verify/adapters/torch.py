@@ -25,8 +25,9 @@ from verify.gradcheck import Certificate
 from verify.gradcheck.exact_numbers import Array
 from verify.gradcheck.subject import ContractError
 
-# What torch says of a Function whose backward returns too little, or other shapes.
-_INVALID = re.compile(r"returned an incorrect number of gradients|returned an invalid gradient at index")
+# What torch says of a Function whose backward returns another number of gradients, or other shapes.
+_WRONG_COUNT = "returned an incorrect number of gradients"
+_WRONG_SHAPE = re.compile(r"returned an invalid gradient at index (\d+)")
 
 
 def gradcheck(
@@ -62,10 +63,11 @@ def pair(target: Any, *, device: Any = "cpu") -> Pair:
     require a gradient are held, like buffers. Parameters and buffers are taken in no coarser a dtype than the inputs.
     """
     parameters: dict[str, Array] = {}
+    function_class = _function_class(target)
     if isinstance(target, torch.nn.Module):
         parameters = {name: _array(each) for name, each in target.named_parameters() if each.requires_grad}
         function, inputs = _of_module(target, list(parameters)), positional(target.forward)
-    elif (function_class := _function_class(target)) is not None:
+    elif function_class is not None:
         function, inputs = _of_function_class(function_class)
     elif callable(target) and not inspect.isclass(target):
         function, inputs = target, positional(target)
@@ -76,7 +78,13 @@ def pair(target: Any, *, device: Any = "cpu") -> Pair:
         tape = _Tape.record(function, arrays, options, device)
         return _array(tape.y), tape
 
-    return Pair(Forward(forward, inputs, parameters), _backward)
+    def backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
+        try:
+            return _backward(dy, tape)
+        except RuntimeError as error:
+            raise _fault(error, inputs if function_class is not None else ()) or error
+
+    return Pair(Forward(forward, inputs, parameters), backward)
 
 
 class _Tape(NamedTuple):
@@ -130,13 +138,7 @@ def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
     gradients: list[Any] = [None] * len(wanted)
     if tape.y.requires_grad and wanted:
         upstream = _tensor(dy, tape.y.device).detach()
-        try:
-            gradients = list(torch.autograd.grad(tape.y, wanted, upstream, retain_graph=True, allow_unused=True))
-        except RuntimeError as error:
-            if _INVALID.search(str(error)):
-                code = "gradient-count" if "number of gradients" in str(error) else "wrong-shape"
-                raise ContractError(code, None, None, str(error)) from error
-            raise
+        gradients = list(torch.autograd.grad(tape.y, wanted, upstream, retain_graph=True, allow_unused=True))
         _write_back(dy, upstream)
         tape.write_back()
     if any(each is None for each in gradients):
@@ -148,6 +150,18 @@ def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
     by_leaf = {id(leaf): gradient for leaf, gradient in zip(wanted, gradients, strict=True)}
     places = [leaf for leaf in tape.leaves if leaf is None or id(leaf) in by_leaf]
     return tuple(None if by_leaf.get(id(leaf)) is None else _array(by_leaf[id(leaf)]) for leaf in places)
+
+
+def _fault(error: RuntimeError, inputs: tuple[Input, ...]) -> ContractError | None:
+    """What torch refused of the gradients of a Function, as a fault of the layer; the argument's name, if it is known."""
+    if _WRONG_COUNT in str(error):
+        return ContractError("gradient-count", None, None, str(error))
+    invalid = _WRONG_SHAPE.search(str(error))
+    if invalid is None:
+        return None
+    index = int(invalid[1])
+    name = inputs[index].name if index < len(inputs) else None
+    return ContractError("wrong-shape", None, name, f"d{name}: {error}" if name else str(error))
 
 
 def _function_class(target: Any) -> Any:
