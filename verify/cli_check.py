@@ -114,8 +114,10 @@ def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> No
     started = time.perf_counter()
     try:
         certificate = gradcheck(target.layer, case.inputs, case.options, raise_on_failure=False, **settings)
-    except (UnknownArgument, StructureError) as error:
+    except UnknownArgument as error:
         raise TargetError(str(error)) from error
+    except StructureError as error:
+        raise TargetError(f"--structure {settings['structure']} does not hold: {error}") from error
     except ValueError as error:
         if not str(error).startswith("nothing to check"):
             raise

@@ -107,7 +107,10 @@ def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
         try:
             gradients = tape.vjp(jnp.array(dy, copy=True))
         except (TypeError, ValueError) as error:
-            raise _fault(error) or error
+            fault = _fault(error)
+            if fault is None:
+                raise
+            raise fault from error
     return tuple(None if place is None else np.array(gradients[place]) for place in tape.order)
 
 

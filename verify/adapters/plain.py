@@ -61,7 +61,7 @@ def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = Non
     `parameters` maps the attributes that are parameters to those where backward leaves their gradients,
     {"W": "dW"}; or it names them, in the order in which backward returns their gradients after those of the
     inputs. By default they are the entries of a `params` with those of a `grads` (dicts or lists), or else the
-    floating arrays W for which there is an attribute dW, grad_W or W_grad, now or in the code of backward.
+    floating arrays W for which there is an attribute dW, grad_W or W_grad, now or in the code of the class.
 
     `reset` names a method to call before each backward, such as zero_grad, of a layer that is meant to accumulate.
 
@@ -124,7 +124,7 @@ def _named(instance: Any, parameters: Sequence[str] | Mapping[str, str]) -> Iter
 
 def _found(instance: Any) -> Iterator[_Parameter]:
     """The attributes that have a gradient, or else what `params` holds."""
-    written = getattr(getattr(type(instance).backward, "__code__", None), "co_names", ())
+    written = _mentioned(type(instance))
     own = [name for name, value in vars(instance).items() if _is_floating(value)]
     pairs = [(name, spelling.format(name)) for name in own for spelling in _SPELLINGS]
     pairs = [(name, gradient) for name, gradient in pairs if hasattr(instance, gradient) or gradient in written]
@@ -137,6 +137,12 @@ def _found(instance: Any) -> Iterator[_Parameter]:
         for key in params if isinstance(params, dict) else range(len(params)):
             if _is_floating(params[key]):
                 yield _entry(instance, key)
+
+
+def _mentioned(kind: type) -> set[str]:
+    """The names that the code of a class, and of those it inherits from, mentions."""
+    functions = (value for each in kind.__mro__ for value in vars(each).values() if hasattr(value, "__code__"))
+    return {name for function in functions for name in function.__code__.co_names}
 
 
 def _attribute(instance: Any, name: str, gradient: str | None) -> _Parameter:

@@ -82,7 +82,10 @@ def pair(target: Any, *, device: Any = "cpu") -> Pair:
         try:
             return _backward(dy, tape)
         except RuntimeError as error:
-            raise _fault(error, inputs if function_class is not None else ()) or error
+            fault = _fault(error, inputs if function_class is not None else ())
+            if fault is None:
+                raise
+            raise fault from error
 
     return Pair(Forward(forward, inputs, parameters), backward)
 
@@ -153,7 +156,7 @@ def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
 
 
 def _fault(error: RuntimeError, inputs: tuple[Input, ...]) -> ContractError | None:
-    """What torch refused of the gradients of a Function, as a fault of the layer; the argument's name, if it is known."""
+    """What torch refused of the gradients of a Function, as a fault of the layer, with the argument's name if known."""
     if _WRONG_COUNT in str(error):
         return ContractError("gradient-count", None, None, str(error))
     invalid = _WRONG_SHAPE.search(str(error))

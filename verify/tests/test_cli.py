@@ -111,7 +111,7 @@ def test_a_choice_that_leaves_nothing_is_exit_code_5() -> None:
         (["run", "--data", "x", "--layer", "relu"], "--data x is for the network, which --layer leaves out"),
         (["museum", "--examples", "5"], "5 is not in the range"),
         (["run", "--layer", "relu", "--examples", "1", "--json", "no/such/folder.json"], "no/such/folder.json"),
-        (["check"], "No such command 'check'"),
+        (["chekc"], "No such command 'chekc'"),
     ],
 )
 def test_usage_errors_quote_what_was_given(arguments: list[str], message: str) -> None:
