@@ -60,7 +60,7 @@ LAYERS = """
         return dy * exponent * x ** (exponent - 1) * w, dy * x ** exponent
 
     def coarse(x):
-        return np.tanh(x.real.astype(np.float32)).astype(np.float64), x
+        return np.tanh(x.real.astype(np.float16)).astype(np.float64), x
 
     def coarse_backward(dy, x):
         return dy * (1 - np.tanh(x) ** 2),
