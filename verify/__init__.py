@@ -4,6 +4,7 @@ What cnn_core calls forward and backward is here the function and its vector-Jac
 backward maps a cotangent dy to J' dy, and a check compares it with J v for a tangent v.
 """
 
+from verify import adapters
 from verify.gradcheck import Certificate, GradientMismatch, Inconclusive, StructureError, gradcheck
 
-__all__ = ["Certificate", "GradientMismatch", "Inconclusive", "StructureError", "gradcheck"]
+__all__ = ["Certificate", "GradientMismatch", "Inconclusive", "StructureError", "adapters", "gradcheck"]

@@ -7,6 +7,23 @@
 The parameters under check become arrays after the inputs. They are set on the instance for each forward and
 each backward, and put back; nothing else is: an instance that accumulates its gradients, or whose second
 forward spoils the first one's backward, does so under the checker, too.
+
+A function of C, `void cube(const double *x, double *y, int n)`, is wrapped in a pair, and needs no adapter:
+
+    doubles = numpy.ctypeslib.ndpointer(numpy.float64, flags="C_CONTIGUOUS")    # refuses float32 and complex arrays
+    library = ctypes.CDLL("./libcube.so")
+    library.cube.argtypes = library.cube_gradient.argtypes = [doubles, doubles, ctypes.c_int]
+
+    def forward(x):
+        x = numpy.ascontiguousarray(x)
+        y = numpy.empty_like(x)
+        library.cube(x, y, x.size)
+        return y, x
+
+    def backward(dy, x):
+        dx = numpy.empty_like(x)
+        library.cube_gradient(x, dx, x.size)
+        return (dx * dy,)
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ def test_nothing_checked_is_exit_code_5(layers: Path) -> None:
         ("{layers}:Linar", [], "but Linear"),
         ("{layers}:cases", [], "is no layer: give a pair (forward, backward)"),
         ("{layers}:Linear", [], "--shape is missing for x: the forward takes x; its parameters W (4, 3) are its own"),
-        ("cnn_core.conv2d:naive", ["--shape", "x=1,1,2,2"], "missing for w: the forward takes x, w, b (may be left out)"),
+        ("cnn_core.conv2d:naive", ["--shape", "x=1,1,2,2"], "for w: the forward takes x, w, b (may be left out)"),
         ("{layers}:Linear", ["--shape", "W=4,3"], "--shape W=... is for none of its arrays: the forward takes x"),
         ("{layers}:Linear", ["--shape", "1=4,3"], "--shape 1=... is for none of its arrays"),
         ("{layers}:Linear", ["--shape", "x=5x4"], "--shape x=5x4 is no shape"),
@@ -221,11 +221,15 @@ def test_nothing_checked_is_exit_code_5(layers: Path) -> None:
         ("{layers}:Linear", ["--shape", "x=5,4", "--option", "a=[1"], "'[1' is neither a literal of Python nor a word"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--wrt", "q"], "wrt holds 'q', which is none of the arrays: x, W"),
         ("{layers}:Linear", ["--arrays", "wrong_cases"], "wrong_cases[0] is a ndarray, neither (arrays, options) nor"),
-        ("{layers}:power,power_backward", ["--shape", "x=2", "--shape", "w=2", "--option", "exponent=2", "--structure", "multilinear"], "--structure multilinear does not hold: y"),
+        (
+            "{layers}:noisy,noisy_backward",
+            ["--shape", "x=2", "--structure", "multilinear"],
+            "multilinear does not hold: y",
+        ),
         ("{layers}:Linear", ["--shape", "x=5,4", "--json", "no/such/folder.json"], "no/such/folder.json"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--miss-probability", "0"], "0"),
     ],
-)  # fmt: skip
+)
 def test_usage_errors_quote_what_was_given(layers: Path, target: str, arguments: list[str], message: str) -> None:
     result = run(target.replace("{layers}", str(layers)), *arguments)
     assert result.exit_code == 2, result.output
