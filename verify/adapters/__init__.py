@@ -7,6 +7,7 @@ PyTorch and JAX are imported by the adapter that is used, and by nothing else.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import sys
@@ -80,10 +81,11 @@ def _framework(target: Any) -> str | None:
     """Whose the target is, "torch" or "jax", if either has been imported; None for neither, or for both."""
     torch = sys.modules.get("torch")
     if torch is not None:
-        owner = getattr(target, "__self__", None)  # of MyFunction.apply
-        classes = [each for each in (target, owner, type(target)) if inspect.isclass(each)]
-        if any(issubclass(each, (torch.nn.Module, torch.autograd.Function)) for each in classes):
+        kind = target if inspect.isclass(target) else type(target)
+        if issubclass(kind, (torch.nn.Module, torch.autograd.Function)):
             return "torch"
+    while isinstance(target, functools.partial):
+        target = target.func
     if not callable(target) or inspect.isclass(target) or hasattr(target, "backward"):
         return None
     # What JAX and PyTorch made of a function is known by its type; a function, by what its module imports.

@@ -192,6 +192,14 @@ def test_gradients_that_accumulate_fail_unless_their_reset_is_named() -> None:
     assert gradcheck(pair, (X,), seed=0).verdict == "PASS"
 
 
+def test_a_gradient_stays_though_the_next_backward_writes_to_the_same_place() -> None:
+    pair = plain.pair(WithLists())
+    y, cache = pair.forward(*pair.arrays((X,)))
+    first = pair.backward(np.ones_like(y), cache)[1]
+    pair.backward(2 * np.ones_like(y), cache)
+    np.testing.assert_array_equal(first, X.T @ np.ones_like(y))  # type: ignore[arg-type]
+
+
 def broken_contracts(pair: Pair) -> set[str]:
     """The codes of what the pair breaks at X."""
     codes, generator = set(), np.random.default_rng(0)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,19 @@ class Strided(Function):
         x, w = ctx.saved_tensors
         dx = nn.grad.conv2d_input(x.shape, w, dy, *ctx.options)
         return dx, None, nn.grad.conv2d_weight(x, w.shape, dy, *ctx.options), None
+
+
+class Affine(Function):
+    """x * slope + shift, with options only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, slope: int = 2, shift: int = 0) -> Any:
+        ctx.slope = slope
+        return x * slope + shift
+
+    @staticmethod
+    def backward(ctx: Any, dy: Any) -> Any:
+        return ctx.slope * dy, None, None
 
 
 class WithSetup(Function):
@@ -147,6 +161,10 @@ def test_a_function_takes_what_is_no_tensor_by_position_or_by_name(target: Any) 
         assert [result.name for result in certificate.arguments] == ["x", "w"]
 
 
+def test_an_option_may_be_named_without_those_before_it() -> None:
+    assert check(Affine, drawn(4), options={"shift": 3}).verdict == "PASS"
+
+
 def test_a_function_whose_forward_has_no_ctx_is_known_by_it() -> None:
     certificate = check(WithSetup, drawn(5, 4), drawn(4, 3), options={"factor": 3})
     assert (certificate.verdict, [result.name for result in certificate.arguments]) == ("PASS", ["x", "w"])
@@ -180,6 +198,7 @@ def test_a_forward_that_writes_to_its_input_unless_it_says_so_is_a_fault() -> No
         function(lambda x, w: x.mul_(2) @ w, lambda dy, x, w: (2 * dy @ w.T, x.T @ dy)), drawn(5, 4), drawn(4, 3)
     )
     assert [(cause.code, cause.argument) for cause in wrong.causes] == [("input-overwritten", "x")]
+    assert wrong.causes[0].explanation.startswith("forward wrote")
 
     class InPlace(Function):
         @staticmethod
@@ -246,6 +265,9 @@ def test_what_requires_no_gradient_is_held() -> None:
     assert [result.name for result in check(wrong_in_w, x, w).arguments] == ["x"]
     assert check(wrong_in_w, x, w, wrt=["w"]).verdict == "FAIL"
     assert check(wrong_in_w, x, w, wrt=[1]).verdict == "FAIL"
+    assert [result.name for result in check(Strided, drawn(2, 3, 7, 6), 2, drawn(4, 3, 3, 2), wrt=[2]).arguments] == [
+        "w"
+    ]
     assert check(wrong_in_w, x.detach(), w).verdict == "FAIL"  # none requires one: all are checked
     module = nn.Linear(4, 3)
     module.bias.requires_grad_(False)
@@ -300,6 +322,18 @@ def test_two_forwards_and_two_backwards_do_not_disturb_each_other() -> None:
     np.testing.assert_array_equal(first[1], np.ones((3, 5)) @ one[0])
 
 
+def test_nothing_that_is_returned_shares_memory_with_anything() -> None:
+    pair = adapter.pair(function(lambda x, w: (x + w).view_as(x), lambda dy, x, w: (dy, dy)))
+    dx, dw = pair.backward(np.ones(3), pair.forward(np.ones(3), np.ones(3))[1])
+    assert dx is not None
+    assert dw is not None
+    assert not np.shares_memory(dx, dw)
+    exponential = adapter.pair(torch.exp)
+    y, cache = exponential.forward(np.zeros(3))
+    y[...] = 7  # autograd has saved it
+    np.testing.assert_array_equal(exponential.backward(np.ones(3), cache), np.ones((1, 3)))
+
+
 def test_gradients_are_found_where_the_caller_has_switched_them_off() -> None:
     with torch.no_grad():
         assert check(nn.Linear(4, 3), drawn(5, 4)).verdict == "PASS"
@@ -312,7 +346,8 @@ def test_a_dropout_that_is_random_is_inconclusive_and_says_why() -> None:
 
 
 def test_adapt_knows_what_is_of_pytorch() -> None:
-    for target in (Strided, Strided.apply, nn.Linear(2, 1), drawn, torch.compiler.disable(drawn)):
+    partial = functools.partial(F.conv2d, stride=2)
+    for target in (Strided, Strided.apply, nn.Linear(2, 1), drawn, torch.compiler.disable(drawn), torch.tanh, partial):
         assert type(adapt(target).forward).__name__ == "Forward"
     assert [each.name for each in adapt(Strided).inputs] == ["x", "stride", "w", "padding"]
     with pytest.raises(TypeError, match=r"Linear.* is no .*instance of an nn\.Module"):

@@ -245,6 +245,19 @@ def test_it_runs_from_any_folder_whose_modules_it_finds(layers: Path) -> None:
     assert result.stderr == ""  # no progress where nobody looks
 
 
+def test_a_module_of_the_current_folder_is_found_and_what_it_lacks_is_its_own_fault(
+    layers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(layers.parent)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    assert run("strangers_layers:Linear", "--shape", "x=5,4").exit_code == 0
+    (layers.parent / "lacking.py").write_text("import nowhere_at_all", encoding="utf-8")
+    lacking = run("lacking:Layer", "--shape", "x=5,4")
+    assert lacking.exit_code == 3
+    assert "ERROR: ModuleNotFoundError: No module named 'nowhere_at_all'" in lacking.output
+
+
 def test_layers_of_pytorch_are_checked_by_their_names(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     path = tmp_path / "strangers_torch.py"
