@@ -83,8 +83,7 @@ def _pair(function: Callable[..., Any], inputs: tuple[Input, ...]) -> Pair:
     def forward(*arrays: Any, **options: Any) -> tuple[Array, _Tape]:
         x64 = any(isinstance(each, np.ndarray) and each.dtype in (np.float64, np.complex128) for each in arrays)
         with jax.enable_x64(x64 or jax.config.jax_enable_x64):
-            # Copies: JAX may keep the memory of an array that it is given.
-            given = [jnp.array(each, copy=True) if isinstance(each, np.ndarray) else each for each in arrays]
+            given = [jnp.array(each) if isinstance(each, np.ndarray) else each for each in arrays]
             floating = [k for k, each in enumerate(given) if _is_floating(each)]
 
             def of_floating(*tensors: Any) -> Any:
@@ -105,7 +104,7 @@ def _pair(function: Callable[..., Any], inputs: tuple[Input, ...]) -> Pair:
 def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
     with jax.enable_x64(tape.x64 or jax.config.jax_enable_x64):
         try:
-            gradients = tape.vjp(jnp.array(dy, copy=True))
+            gradients = tape.vjp(jnp.array(dy))
         except (TypeError, ValueError) as error:
             fault = _fault(error)
             if fault is None:

@@ -164,7 +164,7 @@ def test_what_a_backward_may_not_return_is_a_fault(backward: Any, code: str) -> 
 
 def test_two_forwards_and_two_backwards_do_not_disturb_each_other() -> None:
     pair = adapter.pair(lambda x: jnp.stack([x, x**2]))
-    # JAX would share the memory of an array that is aligned so.
+    # jax.device_put shares the memory of an array that is aligned so.
     memory = np.zeros(16)
     start = -memory.ctypes.data % 64 // 8
     x = memory[start : start + 3]
