@@ -163,7 +163,7 @@ def test_what_a_backward_may_not_return_is_a_fault(backward: Any, code: str) -> 
 
 
 def test_two_forwards_and_two_backwards_do_not_disturb_each_other() -> None:
-    pair = adapter.pair(lambda x: jnp.stack([x, x**2]))
+    pair = adapter.pair(lambda x: x * x)
     # jax.device_put shares the memory of an array that is aligned so.
     memory = np.zeros(16)
     start = -memory.ctypes.data % 64 // 8
@@ -173,7 +173,7 @@ def test_two_forwards_and_two_backwards_do_not_disturb_each_other() -> None:
     x[:] = 7  # a caller's own business
     pair.forward(x)
     (first,), (second,) = (pair.backward(np.ones_like(y), cache) for _ in range(2))
-    np.testing.assert_array_equal(first, 1 + 2 * drawn(3))
+    np.testing.assert_array_equal(first, 2 * drawn(3))
     np.testing.assert_array_equal(first, second)
 
 
