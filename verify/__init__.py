@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from verify import adapters
     from verify.battery import LayerError, LayerReport, check_layer
     from verify.gradcheck import Certificate, GradientMismatch, Inconclusive, StructureError, gradcheck
     from verify.parametrize import parametrize_with_checks
@@ -23,6 +24,7 @@ __all__ = [
     "LayerError",
     "LayerReport",
     "StructureError",
+    "adapters",
     "check_layer",
     "gradcheck",
     "parametrize_with_checks",
@@ -46,6 +48,8 @@ class _Verify(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name == "adapters":
+            return importlib.import_module("verify.adapters")
         return getattr(importlib.import_module(_ELSEWHERE.get(name, "verify.gradcheck")), name)
 
 

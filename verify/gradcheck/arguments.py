@@ -59,7 +59,12 @@ def kinds(names: Iterable[str], arrays: Iterable[Any]) -> str:
 
 
 def argument_names(forward: Callable[..., Any], count: int) -> tuple[str, ...]:
-    """The forward's own names for its arrays, where its signature tells them; else arg0, arg1, ..."""
+    """The forward's own names for its arrays, where its signature tells them; else arg0, arg1, ...
+
+    A forward that has a method `argument_names(count)` is asked for them: a signature holds no "conv.weight".
+    """
+    if hasattr(forward, "argument_names"):
+        return tuple(forward.argument_names(count))
     try:
         parameters = list(inspect.signature(forward).parameters.values())
     except (TypeError, ValueError):

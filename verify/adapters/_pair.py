@@ -1,0 +1,136 @@
+"""What every adapter makes: a pair (forward, backward) that knows the names and the parameters of its layer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from verify.gradcheck import Certificate, gradcheck
+from verify.gradcheck.arguments import argument_names
+from verify.gradcheck.exact_numbers import Array
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Input(NamedTuple):
+    """An argument that a forward takes by position."""
+
+    name: str
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
+
+
+class UnknownArgument(ValueError):
+    """A name or position that is none of the layer's arrays."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """`call(*inputs, *parameters, **options) -> (y, cache)`, with the names that a certificate is to use.
+
+    `inputs` is the user's own signature; `parameters` are arrays that the layer owns, by name: they come
+    after the inputs.
+    """
+
+    call: Callable[..., tuple[Array, Any]]
+    inputs: tuple[Input, ...] = ()
+    parameters: Mapping[str, Array] = field(default_factory=dict)
+
+    def __call__(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
+        return self.call(*arrays, **options)
+
+    def argument_names(self, count: int) -> tuple[str, ...]:
+        """Names for so many arrays, the parameters last."""
+        given = max(0, count - len(self.parameters))
+        names = [each.name for each in self.inputs[:given]]
+        names += [f"arg{k}" for k in range(len(names), given)]
+        return (*names, *self.parameters)[:count]
+
+
+class Pair(NamedTuple):
+    """What `gradcheck(*pair, pair.arrays(inputs))` takes."""
+
+    forward: Callable[..., tuple[Array, Any]]
+    backward: Callable[[Array, Any], Sequence[Array | None]]
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The positional arguments of the forward, without those for parameters."""
+        return self.forward.inputs if isinstance(self.forward, Forward) else positional(self.forward)
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """The arrays that the layer owns, by name; of a mere pair of functions, none."""
+        return self.forward.parameters if isinstance(self.forward, Forward) else {}
+
+    def arrays(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
+        """The inputs, then the parameters, in no coarser a dtype than the inputs'."""
+        floating = [each.dtype for each in inputs if isinstance(each, np.ndarray) and each.dtype.kind in "fc"]
+        parameters = [array.astype(np.result_type(array, *floating)) for array in self.parameters.values()]
+        return (*inputs, *parameters)
+
+    def bound(self, inputs: Sequence[Any]) -> tuple[Pair, tuple[Any, ...]]:
+        """A pair of arrays alone, and these arrays: inputs that are neither an array nor None are filled in."""
+        places = [k for k, each in enumerate(inputs) if each is None or isinstance(each, (np.ndarray, np.generic))]
+        names = argument_names(self.forward, len(inputs) + len(self.parameters))
+
+        def call(*arrays: Any, **options: Any) -> tuple[Array, Any]:
+            filled = list(inputs)
+            for place, array in zip(places, arrays, strict=False):
+                filled[place] = array
+            return self.forward(*filled, *arrays[len(places) :], **options)
+
+        kept = tuple(Input(names[k]) for k in places)
+        pair = Pair(Forward(call, kept, self.parameters), self.backward)
+        return pair, pair.arrays([None if inputs[k] is None else np.asarray(inputs[k]) for k in places])
+
+
+def check(
+    pair: Pair,
+    inputs: Sequence[Any],
+    options: Mapping[str, Any] | None,
+    *,
+    wrt: Sequence[int | str] | None = None,
+    **settings: Any,
+) -> Certificate:
+    """`gradcheck` of a pair at these inputs and its own parameters; wrt may hold names, too.
+
+    Inputs that are no arrays (a stride, a string) are handed to the layer as they are.
+    """
+    if not isinstance(inputs, (tuple, list)):
+        raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
+    bound, arrays = pair.bound(inputs)
+    return gradcheck(*bound, arrays, options, wrt=_positions(pair, bound, len(inputs), len(arrays), wrt), **settings)
+
+
+def _positions(
+    pair: Pair, bound: Pair, inputs: int, arrays: int, wrt: Sequence[int | str] | None
+) -> tuple[int, ...] | None:
+    """The positions among the arrays that are bound, of names or of positions among all inputs and parameters."""
+    if wrt is None:
+        return None
+    all_names = argument_names(pair.forward, inputs + len(pair.parameters))
+    names = argument_names(bound.forward, arrays)
+    wanted = [all_names[each] if isinstance(each, int) and 0 <= each < len(all_names) else each for each in wrt]
+    for given, name in zip(wrt, wanted, strict=True):
+        if name not in names:
+            raise UnknownArgument(f"wrt holds {given!r}, which is none of the arrays: {', '.join(names)}")
+    return tuple(names.index(str(name)) for name in wanted)
+
+
+def positional(function: Callable[..., Any] | inspect.Signature) -> tuple[Input, ...]:
+    """What a function takes by position; nothing if it does not tell."""
+    try:
+        signature = function if isinstance(function, inspect.Signature) else inspect.signature(function)
+    except (TypeError, ValueError):
+        return ()
+    parameters = (each for each in signature.parameters.values() if each.kind in _POSITIONAL)
+    return tuple(Input(each.name, each.default) for each in parameters)
