@@ -102,7 +102,7 @@ def gradients_alias_nothing(call: Call, generator: np.random.Generator) -> None:
 
 
 def any_layout_of_dy_serves(call: Call, generator: np.random.Generator) -> None:
-    """The memory layout of dy (reversed, strided, broadcast, read-only) does not matter, but for the order of roundings."""
+    """The layout of dy in memory (reversed, strided, broadcast, read-only) changes at most the order of roundings."""
     expected = call.gradients()
     terms = _terms(call)
     for layout, dy in _layouts(call.dy):
