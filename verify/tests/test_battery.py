@@ -246,6 +246,24 @@ def _message(call: Callable[[], Any]) -> str:
     raise AssertionError("it raised nothing")
 
 
+def _silu(x: Any) -> Any:
+    return x / (1 + np.exp(-x)), x
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(0.0, "PASS"), (1e-2, "INCONCLUSIVE")])
+def test_where_float32_is_too_coarse_for_differences_float64_acquits_and_does_not_convict(
+    off: float, verdict: str
+) -> None:
+    def backward(dy: Any, x: Any) -> Any:
+        s = 1 / (1 + np.exp(-x))
+        return ((dy * (s + x * s * (1 - s)) * (1 + off * (x.dtype == np.float32))).astype(x.dtype),)
+
+    case: Any = (np.random.default_rng(0).normal(size=(60, 50)),), {}
+    name = "gradients-in-the-other-precision"
+    report = check_layer((_silu, backward), [case], checks=[name], raise_on_failure=False)
+    assert report[name].verdict == verdict
+
+
 def test_zeros_outside_the_domain_do_not_apply() -> None:
     report = check_layer((lambda x: (np.log(x), x), lambda dy, x: (dy / x,)), [((np.abs(X),), {})])
     assert report["gradients-at-zeros"].note == "y is not finite at zeros"
