@@ -140,7 +140,7 @@ def _described(case: Case) -> str:
 def _report(rows: list[Row], console: Console) -> None:
     for row in rows:
         if len(rows) > 1:
-            console.print(f"{row.layer} at {row.version}", style="bold", highlight=False, soft_wrap=True)
+            console.print(f"{row.layer} at {row.version}", style="bold", highlight=False, markup=False, soft_wrap=True)
         text = f"{row.verdict}: {row.message}" if row.certificate is None else row.message
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if not rows:

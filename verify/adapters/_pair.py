@@ -77,8 +77,11 @@ class Pair(NamedTuple):
         parameters = [array.astype(np.result_type(array, *floating)) for array in self.parameters.values()]
         return (*inputs, *parameters)
 
-    def bound(self, inputs: Sequence[Any]) -> tuple[Pair, tuple[Any, ...]]:
-        """A pair of arrays alone, and these arrays: inputs that are neither an array nor None are filled in."""
+    def bound(self, inputs: Sequence[Any]) -> tuple[Pair, tuple[Any, ...], list[int]]:
+        """A pair of arrays alone, these arrays, and the place of each among the inputs and the parameters.
+
+        Inputs that are neither an array nor None are filled in.
+        """
         places = [k for k, each in enumerate(inputs) if each is None or isinstance(each, (np.ndarray, np.generic))]
         names = argument_names(self.forward, len(inputs) + len(self.parameters))
 
@@ -88,9 +91,9 @@ class Pair(NamedTuple):
                 filled[place] = array
             return self.forward(*filled, *arrays[len(places) :], **options)
 
-        kept = tuple(Input(names[k]) for k in places)
-        pair = Pair(Forward(call, kept, self.parameters), self.backward)
-        return pair, pair.arrays([None if inputs[k] is None else np.asarray(inputs[k]) for k in places])
+        pair = Pair(Forward(call, tuple(Input(names[k]) for k in places), self.parameters), self.backward)
+        arrays = pair.arrays([None if inputs[k] is None else np.asarray(inputs[k]) for k in places])
+        return pair, arrays, places + list(range(len(inputs), len(names)))
 
 
 def check(
@@ -107,23 +110,20 @@ def check(
     """
     if not isinstance(inputs, (tuple, list)):
         raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
-    bound, arrays = pair.bound(inputs)
-    return gradcheck(*bound, arrays, options, wrt=_positions(pair, bound, len(inputs), len(arrays), wrt), **settings)
+    bound, arrays, places = pair.bound(inputs)
+    positions = None if wrt is None else _positions(wrt, argument_names(bound.forward, len(arrays)), places)
+    return gradcheck(*bound, arrays, options, wrt=positions, **settings)
 
 
-def _positions(
-    pair: Pair, bound: Pair, inputs: int, arrays: int, wrt: Sequence[int | str] | None
-) -> tuple[int, ...] | None:
-    """The positions among the arrays that are bound, of names or of positions among all inputs and parameters."""
-    if wrt is None:
-        return None
-    all_names = argument_names(pair.forward, inputs + len(pair.parameters))
-    names = argument_names(bound.forward, arrays)
-    wanted = [all_names[each] if isinstance(each, int) and 0 <= each < len(all_names) else each for each in wrt]
-    for given, name in zip(wrt, wanted, strict=True):
-        if name not in names:
-            raise UnknownArgument(f"wrt holds {given!r}, which is none of the arrays: {', '.join(names)}")
-    return tuple(names.index(str(name)) for name in wanted)
+def _positions(wrt: Sequence[int | str], names: tuple[str, ...], places: list[int]) -> tuple[int, ...]:
+    """The arrays meant by names, or by places among all inputs and parameters."""
+    found = []
+    for each in wrt:
+        known: Sequence[int | str] = names if isinstance(each, str) else places
+        if each not in known:
+            raise UnknownArgument(f"wrt holds {each!r}, which is none of the arrays: {', '.join(names)}")
+        found.append(known.index(each))
+    return tuple(found)
 
 
 def positional(function: Callable[..., Any] | inspect.Signature) -> tuple[Input, ...]:

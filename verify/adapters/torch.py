@@ -51,7 +51,7 @@ def gradcheck(
     made = pair(target, device=device)
     required = [k for k, each in tensors.items() if each.requires_grad]
     if wrt is None and required:
-        wrt = (*required, *made.parameters)
+        wrt = (*required, *range(len(inputs), len(inputs) + len(made.parameters)))
     arrays = [_array(each) if k in tensors else each for k, each in enumerate(inputs)]
     return check(made, arrays, options, wrt=wrt, **settings)
 

@@ -185,6 +185,8 @@ class Subject:
         self.calls[who] += 1
         try:
             return (self._forward if who == "forward" else self._backward)(*arguments, **options)
+        except ContractError:  # of an adapter, which knows better
+            raise
         except Exception as error:
             fault = ForwardRaised if who == "forward" else NoResult
             where = kinds(self.names, arrays)

@@ -18,6 +18,7 @@ from verify.adapters import torch as adapter  # noqa: E402  (it imports torch)
 
 F, nn = torch.nn.functional, torch.nn
 Function: Any = torch.autograd.Function
+Linear: Any = nn.Linear
 
 
 def check(target: Any, *inputs: Any, options: Any = None, **settings: Any) -> Certificate:
@@ -274,6 +275,19 @@ def test_what_requires_no_gradient_is_held() -> None:
     assert [result.name for result in check(module, x).arguments] == ["input", "weight"]
     with pytest.raises(ValueError, match="wrt holds 'bias', which is none of the arrays: input, weight"):
         check(module, x, wrt=["bias"])
+
+
+def test_an_input_by_the_name_of_a_parameter_does_not_hide_it() -> None:
+    class Scale(Linear):
+        def forward(self, weight: Any) -> Any:
+            return super().forward(weight)
+
+    certificate = check(Scale(4, 3), drawn(5, 4).requires_grad_())
+    assert [(result.position, result.name) for result in certificate.arguments] == [
+        (0, "weight"),
+        (1, "weight"),
+        (2, "bias"),
+    ]
 
 
 def test_views_do_and_the_callers_arrays_stay() -> None:

@@ -460,6 +460,25 @@ def test_a_backward_that_drops_small_gradients_fails(structure: str) -> None:
         gradcheck(lambda x: (np.exp(x), x), dropping, (x,), structure=structure)
 
 
+def test_noise_or_half_precision_behind_real_parts_is_not_taken_for_a_wrong_gradient() -> None:
+    # The complex step is 0 there, and plain differences, rounded away or drowned, do not contradict it.
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        return (dy / np.cosh(x) ** 2,)
+
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        x = np.rint(16 * generator.normal(size=1 + seed % 4)) / 16
+
+        def noisy(x: np.ndarray, generator: np.random.Generator = generator) -> Any:
+            return np.tanh(x.real) + 1e-3 * generator.normal(size=x.shape), x
+
+        def half(x: np.ndarray) -> Any:
+            return np.tanh(x.real.astype(np.float16)).astype(np.float64), x
+
+        for forward in (noisy, half):
+            assert gradcheck(forward, backward, (x,), seed=seed, raise_on_failure=False).verdict == "INCONCLUSIVE"
+
+
 def test_none_in_the_place_of_an_integer_array_is_taken_as_pytorch_means_it() -> None:
     def backward(dy: np.ndarray, cache: Any) -> Any:
         indices, weight = cache
