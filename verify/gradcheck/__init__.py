@@ -26,6 +26,7 @@ from verify.gradcheck.certificate import (
     Inconclusive,
     StructureError,
     Worst,
+    worst_of,
 )
 from verify.gradcheck.complex_step import check_analytic
 from verify.gradcheck.exact import check_between_kinks, check_multilinear
@@ -34,6 +35,7 @@ from verify.gradcheck.jacobian import STRUCTURES as WITH_JACOBIAN
 from verify.gradcheck.jacobian import check_jacobians
 from verify.gradcheck.kinks import check_at_kinks
 from verify.gradcheck.point import Findings
+from verify.gradcheck.reproduction import reproduce
 from verify.gradcheck.smooth import check_smooth
 from verify.gradcheck.subject import ContractError, Subject
 
@@ -168,6 +170,7 @@ def _apply(
         "verdict": verdict,
         "arguments": arguments,
         "causes": find_causes(findings),
+        "reproduction": reproduce(findings, worst_of(arguments)),
         "miss_probability": missed if verdict == PASS else None,
         "detection_floor": _floor(arguments) if missed is None and verdict == PASS else None,
     }

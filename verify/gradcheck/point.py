@@ -38,8 +38,16 @@ class Point:
         """Both values of one entry of the gradient of argument k."""
         raise NotImplementedError
 
+    def allowed(self, k: int, expected: Array) -> Array | float:
+        """By how much entries of two equal gradients of argument k may differ."""
+        raise NotImplementedError
+
     def agree(self, k: int, claimed: Array, expected: Array) -> bool:
         """Whether two gradients of argument k are the same, as far as this oracle can tell."""
+        return bool((np.abs(claimed - expected) <= self.allowed(k, expected)).all())
+
+    def matches(self, k: int, v: Array, dy: Array, slopes: Array) -> bool:
+        """Whether <da, v> is <dy, slopes>, as far as this oracle can tell; both may be those of another function."""
         raise NotImplementedError
 
     def at(self, arrays: Arrays, dy: Array) -> Point:
@@ -74,9 +82,13 @@ class ExactPoint(Point):
         not_but_rounded(self.subject.names[k], index, analytic, numeric, self.dy, slopes)
         return Worst(k, index, analytic, float(numeric), 0.0)
 
-    def agree(self, k: int, claimed: Array, expected: Array) -> bool:
+    def allowed(self, k: int, expected: Array) -> float:
+        """Nothing."""
+        return 0.0
+
+    def matches(self, k: int, v: Array, dy: Array, slopes: Array) -> bool:
         """Whether they are equal."""
-        return bool(np.array_equal(claimed, expected))
+        return exact_dot(self.gradients[k], v) == exact_dot(dy, slopes)
 
 
 def not_but_rounded(
