@@ -169,7 +169,7 @@ def _apply(
         **found,
         "verdict": verdict,
         "arguments": arguments,
-        "causes": find_causes(findings),
+        "causes": find_causes(findings, kinks=structure == "piecewise-linear"),
         "reproduction": reproduce(findings, worst_of(arguments)),
         "miss_probability": missed if verdict == PASS else None,
         "detection_floor": _floor(arguments) if missed is None and verdict == PASS else None,

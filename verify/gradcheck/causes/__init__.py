@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -22,10 +22,11 @@ from verify.gradcheck.causes.evidence import FEWEST_WRONG, Evidence
 from verify.gradcheck.causes.options import guarded, option_values
 from verify.gradcheck.causes.rearranged import rearranged
 from verify.gradcheck.causes.reruns import ignores_upstream, stateful
-from verify.gradcheck.causes.ties import at_ties, off_ties
+from verify.gradcheck.causes.ties import SIDES, at_ties, off_ties
 from verify.gradcheck.causes.upstream import of_rearranged_upstream, of_some_upstream
-from verify.gradcheck.causes.values import partial, plain, reduced, rounded
+from verify.gradcheck.causes.values import partial, plain, reduced, rounded, scaled
 from verify.gradcheck.certificate import ArgumentResult, Cause
+from verify.gradcheck.exact import Differences
 from verify.gradcheck.kinks import AtKinks
 from verify.gradcheck.point import Findings, Point
 
@@ -36,8 +37,11 @@ Found = Iterator[tuple[CauseCode, str]]
 _MOST_GUESSES = 3
 
 
-def find_causes(findings: Findings) -> list[Cause]:
-    """The causes of what failed, likeliest first for each argument; "unknown" where nothing fits."""
+def find_causes(findings: Findings, *, kinks: bool = False) -> list[Cause]:
+    """The causes of what failed, likeliest first for each argument; "unknown" where nothing fits.
+
+    `kinks` says that the function is piecewise linear: it is then looked at on several sides of its kinks.
+    """
     causes = []
     for k, result in findings.results.items():
         if result.worst is None:
@@ -47,34 +51,47 @@ def find_causes(findings: Findings) -> list[Cause]:
             causes.append(Cause(CauseCode.NOT_FINITE.code, result.name, text))
             continue
         with np.errstate(all="ignore"):
-            guesses = _guesses(findings.points[k], k, result)
+            guesses = _guesses(findings.points[k], k, result, kinks)
         text = f"d{result.name}: the gradient disagrees with the differences"
         causes += guesses or [Cause(CauseCode.UNKNOWN.code, result.name, text)]
     return causes
 
 
-def _guesses(point: Point, k: int, result: ArgumentResult) -> list[Cause]:
+def _guesses(point: Point, k: int, result: ArgumentResult, kinks: bool) -> list[Cause]:
     """The causes of one argument that fit, and what speaks for them."""
     if point.gradients[k].size < FEWEST_WRONG or not np.isfinite(point.gradients[k]).all() or result.worst is None:
         return []
     seen = ""
-    found: Found = iter(())
-    for evidence in guarded(_evidence(point, k, result.worst.index)):
-        if isinstance(point, AtKinks) and evidence.wrong == 0:
-            found = guarded(at_ties(point, k))
-        elif evidence.wrong >= FEWEST_WRONG:
-            found, seen = _predicted(evidence), f" ({evidence.seen})"
+    index = result.worst.index
+    points: Iterable[Point] = (point,)
+    if kinks and isinstance(point, Differences):  # what is flat here may show on other sides of the kinks
+        points = (off_ties(point, side) for side in SIDES)
+    everywhere = list(itertools.chain.from_iterable(guarded(_evidence(each, k, index)) for each in guarded(points)))
+    told = [evidence for evidence in everywhere if evidence.wrong >= FEWEST_WRONG]
+    if told:
+        named, seen = _named(_predicted(told[0])), f" ({told[0].seen})"
+        for evidence in told[1:]:
+            others = _named(_predicted(evidence)) if named else {}
+            named = {code: why for code, why in named.items() if code in others}
+    elif isinstance(point, AtKinks) and not any(evidence.wrong for evidence in everywhere):
+        named = _named(guarded(at_ties(point, k)))
+    else:
+        named = {}
+    return [Cause(code.code, result.name, f"d{result.name} {why}{seen}") for code, why in named.items()]
+
+
+def _named(found: Found) -> dict[CauseCode, str]:
+    """The first few, each code once."""
     named: dict[CauseCode, str] = {}
     for code, why in found:
         named.setdefault(code, why)
         if len(named) == _MOST_GUESSES:
             break
-    return [Cause(code.code, result.name, f"d{result.name} {why}{seen}") for code, why in named.items()]
+    return named
 
 
 def _evidence(point: Point, k: int, index: tuple[int, ...]) -> Iterator[Evidence]:
-    """What is known of the gradient, one or none: of a function with kinks, off them."""
-    evidence = Evidence.gather(off_ties(point) if isinstance(point, AtKinks) else point, k, index)
+    evidence = Evidence.gather(point, k, index)
     if evidence is not None:
         yield evidence
 
@@ -86,6 +103,7 @@ def _predicted(evidence: Evidence) -> Found:
         stateful(evidence),
         plain(evidence),
         of_some_upstream(evidence),
+        scaled(evidence),
         elsewhere(evidence),
         reduced(evidence),
         partial(evidence),

@@ -17,7 +17,7 @@ import numpy as np
 from verify.gradcheck.causes.codes import CauseCode
 from verify.gradcheck.causes.evidence import Evidence
 from verify.gradcheck.causes.options import at_options, guarded, option_values
-from verify.gradcheck.causes.padding import padded
+from verify.gradcheck.causes.padding import by_hand, padded
 from verify.gradcheck.causes.rearranged import mirrored, orders
 from verify.gradcheck.exact_numbers import Array
 
@@ -31,8 +31,8 @@ def elsewhere(evidence: Evidence) -> Found:
     options = option_values(point)
     for name, code in _NEUTRAL:
         for neutral in _neutral(options.get(name)):
-            for why in guarded(_in_the_corner(evidence, {name: neutral})):
-                yield code, f"is the true gradient for {name}={neutral!r}, not {options[name]!r}{why}"
+            for _ in guarded(_in_the_corner(evidence, {name: neutral}, options.get("padding"))):
+                yield code, f"is the true gradient for {name}={neutral!r}, not {options[name]!r}"
     yield from guarded(padded(evidence, options.get("padding")))
     if _count(options.get("groups")) > 1:
         yield from guarded(_first_group(evidence, _count(options.get("groups"))))
@@ -54,8 +54,11 @@ def _neutral(value: Any) -> Iterator[Any]:
         yield 1
 
 
-def _in_the_corner(evidence: Evidence, changed: dict[str, Any]) -> Iterator[str]:
+def _in_the_corner(evidence: Evidence, changed: dict[str, Any], padding: Any) -> Iterator[None]:
     """With these options y has more entries; dy is put in its leading corner, zeros elsewhere."""
+    if padding == "same":  # what that is depends on the dilation: let it be what it was
+        found = by_hand(evidence.point, padding)
+        changed = {**changed, "padding": found and found.pads}
     other = at_options(evidence.point, changed)
     dy = evidence.point.dy
     if other.y.ndim != dy.ndim or any(more < size for more, size in zip(other.y.shape, dy.shape, strict=True)):
@@ -63,7 +66,7 @@ def _in_the_corner(evidence: Evidence, changed: dict[str, Any]) -> Iterator[str]
     wide = np.zeros(other.y.shape, dy.dtype)
     wide[tuple(map(slice, dy.shape))] = dy
     if evidence.fits_elsewhere(replace(other, dy=wide), evidence.k):
-        yield ""
+        yield
 
 
 def _first_group(evidence: Evidence, groups: int) -> Found:

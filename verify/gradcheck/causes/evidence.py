@@ -92,8 +92,13 @@ class Evidence:
 
     @property
     def batched(self) -> bool:
-        """Whether the first axis is a batch that does not mix, as far as known: y[n] depends on entries [n] alone."""
+        """Whether the first axis is a batch that does not mix, as far as known: y[n] depends on entries [n] alone.
+
+        Where y is a scalar nothing tells; by convention the first array has the batch.
+        """
         shape, y = self.claimed.shape, self.point.y
+        if not y.ndim:
+            return self.k == 0 and len(shape) > 0
         if not shape or not y.ndim or shape[0] != len(y) or len(y) < 2:
             return False
         images = np.unravel_index(self.known, shape)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ def at_options(point: Point, changed: dict[str, Any], arrays: Any = None) -> Poi
     return replace(point, subject=subject, arrays=arrays, y=subject.value(arrays), gradients={})
 
 
-def guarded(found: Iterator[T]) -> Iterator[T]:
+def guarded(found: Iterable[T]) -> Iterator[T]:
     """What is found until the layer, called with what nobody promised it, refuses in whatever way."""
     try:
         yield from found

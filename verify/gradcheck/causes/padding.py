@@ -7,72 +7,81 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from verify.gradcheck.causes.codes import CauseCode
 from verify.gradcheck.causes.evidence import Evidence
-from verify.gradcheck.causes.options import at_options
+from verify.gradcheck.causes.options import at_options, guarded
 from verify.gradcheck.exact_numbers import Array
 from verify.gradcheck.point import Point
 from verify.gradcheck.subject import Arrays
 
 Pads = tuple[tuple[int, int], ...]
 Found = Iterator[tuple[CauseCode, str]]
+# More than any window is longer than the array it slides over, one hopes; else there is no prediction.
+_AMPLE = 16
+
+
+class ByHand(NamedTuple):
+    """Argument j, padded so, gives the same y without the option: at this point."""
+
+    j: int
+    pads: Pads
+    same: Point
 
 
 def padded(evidence: Evidence, padding: Any) -> Found:
     """What the padding tells of the claim; nothing where there is none, or it is no such option."""
     point, k = evidence.point, evidence.k
+    found = by_hand(point, padding)
+    if found is None or not any(map(any, found.pads)):
+        return
+    j, pads, same = found
+    array: Any = point.arrays[j]
+    if j == k and np.isin(point.y, array).all():
+        yield from _winners(evidence, pads)
+    for other in _elsewhere(pads):
+        if j == k:
+            fits = evidence.fits_elsewhere(same, k, lambda v, o=other: _pad(v, o, 0.0))  # type: ignore[misc]
+        else:
+            moved = _padless(point, point.subject.with_array(point.arrays, j, _pad(array, other, 0.0)))
+            fits = moved.y.shape == point.y.shape and evidence.fits_elsewhere(moved, k)
+        if fits:
+            where = f"at {_before(other)} in its padding, not at {_before(pads)}"
+            yield CauseCode.PADDING_CROPPED, f"is the true one for {point.subject.names[j]} {where}"
+
+
+def by_hand(point: Point, padding: Any) -> ByHand | None:
+    """The array that is padded, and by how much; None where there is no such array, or no such padding."""
     for j in point.subject.wrt:
         array: Any = point.arrays[j]
-        pads = _sides(point, padding, array.ndim)
-        if pads is None or not any(map(any, pads)):
-            continue
-        found = _by_hand(point, j, pads)
-        if found is None:
-            continue
-        if j == k and np.isin(point.y, array).all():
-            yield from _winners(evidence, pads)
-        for other in _elsewhere(pads):
-            if j == k:
-                fits = evidence.fits_elsewhere(found, k, lambda v, o=other: _pad(v, o, 0.0))  # type: ignore[misc]
-            else:
-                moved = _padless(point, point.subject.with_array(point.arrays, j, _pad(array, other, 0.0)))
-                fits = moved.y.shape == point.y.shape and evidence.fits_elsewhere(moved, k)
-            if fits:
-                name = point.subject.names[j]
-                yield (
-                    CauseCode.PADDING_CROPPED,
-                    f"is the true one for {name} at {_before(other)} in its padding, not at {_before(pads)}",
-                )
-
-
-def _sides(point: Point, padding: Any, rank: int) -> Pads | None:
-    """(before, after) of each of the last axes; "same" is what makes y as large as it is at stride 1."""
-    if isinstance(padding, int) and not isinstance(padding, bool):
-        return ((padding, padding),) * max(0, rank - 2)
-    if padding == "same":
-        without = _padless(point, point.arrays).y.shape
-        totals = [size - less for size, less in zip(point.y.shape[2:], without[2:], strict=True)]
-        return tuple((total // 2, total - total // 2) for total in totals)
-    if isinstance(padding, (tuple, list)) and len(padding) <= rank:
-        return tuple((side, side) if isinstance(side, int) else tuple(side) for side in padding)
+        for fill in (0.0, -4.0 * (1 + float(np.abs(array).max(initial=0.0)))):  # for maxima, less than every entry
+            for pads in guarded(_sides(point, padding, j)):
+                for same in guarded(_padded(point, j, pads, fill)):
+                    if np.array_equal(same.y, point.y):
+                        return ByHand(j, pads, same)
     return None
 
 
-def _by_hand(point: Point, j: int, pads: Pads) -> Point | None:
-    """The point at argument j padded by hand, by zeros or, for maxima, by less than every entry; None for neither."""
+def _padded(point: Point, j: int, pads: Pads, fill: float) -> Iterator[Point]:
     array: Any = point.arrays[j]
-    for fill in (0.0, -4.0 * (1 + float(np.abs(array).max(initial=0.0)))):
-        try:
-            other = _padless(point, point.subject.with_array(point.arrays, j, _pad(array, pads, fill)))
-        except Exception:  # not the array that is padded
-            return None
-        if np.array_equal(other.y, point.y):
-            return other
-    return None
+    yield _padless(point, point.subject.with_array(point.arrays, j, _pad(array, pads, fill)))
+
+
+def _sides(point: Point, padding: Any, j: int) -> Iterator[Pads]:
+    """(before, after) of each of the last axes; "same" is what makes y as large as it is at stride 1."""
+    array: Any = point.arrays[j]
+    if isinstance(padding, int) and not isinstance(padding, bool):
+        yield ((padding, padding),) * max(0, array.ndim - 2)
+    elif padding == "same":
+        ample = ((_AMPLE, _AMPLE),) * (array.ndim - 2)
+        (wide,) = (each.y.shape for each in _padded(point, j, ample, 0.0))
+        totals = [size + 2 * _AMPLE - more for size, more in zip(array.shape[2:], wide[2:], strict=True)]
+        yield tuple((total // 2, total - total // 2) for total in totals)
+    elif isinstance(padding, (tuple, list)) and len(padding) <= array.ndim:
+        yield tuple((side, side) if isinstance(side, int) else tuple(side) for side in padding)
 
 
 def _padless(point: Point, arrays: Arrays) -> Point:

@@ -18,8 +18,12 @@ from verify.gradcheck.subject import Arrays
 _GAP_BITS, _DY_BITS = 9, 10
 
 
-def off_ties(point: AtKinks) -> Differences:
-    """A point of integers in gaps, in the order and with the signs of the arrays.
+# All positive, where a relu shows most; as the arrays are; mirrored: what is flat on one side shows on another.
+SIDES = ("positive", "as given", "mirrored")
+
+
+def off_ties(point: Differences, side: str) -> Differences:
+    """A point of integers in gaps, in the order and with the signs of the arrays, mirrored, or all positive.
 
     Of equal entries the first becomes the largest; zeros become negative.
     """
@@ -28,7 +32,8 @@ def off_ties(point: AtKinks) -> Differences:
     order = np.lexsort((-np.arange(values.size), values))
     rank = np.empty_like(order)
     rank[order] = np.arange(values.size)
-    gapped = (2 * (rank - np.count_nonzero(values <= 0)) + 1) * 2 ** (_GAP_BITS - 1)
+    below = 0 if side == "positive" else np.count_nonzero(values <= 0)
+    gapped = (2 * (rank - below) + 1) * 2 ** (_GAP_BITS - 1) * (-1 if side == "mirrored" else 1)
     arrays: Arrays = point.arrays
     start = 0
     for k in subject.wrt:

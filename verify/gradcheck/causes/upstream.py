@@ -64,12 +64,16 @@ def _alone(dy: Array) -> Iterator[Upstream]:
         for image in range(len(dy)):
             why = f"counts image {image} of the {len(dy)} of the batch alone"
             yield Upstream(CauseCode.ONE_IMAGE_ONLY, why, _masked(dy, (0,), slice(image, image + 1)))
-    others = [axis for axis in range(1, dy.ndim) if dy.shape[axis] > 1]
-    for count in range(len(others), 0, -1):
-        for axes in itertools.combinations(others, count):
+    long = [axis for axis in range(dy.ndim) if dy.shape[axis] > 1]
+    for count in range(len(long), 0, -1):
+        for axes in itertools.combinations(long, count):
+            if axes == (0,):
+                continue
             for which, only in (("first", slice(0, 1)), ("last", slice(-1, None))):
                 why = f"counts the {which} position along y's axes {axes} alone"
-                yield Upstream(CauseCode.ONE_POSITION_ONLY, why, _masked(dy, axes, only))
+                # Of images and positions both, one: a loop over all of them assigned where it should add.
+                code = CauseCode.OVERLAP_ASSIGNED if 0 in axes else CauseCode.ONE_POSITION_ONLY
+                yield Upstream(code, why, _masked(dy, axes, only))
 
 
 def _lost(dy: Array) -> Iterator[Upstream]:

@@ -18,7 +18,7 @@ _MOST_ORDERS_OF = 5
 
 
 def plain(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
-    """Zero, the wrong sign, dy itself, a constant factor."""
+    """Zero, the wrong sign, dy itself, a factor of the batch's size."""
     claimed, true, dy = evidence.claimed, evidence.true, evidence.point.dy
     if not claimed.any():
         if evidence.wrong >= FEWEST_WRONG:
@@ -30,7 +30,19 @@ def plain(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     for copied in _broadcasts(dy, claimed.shape):
         if evidence.fits(copied):
             yield CauseCode.UPSTREAM_COPIED, "is dy"
-    yield from _scaled(evidence)
+    factor = _factor(evidence)
+    arrays = [a for a in evidence.point.arrays if a is not None and np.ndim(a)]
+    batch = len(evidence.point.y) if evidence.point.y.ndim else len(arrays[0]) if arrays else 1
+    for one, how in ((batch, "summed, not averaged, or counted N times"), (1 / batch, "averaged, not summed")):
+        if batch > 1 and factor is not None and _equal(evidence, factor, one):
+            yield CauseCode.BATCH_REDUCTION, f"is {factor:.6g} times the true gradient, N = {batch}: {how}"
+
+
+def scaled(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
+    """A constant factor: the one that a largest entry has."""
+    factor = _factor(evidence)
+    if factor is not None:
+        yield CauseCode.CONSTANT_FACTOR, f"is {factor:.10g} times the true gradient{_sizes(evidence, factor)}"
 
 
 def reduced(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
@@ -91,25 +103,14 @@ def _broadcasts(dy: Array, shape: tuple[int, ...]) -> Iterator[Array]:
             continue
 
 
-def _scaled(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
+def _factor(evidence: Evidence) -> float | None:
+    """What the true gradient is multiplied by, if it is."""
     claimed, true = evidence.claimed, evidence.true
     largest = np.unravel_index(int(np.nan_to_num(np.abs(true)).argmax()), true.shape)
     if not true[largest] or not claimed[largest]:
-        return
+        return None
     factor = float(claimed[largest]) / float(true[largest])
-    # One entry settles the factor; it takes two more to speak for it.
-    enough = np.count_nonzero(np.nan_to_num(true)) > FEWEST_WRONG
-    if not evidence.fits(factor * true, _rounding(evidence, factor * true)):
-        return
-    arrays = [a for a in evidence.point.arrays if a is not None and np.ndim(a)]
-    batch = len(evidence.point.y) if evidence.point.y.ndim else len(arrays[0]) if arrays else 1
-    for one, how in ((batch, "summed, not averaged, or counted N times"), (1 / batch, "averaged, not summed")):
-        if batch > 1 and _equal(evidence, factor, one):
-            yield CauseCode.BATCH_REDUCTION, f"is {factor:.6g} times the true gradient, N = {batch}: {how}"
-            return
-    if not enough:
-        return
-    yield CauseCode.CONSTANT_FACTOR, f"is {factor:.10g} times the true gradient{_sizes(evidence, factor)}"
+    return factor if evidence.fits(factor * true, _rounding(evidence, factor * true)) else None
 
 
 def _sizes(evidence: Evidence, factor: float) -> str:
