@@ -9,6 +9,7 @@ anew; or if, of an exact layer, what either code predicts equals the claim exact
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from typing import Any
 
@@ -44,6 +45,7 @@ _FAULTS = {
 }
 
 
+@functools.cache
 def cases(layer: Layer, first_seed: int) -> list[Case]:
     """Cases as the layer's strategy draws them, ties and zeros included: of each kind one, of 12 entries or more.
 
