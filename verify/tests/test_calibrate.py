@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.calibrate import black_box, causes, false_alarms, localisation, sabotage, sensitivity
 from benchmarks.calibrate.__main__ import FIGURES, main, page, section
+from benchmarks.calibrate.mutants import MUTANTS
 from benchmarks.calibrate.zoo import ZOO, Known
 
 
@@ -75,10 +76,9 @@ def test_causes_are_named_right_and_few_wrongly() -> None:
 def test_a_cause_that_is_another_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """A finder that calls every wrong gradient transposed is right of those alone."""
     monkeypatch.setattr(causes, "guess", lambda *_, **__: "transposed")
-    mutants = {each.name: each for each in causes.MUTANTS}
-    layer = causes.LAYERS["linear"]
+    mutants = {each.name: each for each in MUTANTS}
     right, wrong = (
-        causes.trials(mutants[f"linear: {name}"], causes.cases(layer, 0), 3, 0)
+        causes.trials(mutants[f"linear: {name}"], causes.cases("linear", 0), 3, 0)
         for name in ("dw transposed", "gradient 1 negated")
     )
     assert (right["right"], right["wrong"]) == (3, 0)

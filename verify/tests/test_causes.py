@@ -262,7 +262,9 @@ def test_mistakes_at_and_off_ties_are_named(name: str) -> None:
 @pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.battery], ids=lambda mutant: mutant.name)
 def test_what_gradcheck_cannot_see_the_contracts_name(mutant: Mutant) -> None:
     layer = LAYERS[mutant.layer]
-    found = (causes.guess(mutant.mutate(layer.fast), layer, case, 0, battery=True) for case in causes.cases(layer, 0))
+    found = (
+        causes.guess(mutant.mutate(layer.fast), layer, case, 0, battery=True) for case in causes.cases(mutant.layer, 0)
+    )
     assert next(filter(None, found)) == mutant.code.code  # at the first case, of those with N > 1, say, that shows it
 
 
@@ -271,8 +273,9 @@ def test_one_wrong_entry_speaks_for_nothing() -> None:
 
     def backward(dy: Any, cache: Any) -> Any:
         dx, dw, db = conv2d.im2col.backward(dy, cache)
-        dw[0, 0, 0, 0] *= -1
-        return dx, dw, db
+        wrong = np.array(dw)
+        wrong[0, 0, 0, 0] *= -1
+        return dx, wrong, db
 
     found = gradcheck(conv2d.im2col.forward, backward, _drawn((X, W), 0), raise_on_failure=False)
     assert [cause.code for cause in found.causes] == ["unknown"]
@@ -281,7 +284,7 @@ def test_one_wrong_entry_speaks_for_nothing() -> None:
 def test_the_evidence_is_counted() -> None:
     def backward(dy: Any, cache: Any) -> Any:
         dx, dw, db = linear.vectorized.backward(dy, cache)
-        return dx, -dw, db
+        return dx, -np.asarray(dw), db
 
     found = gradcheck(linear.vectorized.forward, backward, _drawn(((5, 4), (3, 4)), 0), seed=0, raise_on_failure=False)
     assert found.causes[0].explanation == "dw has the opposite sign (12 of 12 entries are wrong)"
@@ -307,7 +310,7 @@ def test_causes_cost_no_more_than_their_columns() -> None:
 
     def backward(dy: Any, cache: Any) -> Any:
         dx, dw, db = conv2d.im2col.backward(dy, cache)
-        return dx, dw[..., ::-1].copy(), db
+        return dx, np.asarray(dw)[..., ::-1].copy(), db
 
     found = gradcheck(
         conv2d.im2col.forward, backward, _drawn(((2, 8, 20, 20), (16, 8, 3, 3)), 0), seed=0, raise_on_failure=False

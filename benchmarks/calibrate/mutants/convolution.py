@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -141,7 +142,7 @@ for _which, _name in ((_DX, "dx"), (_DW, "dw")):
             "conv2d",
             C.ONE_POSITION_ONLY,
             _which,
-            lambda dy, axis=_axis, place=_place: only(dy, (axis,), place),
+            partial(only, axes=(_axis,), which=_place),
         )
 of_dy(
     "dw for the first dy everywhere",
@@ -174,7 +175,7 @@ given(
 )
 
 
-def _assigned(dy: Array, cache: Any, right: Backward, tap_by_tap: bool) -> Array:
+def _assigned(dy: Array, cache: Any, *, tap_by_tap: bool) -> Array:
     """dx whose windows assign: one after another, or (col2im-assign) one tap of all of them after another."""
     x, w, _, rows, columns, groups = cache
     padded = np.zeros((*x.shape[:2], rows.padded, columns.padded), x.dtype)
@@ -190,8 +191,8 @@ def _assigned(dy: Array, cache: Any, right: Backward, tap_by_tap: bool) -> Array
     return padded[:, :, rows.before : rows.before + rows.size, columns.before : columns.before + columns.size].copy()
 
 
-given("dx assigned", "conv2d", C.OVERLAP_ASSIGNED, _DX, lambda *a: _assigned(*a, tap_by_tap=False))
-given("col2im-assign", "conv2d", C.OVERLAP_ASSIGNED, _DX, lambda *a: _assigned(*a, tap_by_tap=True))
+given("dx assigned", "conv2d", C.OVERLAP_ASSIGNED, _DX, lambda dy, cache, _: _assigned(dy, cache, tap_by_tap=False))
+given("col2im-assign", "conv2d", C.OVERLAP_ASSIGNED, _DX, lambda dy, cache, _: _assigned(dy, cache, tap_by_tap=True))
 
 
 def _last_window(dy: Array, cache: Any, right: Backward) -> Array:

@@ -123,9 +123,11 @@ def _arrays_packed(implementation: Implementation) -> Implementation:
 
 def _kept(implementation: Implementation) -> Implementation:
     """The gradient is dy's own memory."""
-    return implementation._replace(
-        backward=lambda dy, cache: (dy.reshape(implementation.backward(dy, cache)[0].shape),)
-    )
+
+    def backward(dy: Array, cache: Any) -> Gradients:
+        return (dy.reshape(np.asarray(implementation.backward(dy, cache)[0]).shape),)
+
+    return implementation._replace(backward=backward)
 
 
 for _layer in GRADIENTS:
