@@ -25,6 +25,7 @@ FIGURES: dict[str, tuple[str, tuple[int, ...]]] = {
     "speed": ("Against PyTorch's gradcheck, of the same convolutions.", (15,)),
 }
 _NEEDS = {"speed": "torch"}
+_NO_TOTALS = ("rows", "trials", "minutes", "seed")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,11 +71,11 @@ def section(what: str, found: dict[str, Any]) -> str:
     """One figure in Markdown: the claim, the totals, a table of the rows."""
     rows = found["rows"]
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
-    totals = [f"- {name}: {_text(value)}" for name, value in found.items() if name not in ("rows", "trials", "minutes")]
+    totals = [f"- {name}: {_text(value)}" for name, value in found.items() if name not in _NO_TOTALS]
     table = ["| | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
     table += [f"| {name} | " + " | ".join(_text(row.get(c, "-")) for c in columns) + " |" for name, row in rows.items()]
     trials = ", ".join(map(str, found["trials"]))
-    command = f"`python -m benchmarks.calibrate {what}`, trials {trials}, seeds from 0"
+    command = f"`python -m benchmarks.calibrate {what}`, trials {trials}, seeds from {found.get('seed', 0)}"
     return "\n".join([f"## {what.replace('_', ' ')}", "", FIGURES[what][0], "", command, "", *totals, "", *table, ""])
 
 

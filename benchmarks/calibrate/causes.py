@@ -207,7 +207,7 @@ def measure(wanted: int, first_seed: int = UNSEEN) -> dict[str, Any]:
     total = sum(row["trials"] for row in coded)
     return {
         "tuned on seed": 0,
-        "measured on seed": first_seed,
+        "seed": first_seed,
         "mutants": len(MUTANTS),
         "mutants that no case showed": ", ".join(never) or "none",
         "trials of mutants with a code": total,

@@ -34,14 +34,14 @@ class _Difference(NamedTuple):
     slope: str
 
 
-_BY_ONE = _Difference("a + step if i == {k} else a", "forward(*moved, **options)[0] - y")
-_BEHIND = _Difference("a - step * {h} if i == {k} else a", "(y - forward(*moved, **options)[0]) / {h}")
-_AHEAD = _Difference("a + step * {h} if i == {k} else a", "(forward(*moved, **options)[0] - y) / {h}")
+_BY_ONE = _Difference("{as_array}(a + step) if i == {k} else a", "forward(*moved, **options)[0] - y")
+_BEHIND = _Difference("{as_array}(a - step * {h}) if i == {k} else a", "(y - forward(*moved, **options)[0]) / {h}")
+_AHEAD = _Difference("{as_array}(a + step * {h}) if i == {k} else a", "(forward(*moved, **options)[0] - y) / {h}")
 _COMPLEX = _Difference(
-    "a + step * {h}j * (i == {k}) if i in {floating} else a", "forward(*moved, **options)[0].imag / {h}"
+    "{as_array}(a + step * {h}j * (i == {k})) if i in {floating} else a", "forward(*moved, **options)[0].imag / {h}"
 )
 _CENTRAL = _Difference(
-    "(a + step * {h}, a - step * {h}) if i == {k} else (a, a)",
+    "({as_array}(a + step * {h}), {as_array}(a - step * {h})) if i == {k} else (a, a)",
     "(forward(*(a for a, _ in moved), **options)[0] - forward(*(b for _, b in moved), **options)[0]) / (2 * {h})",
 )
 
@@ -89,7 +89,8 @@ def _text(point: Point, worst: Worst, draw: str | int, difference: _Difference, 
     k, subject = worst.argument, point.subject
     entry = f"[{', '.join(map(str, worst.index)) or '()'}]"
     floating = [i for i, a in enumerate(subject.arrays) if i in subject.differentiable and a is not None]
-    values = {"k": k, "h": repr(h), "floating": floating}
+    scalar = not all(np.ndim(subject.arrays[i]) for i in floating)  # a sum of scalars is no array
+    values = {"k": k, "h": repr(h), "floating": floating, "as_array": "np.asarray" if scalar else ""}
     place = _place_of_gradient(point, k)
     lines = ["import numpy as np", *_functions(subject._forward, subject._backward)]
     if isinstance(draw, int):
@@ -116,7 +117,8 @@ def _array(point: Point, i: int, draw: str | int) -> str:
     if not isinstance(draw, int) or i not in point.subject.wrt:
         return _literal(array)
     if isinstance(point, AtKinks):  # no ties, and no zeros, within a step of 1
-        drawn = f"(4 * rng.permutation({array.size}).reshape({array.shape}) - {2 * array.size - 2 + array.size % 2})"
+        middle = 2 * array.size - 2 + array.size % 2
+        drawn = f"(rng.choice([-1, 1]) * (4 * rng.permutation({array.size}).reshape({array.shape}) - {middle}))"
     elif isinstance(point, ExactPoint):
         drawn = f"rng.integers(-4, 5, {array.shape})"
     else:

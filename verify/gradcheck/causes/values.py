@@ -41,7 +41,7 @@ def plain(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
 def scaled(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     """A constant factor: the one that a largest entry has."""
     factor = _factor(evidence)
-    if factor is not None:
+    if factor is not None and not _equal(evidence, factor, -1):
         yield CauseCode.CONSTANT_FACTOR, f"is {factor:.10g} times the true gradient{_sizes(evidence, factor)}"
 
 
