@@ -21,7 +21,7 @@ from verify.gradcheck.point import ExactPoint, Findings, Point
 from verify.gradcheck.richardson import Extrapolated
 
 YOURS = "...  # yours"
-_SEEDS = range(5)
+_SEEDS = range(8)
 _MOST_LITERALS = 96
 # What a plain difference of rounded numbers shows for sure, relative to both values.
 _PLAIN = 1e-4

@@ -17,7 +17,7 @@ from verify.run import Row, verify_layer
 
 
 def _two_bugs(dy: Any, cache: Any) -> Any:
-    """Of a large w dw is transposed in its memory, of a smaller one dx has the wrong sign, of the smallest all is right."""
+    """Of a large w dw is transposed in its memory; of a smaller one dx has the wrong sign; of the smallest, none."""
     dx, dw = map(np.asarray, linear.vectorized.backward(dy, cache)[:2])
     if dw.size >= 9:
         return dx, dw.T.reshape(dw.shape).copy()

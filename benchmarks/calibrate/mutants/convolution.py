@@ -19,7 +19,6 @@ from benchmarks.calibrate.mutants._mutant import (
     of_dy,
     only,
     rolled,
-    shuffled,
 )
 from cnn_core import conv2d
 from verify.gradcheck.causes import CauseCode as C
@@ -166,13 +165,6 @@ given("conv-dw-mean", "conv2d", C.CONSTANT_FACTOR, _DW, _conv_mean)
 given("dw over N", "conv2d", C.BATCH_REDUCTION, _DW, lambda dy, cache, right: right(dy, cache)[1] / max(len(dy), 1))
 given("db times N", "conv2d", C.BATCH_REDUCTION, _DB, lambda dy, cache, right: right(dy, cache)[2] * len(dy))
 change("db counted thrice", "conv2d", C.CONSTANT_FACTOR, _DB, lambda g: g * 3)
-given(
-    "filters of dw shuffled",
-    "conv2d",
-    C.PERMUTED,
-    _DW,
-    lambda dy, cache, right: shuffled(right(dy, cache)[1]) if cache.groups == 1 else right(dy, cache)[1],
-)
 
 
 def _assigned(dy: Array, cache: Any, *, tap_by_tap: bool) -> Array:

@@ -147,8 +147,11 @@ whole("dx is a view of dy", "flatten", C.ALIASED, _kept, battery=True)
 
 # Errors without a structure.
 def _scattered(gradient: Array) -> Array:
+    """Integers added to two entries in five, the first and the last among them."""
     generator = np.random.default_rng(gradient.size)
-    return gradient + generator.integers(-9, 10, gradient.shape) * (generator.random(gradient.shape) < 0.4)
+    errors = generator.integers(-9, 10, gradient.shape) * (generator.random(gradient.shape) < 0.4)
+    errors.reshape(-1)[:1], errors.reshape(-1)[-1:] = 3, -5
+    return gradient + errors
 
 
 for _layer, _count in GRADIENTS.items():

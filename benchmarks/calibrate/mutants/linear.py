@@ -71,6 +71,9 @@ given(
 )
 change("dx features first", "linear", C.FEATURES_BATCH_SWAPPED, _DX, features_first)
 change("outputs of dw shuffled", "linear", C.PERMUTED, _DW, shuffled)
+change(
+    "inputs of dx shuffled", "linear", C.PERMUTED, _DX, lambda g: np.moveaxis(shuffled(np.moveaxis(g, -1, 0)), 0, -1)
+)
 given(
     "linear-updated-W",
     "linear",

@@ -18,7 +18,7 @@ from verify.gradcheck.causes.codes import CauseCode
 from verify.gradcheck.causes.evidence import Evidence
 from verify.gradcheck.causes.options import at_options, guarded, option_values
 from verify.gradcheck.causes.padding import by_hand, padded
-from verify.gradcheck.causes.rearranged import mirrored, orders
+from verify.gradcheck.causes.rearranged import exchanges, mirrored
 from verify.gradcheck.exact_numbers import Array
 
 Found = Iterator[tuple[CauseCode, str]]
@@ -108,7 +108,7 @@ def _other_arrays(evidence: Evidence) -> Found:
         if j == k or array.ndim < 2:
             continue
         places = np.arange(array.size).reshape(array.shape)
-        for found in itertools.chain(mirrored(places), orders(places)):
+        for found in itertools.chain(mirrored(places), exchanges(places)):
             turned = array.reshape(-1)[found.places]
             if np.array_equal(turned, array):
                 continue

@@ -24,8 +24,9 @@ from verify.gradcheck.point import ExactPoint, Point
 from verify.gradcheck.richardson import Extrapolated
 
 _DIRECTIONS, _DIRECTION_BITS = 4, 6
-# A forward for each entry that is known: so many and no more, and no more entries of y kept in all.
-MOST_ENTRIES, _MOST_KEPT = 512, 1 << 22
+# A forward for each entry that is known: so many and no more. Of y as many entries are kept in all, or, of
+# a large y, what sixteen take: up to 128 MiB in float64.
+MOST_ENTRIES, _MOST_KEPT, _MOST_AT_ALL = 512, 1 << 22, 1 << 24
 # An extrapolated derivative takes some forty forwards.
 _MOST_EXTRAPOLATED = 48
 _FEWEST = 16
@@ -168,13 +169,12 @@ def _sent_back(v: Array, places: Array) -> Array:
 def _chosen(point: Point, k: int, index: tuple[int, ...]) -> Array | None:
     """Flat indices of the entries to know: all, or some at random and some on the lines through the wrong one."""
     gradient = point.gradients[k]
-    most = min(
-        _MOST_EXTRAPOLATED if isinstance(point, Extrapolated) else MOST_ENTRIES, _MOST_KEPT // max(point.y.size, 1)
-    )
+    if min(_FEWEST, gradient.size) * point.y.size > _MOST_AT_ALL:
+        return None
+    most = _MOST_EXTRAPOLATED if isinstance(point, Extrapolated) else MOST_ENTRIES
+    most = max(_FEWEST, min(most, _MOST_KEPT // max(point.y.size, 1)))
     if gradient.size <= most:
         return np.arange(gradient.size)
-    if most < _FEWEST:
-        return None
     known = set(np.random.default_rng(0).choice(gradient.size, most // 2, replace=False).tolist())
     for axis in range(gradient.ndim):
         known.update(_line(gradient.shape, index, axis)[: most // (2 * gradient.ndim)].tolist())

@@ -20,6 +20,8 @@ from verify.gradcheck.exact_numbers import Array
 _MOST_AXES = 5
 _MOST_GROUPS = 4
 _FARTHEST = 3
+# What is left over is less than a stride, or a batch: so many slices at most.
+MOST_LOST = 8
 
 
 class Places(NamedTuple):
@@ -70,6 +72,14 @@ def orders(places: Array, batched: bool = False) -> Iterator[Places]:
         yield Places(code, why + ", the other way round", written)
 
 
+def exchanges(places: Array) -> Iterator[Places]:
+    """Two axes exchanged, read in the shape they have."""
+    for one, other in itertools.combinations(range(places.ndim), 2):
+        read = places.swapaxes(one, other)
+        why = f"has its axes {one} and {other} exchanged" + (", reshaped" if read.shape != places.shape else "")
+        yield Places(CauseCode.TRANSPOSED, why, read.reshape(places.shape))
+
+
 def mirrored(places: Array) -> Iterator[Places]:
     """Mirrored in the last two axes, or one of them."""
     last = range(max(0, places.ndim - 2), places.ndim)
@@ -100,7 +110,7 @@ def moved(places: Array) -> Iterator[Places]:
 def _cut(places: Array) -> Iterator[Places]:
     """The last slices along an axis, or the last two, zero."""
     for axes in [(axis,) for axis in reversed(range(places.ndim))] + [tuple(range(places.ndim))[-2:]]:
-        for lost in range(1, max((places.shape[axis] for axis in axes), default=0)):
+        for lost in range(1, min(MOST_LOST + 1, max((places.shape[axis] for axis in axes), default=0))):
             cut = places.copy()
             for axis in axes:
                 np.moveaxis(cut, axis, 0)[-lost:] = -1

@@ -14,7 +14,7 @@ import numpy as np
 
 from verify.gradcheck.causes.codes import CauseCode
 from verify.gradcheck.causes.evidence import Evidence
-from verify.gradcheck.causes.rearranged import mirrored, moved, orders
+from verify.gradcheck.causes.rearranged import MOST_LOST, mirrored, moved, orders
 from verify.gradcheck.exact_numbers import Array
 
 _MOST_IMAGES = 64
@@ -79,7 +79,7 @@ def _alone(dy: Array) -> Iterator[Upstream]:
 def _lost(dy: Array) -> Iterator[Upstream]:
     """All but the last slices along an axis, or along the last two."""
     for axes in [(axis,) for axis in reversed(range(dy.ndim))] + [tuple(range(dy.ndim))[-2:]]:
-        for lost in range(1, min((dy.shape[axis] for axis in axes), default=0)):
+        for lost in range(1, min(MOST_LOST + 1, min((dy.shape[axis] for axis in axes), default=0))):
             why = f"counts all but the last {lost} along y's axes {axes}"
             yield Upstream(CauseCode.REMAINDER_LOST, why, _masked(dy, axes, slice(0, -lost)))
 
