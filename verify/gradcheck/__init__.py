@@ -26,6 +26,7 @@ from verify.gradcheck.certificate import (
     Inconclusive,
     StructureError,
     Worst,
+    worst_of,
 )
 from verify.gradcheck.complex_step import check_analytic
 from verify.gradcheck.exact import check_between_kinks, check_multilinear
@@ -34,6 +35,7 @@ from verify.gradcheck.jacobian import STRUCTURES as WITH_JACOBIAN
 from verify.gradcheck.jacobian import check_jacobians
 from verify.gradcheck.kinks import check_at_kinks
 from verify.gradcheck.point import Findings
+from verify.gradcheck.reproduction import reproduce
 from verify.gradcheck.smooth import check_smooth
 from verify.gradcheck.subject import ContractError, ForwardRaised, NoResult, Subject
 
@@ -216,15 +218,16 @@ def _apply(
         **found,
         "verdict": verdict,
         "arguments": arguments,
-        "causes": _causes(findings),
+        "causes": _causes(findings, kinks=structure == "piecewise-linear"),
+        "reproduction": reproduce(findings, worst_of(arguments)),
         "miss_probability": missed if verdict == PASS else None,
         "detection_floor": _floor(arguments) if missed is None and verdict == PASS else None,
     }
 
 
-def _causes(findings: Findings) -> list[Cause]:
+def _causes(findings: Findings, *, kinks: bool) -> list[Cause]:
     try:
-        return find_causes(findings)
+        return find_causes(findings, kinks=kinks)
     except ContractError as fault:  # of a gradient that is wrong, it may well be why
         return [fault.cause]
 

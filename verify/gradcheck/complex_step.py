@@ -21,7 +21,7 @@ floor that is printed says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,11 +75,15 @@ class ComplexStep(Point):
         numeric = float((self.dy * slopes).sum())
         return Worst(k, index, float(self.gradients[k][index]), numeric, self.tolerance(k, unit, slopes))
 
-    def agree(self, k: int, claimed: Array, expected: Array) -> bool:
-        """Whether they differ by rounding: of each entry, at the scale of the largest, as `tolerance` allows."""
+    def allowed(self, k: int, expected: Array) -> Array:
+        """Their rounding: of each entry, at the scale of the largest, as in `tolerance`."""
         scale = np.abs(expected).max(initial=0.0) + np.abs(self.unsaturated[k]).max(initial=0.0)
-        allowed = self.gamma * scale + _CONDITION_SAFETY * self.conditioning[k] + _TRUNCATION
-        return bool((np.abs(claimed - expected) <= allowed).all())
+        return np.asarray(self.gamma * scale + _CONDITION_SAFETY * self.conditioning[k] + _TRUNCATION)
+
+    def matches(self, k: int, v: Array, dy: Array, slopes: Array) -> bool:
+        """Whether they differ by no more than `tolerance`."""
+        other = replace(self, dy=dy)
+        return abs(other.residual(k, v, slopes)) <= other.tolerance(k, v, slopes)
 
 
 def check_analytic(findings: Findings, generator: np.random.Generator) -> None:

@@ -93,6 +93,10 @@ class Differences(ExactPoint):
         nothing = np.broadcast_to(self.y.dtype.type(np.nan), self.y.shape)
         return replace(self, y=nothing, total=exact_dot(self.dy, self.y, self.likely_shift))
 
+    def with_y(self) -> Self:
+        """The same, with y again."""
+        return self if self.total is None else replace(self, y=self.subject.value(self.arrays), total=None)
+
     def residual(self, k: int, v: Array, slopes: Array | None = None) -> Fraction:
         """0 if the gradient is right. Without y, v is where a + v is put together, and again as it was in the end."""
         if self.total is None or slopes is not None:
@@ -280,7 +284,7 @@ def _compare(
         if wrong:
             index = locate(gradient.shape, lambda d, k=k: point.residual(k, d), generator, first=v)  # type: ignore[misc]
         if index is not None:
-            findings.fail(point, k, index)
+            findings.fail(point.with_y(), k, index)
 
 
 def bits_in_range(subject: Subject, *, of_backward: bool = True) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -86,6 +87,12 @@ class Subject:
             why = "wrt is empty" if wrt is not None else f"none of the {len(self.arrays)} arrays is floating{given}"
             raise ValueError(f"nothing to check: {why}")
         return chosen
+
+    def with_options(self, changed: Mapping[str, Any]) -> Subject:
+        """The same subject (a call counts as its own), with some options changed."""
+        other = copy.copy(self)
+        other.options, other._shapes = {**self.options, **changed}, {}
+        return other
 
     def with_array(self, arrays: Arrays, position: int, array: Array) -> tuple[Array | None, ...]:
         """The arrays with one of them replaced."""
