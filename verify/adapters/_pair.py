@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,12 +37,14 @@ class Forward:
     """`call(*inputs, *parameters, **options) -> (y, cache)`, with the names that a certificate is to use.
 
     `inputs` is the user's own signature; `parameters` are arrays that the layer owns, by name: they come
-    after the inputs.
+    after the inputs. `made` is the expression that made the pair of `layer`, for lines that reproduce a failure.
     """
 
     call: Callable[..., tuple[Array, Any]]
     inputs: tuple[Input, ...] = ()
     parameters: Mapping[str, Array] = field(default_factory=dict)
+    made: str = ""
+    layer: Any = None
 
     def __call__(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
         return self.call(*arrays, **options)
@@ -77,6 +79,19 @@ class Pair(NamedTuple):
         parameters = [array.astype(np.result_type(array, *floating)) for array in self.parameters.values()]
         return (*inputs, *parameters)
 
+    def filled(self, values: Mapping[int, Any]) -> Pair:
+        """The pair of its other arguments, these filled in by their places among the inputs."""
+
+        def call(*arrays: Any, **options: Any) -> tuple[Array, Any]:
+            others = iter(arrays)
+            places = range(len(arrays) + len(values))
+            return self.forward(*(values[k] if k in values else next(others) for k in places), **options)
+
+        inputs = tuple(each for k, each in enumerate(self.inputs) if k not in values)
+        made, layer = (getattr(self.forward, name, default) for name, default in (("made", ""), ("layer", None)))
+        made = f"{made}.filled({dict(values)!r})" if made else ""
+        return Pair(Forward(call, inputs, self.parameters, made, layer), self.backward)
+
     def bound(self, inputs: Sequence[Any]) -> tuple[Pair, tuple[Any, ...], list[int]]:
         """A pair of arrays alone, these arrays, and the place of each among the inputs and the parameters.
 
@@ -84,14 +99,10 @@ class Pair(NamedTuple):
         """
         places = [k for k, each in enumerate(inputs) if each is None or isinstance(each, (np.ndarray, np.generic))]
         names = argument_names(self.forward, len(inputs) + len(self.parameters))
-
-        def call(*arrays: Any, **options: Any) -> tuple[Array, Any]:
-            filled = list(inputs)
-            for place, array in zip(places, arrays, strict=False):
-                filled[place] = array
-            return self.forward(*filled, *arrays[len(places) :], **options)
-
-        pair = Pair(Forward(call, tuple(Input(names[k]) for k in places), self.parameters), self.backward)
+        values = {k: each for k, each in enumerate(inputs) if k not in places}
+        pair = self.filled(values) if values else self
+        if isinstance(pair.forward, Forward):  # with a name for each, also of those the signature does not tell
+            pair = pair._replace(forward=replace(pair.forward, inputs=tuple(Input(names[k]) for k in places)))
         arrays = pair.arrays([None if inputs[k] is None else np.asarray(inputs[k]) for k in places])
         return pair, arrays, places + list(range(len(inputs), len(names)))
 

@@ -70,17 +70,19 @@ def gradcheck(
         given = jax.tree_util.tree_unflatten(tree, arguments)
         return target(*(each.value if isinstance(each, _Static) else each for each in given), **options)
 
-    return check(_pair(flat, tuple(Input(_name(names, path)) for path, _ in paths)), leaves, options, **settings)
+    arguments = tuple(Input(_name(names, path)) for path, _ in paths)
+    itself = all(each is given for (_, each), given in zip(paths, inputs, strict=False)) and len(paths) == len(inputs)
+    return check(_pair(flat, arguments, target if itself else None), leaves, options, **settings)
 
 
 def pair(target: Callable[..., Any]) -> Pair:
     """The pair (forward, backward) of a function of arrays; for pytrees and constants there is `gradcheck`."""
     if not callable(target) or inspect.isclass(target):
         raise TypeError(f"{target!r} is no function of arrays")
-    return _pair(target, positional(target))
+    return _pair(target, positional(target), target)
 
 
-def _pair(function: Callable[..., Any], inputs: tuple[Input, ...]) -> Pair:
+def _pair(function: Callable[..., Any], inputs: tuple[Input, ...], layer: Any) -> Pair:
     def forward(*arrays: Any, **options: Any) -> tuple[Array, _Tape]:
         x64 = any(isinstance(each, np.ndarray) and each.dtype in (np.float64, np.complex128) for each in arrays)
         with jax.enable_x64(x64 or jax.config.jax_enable_x64):
@@ -99,7 +101,8 @@ def _pair(function: Callable[..., Any], inputs: tuple[Input, ...]) -> Pair:
             )
         return np.array(y), _Tape(vjp, x64, order)
 
-    return Pair(Forward(forward, inputs), _backward)
+    made = "" if layer is None else "adapters.jax.pair(layer)"
+    return Pair(Forward(forward, inputs, made=made, layer=layer), _backward)
 
 
 def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:

@@ -109,7 +109,8 @@ def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = Non
             left = tuple(_copy(each.gradient()) for each in found if each.gradient is not None)
         return gradients + left
 
-    return Pair(Forward(forward, inputs, values), backward)
+    made = "adapters.plain.pair(layer)" if parameters is None and reset is None else ""
+    return Pair(Forward(forward, inputs, values, made, target), backward)
 
 
 def _is_pure(target: Any) -> bool:

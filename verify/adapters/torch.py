@@ -87,7 +87,8 @@ def pair(target: Any, *, device: Any = "cpu") -> Pair:
                 raise
             raise fault from error
 
-    return Pair(Forward(forward, inputs, parameters), backward)
+    made = "adapters.torch.pair(layer)" if str(device) == "cpu" else ""
+    return Pair(Forward(forward, inputs, parameters, made, target), backward)
 
 
 class _Tape(NamedTuple):

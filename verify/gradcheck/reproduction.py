@@ -92,7 +92,7 @@ def _text(point: Point, worst: Worst, draw: str | int, difference: _Difference, 
     scalar = not all(np.ndim(subject.arrays[i]) for i in floating)  # a sum of scalars is no array
     values = {"k": k, "h": repr(h), "floating": floating, "as_array": "np.asarray" if scalar else ""}
     place = _place_of_gradient(point, k)
-    lines = ["import numpy as np", *_functions(subject._forward, subject._backward)]
+    lines = _functions(subject._forward, subject._backward)
     if isinstance(draw, int):
         lines.append(f"rng = np.random.default_rng({draw})")
     arrays = ", ".join(_array(point, i, draw) for i in range(len(subject.arrays)))
@@ -141,11 +141,16 @@ def _options(options: dict[str, Any]) -> str:
 
 
 def _functions(forward: Callable[..., Any], backward: Callable[..., Any]) -> list[str]:
-    """How to come by the two: by name from their module, or yours."""
+    """How to come by the two: as an adapter makes them, by name from their module, or yours."""
+    made = getattr(forward, "made", "")
+    if made:
+        text = _importable(forward.layer)  # type: ignore[attr-defined]
+        layer = f"layer = {YOURS}" if text is None else text.format(name="layer")
+        return ["import numpy as np; from verify import adapters", layer, f"forward, backward = {made}"]
     found = {name: _importable(each) for name, each in (("forward", forward), ("backward", backward))}
     yours = [name for name, text in found.items() if text is None]
     lines = [text.format(name=name) for name, text in found.items() if text is not None]
-    return lines + ([f"{', '.join(yours)} = {YOURS}"] if yours else [])
+    return ["import numpy as np", *lines, *([f"{', '.join(yours)} = {YOURS}"] if yours else [])]
 
 
 def _importable(function: Callable[..., Any]) -> str | None:
@@ -179,6 +184,7 @@ def _run(text: str, point: Point) -> tuple[float, float] | None:
     names = {
         "forward": point.subject._forward,
         "backward": point.subject._backward,
+        "layer": getattr(point.subject._forward, "layer", None),
         "options": point.subject.options,
         "print": lambda *values: printed.extend(values),
     }

@@ -378,3 +378,24 @@ def test_adapt_knows_what_is_of_pytorch() -> None:
 def test_inputs_that_cannot_be_are_refused(inputs: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         adapter.gradcheck(lambda x: x, inputs)
+
+
+def test_the_lines_that_reproduce_a_failure_begin_with_the_layer() -> None:
+    class Scaled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any, factor: float) -> Any:
+            ctx.factor = factor
+            return factor * x
+
+        @staticmethod
+        def backward(ctx: Any, dy: Any) -> Any:  # type: ignore[override]
+            return dy, None
+
+    certificate = adapter.gradcheck(Scaled, (torch.ones(3, dtype=torch.float64), 2.0), raise_on_failure=False)
+    lines = certificate.reproduction.splitlines()
+    assert len(lines) <= 10
+    assert "forward, backward = adapters.torch.pair(layer).filled({1: 2.0})" in lines
+    printed: list[Any] = []
+    names = {"layer": Scaled, "print": lambda *values: printed.extend(values)}
+    exec("\n".join(line for line in lines if not line.endswith("yours")), names)
+    assert printed[1] == 2 * printed[0] != 0

@@ -51,33 +51,33 @@ def find_causes(findings: Findings, *, kinks: bool = False) -> list[Cause]:
             causes.append(Cause(CauseCode.NOT_FINITE.code, result.name, text))
             continue
         with np.errstate(all="ignore"):
-            guesses = _guesses(findings.points[k], k, result, kinks)
-        text = f"d{result.name}: the gradient disagrees with the differences"
-        causes += guesses or [Cause(CauseCode.UNKNOWN.code, result.name, text)]
+            guesses, seen = _guesses(findings.points[k], k, result, kinks)
+        text = "disagrees with the differences in no way that has a name"
+        guesses = guesses or {CauseCode.UNKNOWN: text}
+        causes += [Cause(code.code, result.name, f"d{result.name} {why}{seen}") for code, why in guesses.items()]
     return causes
 
 
-def _guesses(point: Point, k: int, result: ArgumentResult, kinks: bool) -> list[Cause]:
+def _guesses(point: Point, k: int, result: ArgumentResult, kinks: bool) -> tuple[dict[CauseCode, str], str]:
     """The causes of one argument that fit, and what speaks for them."""
     if point.gradients[k].size < FEWEST_WRONG or not np.isfinite(point.gradients[k]).all() or result.worst is None:
-        return []
-    seen = ""
+        return {}, ""
     index = result.worst.index
     points: Iterable[Point] = (point,)
     if kinks and isinstance(point, Differences):  # what is flat here may show on other sides of the kinks
         points = (off_ties(point, side) for side in SIDES)
     everywhere = list(itertools.chain.from_iterable(guarded(_evidence(each, k, index)) for each in guarded(points)))
     told = [evidence for evidence in everywhere if evidence.wrong >= FEWEST_WRONG]
+    seen = f" ({(told or everywhere)[0].seen})" if everywhere else ""
+    named: dict[CauseCode, str] = {}
     if told:
-        named, seen = _named(_predicted(told[0])), f" ({told[0].seen})"
+        named = _named(_predicted(told[0]))
         for evidence in told[1:]:
             others = _named(_predicted(evidence)) if named else {}
             named = {code: why for code, why in named.items() if code in others}
     elif isinstance(point, AtKinks) and not any(evidence.wrong for evidence in everywhere):
-        named = _named(guarded(at_ties(point, k)))
-    else:
-        named = {}
-    return [Cause(code.code, result.name, f"d{result.name} {why}{seen}") for code, why in named.items()]
+        named, seen = _named(guarded(at_ties(point, k))), " (right off ties and kinks)"
+    return named, seen
 
 
 def _named(found: Found) -> dict[CauseCode, str]:

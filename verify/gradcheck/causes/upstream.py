@@ -62,7 +62,7 @@ def _alone(dy: Array) -> Iterator[Upstream]:
     """One image of the batch; one position along the other axes."""
     if dy.ndim and 1 < len(dy) <= _MOST_IMAGES:
         for image in range(len(dy)):
-            why = f"counts image {image} of the {len(dy)} of the batch alone"
+            why = f"counts image {image} of the batch of {len(dy)} alone"
             yield Upstream(CauseCode.ONE_IMAGE_ONLY, why, _masked(dy, (0,), slice(image, image + 1)))
     long = [axis for axis in range(dy.ndim) if dy.shape[axis] > 1]
     for count in range(len(long), 0, -1):
