@@ -76,7 +76,7 @@ def test_layer(
         extra_bytes=extra_bytes(ready.contenders[version].calls[direction]) if version == "fast" else None,
         flops=flops,
         gflop_per_s=flops and flops / rounds[version].median / 1e9,
-        share_of_matmul=rounds["matmul"].median / rounds[version].median if flops else None,
+        share_of_matmul=rounds["matmul"].median / rounds[version].median if "matmul" in rounds else None,
     )
     keep(benchmark, rounds[version])
 

@@ -54,6 +54,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     machine_info["blas"] = config.stash[_FACTS]
+    machine_info["small"] = config.getoption("small")
 
 
 @pytest.fixture(scope="session")

@@ -37,10 +37,12 @@ class Contender(NamedTuple):
 
 
 def versions(layer: Layer, case: BenchCase) -> tuple[str, ...]:
-    """The names of a case's contenders on this machine. What is timed by size alone meets PyTorch only."""
-    names = ["naive"] * case.naive + ["fast"] + ["matmul"] * (layer.name in PRODUCTS)
-    for library in ("torch", "jax"):
-        if layer.name in _LIBRARIES and importlib.util.find_spec(library) and not (library == "jax" and by_size(case)):
+    """The names of a case's contenders on this machine: the loops have the fast version beside them alone."""
+    if case.naive:
+        return ("naive", "fast")
+    names = ["fast"] + ["matmul"] * (layer.name in PRODUCTS)
+    for library in ("torch",) if by_size(case) else ("torch", "jax"):
+        if layer.name in _LIBRARIES and importlib.util.find_spec(library):
             names += [library, f"{library} channels_last"][: 2 if layer.name in _IMAGES else 1]
     return tuple(names)
 

@@ -2,9 +2,9 @@
 
 pytest-benchmark times one benchmark after another, seconds apart, and a machine is never as fast now as it
 was a second ago: the ratio of two such medians carries that drift. Here every contender has one round, then
-every contender its next, in an order that turns round each time. Before each round there is a pause and an
-untimed call: the threads of the library that ran before spin a while for more work, on cores that the next
-one needs, and it finds the caches full of another's data.
+every contender its next, in an order that turns round each time. Before each round there is a pause and,
+where calls are short, an untimed call: the threads of the library that ran before spin a while for more work,
+on cores that the next one needs, and it finds the caches full of another's data.
 
 pytest-benchmark gets every one of these rounds by its public `timer`, a clock that reads what was measured,
 so its statistics, JSON, histograms and `compare` are those of rounds in turn.
@@ -25,6 +25,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 # A round is long enough for the clock's resolution and a call's jitter to be small beside it.
 _ROUND_SECONDS = 5e-4
 _PAUSE_SECONDS = 2e-3
+_LONG_SECONDS = 0.05  # beside which what the others leave behind is nothing
 _FEWEST, _MOST = 5, 25
 
 
@@ -53,7 +54,8 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], *, seconds: float =
         for turn in range(rounds):
             for name in list(contenders)[:: 1 if turn % 2 else -1]:
                 time.sleep(_PAUSE_SECONDS)
-                contenders[name]()
+                if once[name] < _LONG_SECONDS:
+                    contenders[name]()
                 found[name].append(_seconds(contenders[name], calls[name]))
     finally:
         if enabled:
