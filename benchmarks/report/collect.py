@@ -148,7 +148,7 @@ def _machine(machine: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str,
     cpu = machine.get("cpu", {})
     facts = {
         "processor": f"{cpu.get('brand_raw', machine.get('machine', 'unknown'))}, {cpu.get('count', '?')} cores",
-        "threads": f"{blas['threads']}, for each contender",
+        "threads": f"{blas['threads']} for each contender",
         "linear algebra": f"{blas['blas']} {blas['version']}, kernel {blas['kernel']}",
         "dtype": " and ".join(sorted(dtypes)),
         "versions": ", ".join(

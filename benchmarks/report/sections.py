@@ -31,8 +31,8 @@ def sections(run: Run) -> list[Section]:
             "Against PyTorch and JAX",
             "Forward and backward in one call, every contender in the layout that suits it, the same number of "
             "threads each, and in turn: a round of one, a round of the next, and again. Before they are timed, all "
-            "results are compared; on small integers they agree in every entry. The table gives geometric means of "
-            "our time over theirs.",
+            "results are compared; on small integers they agree in every entry. Left of the line "
+            "we are faster; the table gives geometric means.",
             _drawn(figures.ratios(run)),
             {"": tables.summary(run), "Every case, in time": tables.shapes(run)},
         ),

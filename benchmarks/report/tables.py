@@ -8,12 +8,7 @@ from typing import NamedTuple
 
 from benchmarks.report.collect import JAX, TORCH, Row, Run, geometric_mean
 
-_LIBRARIES = {
-    "the best of PyTorch and JAX": TORCH + JAX,
-    "PyTorch": TORCH,
-    "PyTorch, default layout": TORCH[:1],
-    "JAX": JAX,
-}
+_LIBRARIES = {"the best of all": TORCH + JAX, "PyTorch": TORCH, "PyTorch, default": TORCH[:1], "JAX": JAX}
 _EXTRA_BYTES = 64 << 20
 
 
@@ -46,24 +41,26 @@ def headlines(run: Run) -> list[Headline]:
     """The three ratios that answer first; those that the run did not measure are left out."""
     found = []
     if loops := [1 / ratio for row in run.rows if (ratio := row.ratio("naive"))]:
-        meaning = "The time of the naive loops over that of the fast code of the same layer, naive being the formula."
-        found.append(Headline(f"{digits(geometric_mean(loops))}×", "as fast as the loops", meaning))
+        meaning = (
+            "A layer's naive version is its formula in Python loops; this is its time over that of the fast version."
+        )
+        found.append(Headline(f"{digits(geometric_mean(loops))}×", "the speed of the loops", meaning))
     if best := [ratio for row in convolutions(run) if (ratio := row.ratio(*TORCH, *JAX))]:
         meaning = (
-            f"The time of forward and backward over that of the best of PyTorch (either layout) and JAX, "
-            f"{len(best)} convolutions: from {digits(min(best))} to {digits(max(best))}. Below 1 is faster."
+            f"Forward and backward of {len(best)} convolutions, over the best of PyTorch in either layout and JAX: "
+            f"from {digits(min(best))} to {digits(max(best))}. Below 1 we are faster."
         )
-        found.append(Headline(digits(geometric_mean(best)), "of PyTorch's or JAX's time", meaning))
+        found.append(Headline(f"{digits(geometric_mean(best))}×", "the time of PyTorch or JAX", meaning))
     elif bare := [ratio for row in run.rows if row.direction == "both" and (ratio := row.ratio("matmul"))]:
         meaning = "The time of forward and backward over that of the matrix products alone. At 1 nothing is lost."
-        found.append(Headline(digits(geometric_mean(bare)), "of the bare product's time", meaning))
+        found.append(Headline(f"{digits(geometric_mean(bare))}×", "the time of the bare product", meaning))
     steps = {each.network: each.seconds for each in run.trainings if each.span == "epoch" and "torch" in each.seconds}
     if steps:
         each = {network: seconds["fast"] / seconds["torch"] for network, seconds in steps.items()}
         meaning = (
             f"An epoch of training over PyTorch's: {', '.join(f'{name} {digits(r)}' for name, r in each.items())}."
         )
-        found.append(Headline(digits(geometric_mean(each.values())), "of PyTorch's epoch", meaning))
+        found.append(Headline(f"{digits(geometric_mean(each.values()))}×", "the time of PyTorch's epoch", meaning))
     return found
 
 
@@ -96,7 +93,7 @@ def goals(run: Run) -> Table:
         (
             "extra memory of a convolution, the most",
             _mib(memory),
-            "64 MiB at most",
+            "≤ 64 MiB",
             _met(None if memory is None else memory <= _EXTRA_BYTES),
         )
     )
@@ -104,7 +101,7 @@ def goals(run: Run) -> Table:
         (
             "time against batch, exponent",
             "not measured" if exponent is None else digits(exponent),
-            "0.9 to 1.1",
+            "0.9–1.1",
             _met(None if exponent is None else 0.9 <= exponent <= 1.1),
         )
     )
@@ -113,8 +110,8 @@ def goals(run: Run) -> Table:
 
 def _goal(what: str, measured: float | None, most: float) -> tuple[str, ...]:
     if measured is None:
-        return what, "not measured", f"{most} at most", ""
-    return what, digits(measured), f"{most} at most", _met(measured <= most)
+        return what, "not measured", f"≤ {most}", ""
+    return what, digits(measured), f"≤ {most}", _met(measured <= most)
 
 
 def _met(met: bool | None) -> str:
@@ -155,7 +152,7 @@ def summary(run: Run) -> Table:
             worst = max(_ratios(group, TORCH + JAX))
             means = (_text(_mean(_ratios(group, names))) for names in _LIBRARIES.values())
             body.append((name, str(len(group)), *means, digits(worst)))
-    return Table(("our time over that of", "cases", *_LIBRARIES, "worst against the best"), body)
+    return Table(("our time over that of", "cases", *_LIBRARIES, "worst case"), body)
 
 
 def shapes(run: Run) -> Table:
