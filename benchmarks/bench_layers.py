@@ -152,7 +152,8 @@ def _largest_partial_sum(layer: Layer, case: BenchCase, arrays: tuple[Array, ...
     """
     if layer.structure == "piecewise-linear":
         (gradient,) = layer.fast.backward(np.abs(dy), cache)
-        return float(max(np.abs(arrays[0]).max(), np.abs(gradient).max()))
+        assert gradient is not None
+        return float(max(np.abs(arrays[0]).max(), gradient.max()))
     y, cache = layer.fast.forward(*(np.abs(array).astype(np.float64) for array in arrays), **case.options)
     gradients = layer.fast.backward(np.abs(dy).astype(np.float64), cache)
     return float(max(result.max() for result in (y, *gradients) if result is not None))
@@ -197,7 +198,8 @@ def _flops(layer: Layer, direction: str, ready: Prepared) -> int | None:
     entries, weights = ready.dy.size, ready.arrays[1][0].size
     forward = entries * (2 * weights + (len(ready.arrays) > 2))
     backward = entries * (4 * weights + (len(ready.arrays) > 2))
-    return {"forward": forward, "backward": backward, "both": forward + backward}[direction]
+    work = {"forward": forward, "backward": backward, "both": forward + backward}
+    return int(work[direction])
 
 
 def extra_bytes(call: Callable[[], Any]) -> int:

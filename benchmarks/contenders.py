@@ -76,7 +76,7 @@ def _ours(implementation: Implementation, case: BenchCase, arrays: tuple[Array, 
         y, own = forward()
         return y, implementation.backward(dy, own)
 
-    calls = {"forward": forward, "backward": backward, "both": both}
+    calls: dict[str, Callable[[], Any]] = {"forward": forward, "backward": backward, "both": both}
     return Contender(calls, (y, *(gradient for gradient in backward() if gradient is not None)))
 
 
@@ -165,11 +165,11 @@ def _jax(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, ch
     taped = jax.jit(lambda *given: differentiated(*given)[1])(*given)
     backward = jax.jit(lambda pullback, upstream: pullback(upstream))
 
-    @jax.jit
-    def both(upstream: Any, *given: Any) -> Any:
+    def in_one(upstream: Any, *given: Any) -> Any:
         y, pullback = differentiated(*given)
         return y, pullback(upstream)
 
+    both = jax.jit(in_one)
     calls = {
         "forward": lambda: jax.block_until_ready(forward(*given)),
         "backward": lambda: jax.block_until_ready(backward(taped, upstream)),
@@ -181,7 +181,7 @@ def _jax(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, ch
         array = np.asarray(result)
         return np.transpose(array, np.argsort(axes[position])) if position in axes else array
 
-    y, *found = calls["forward"](), *calls["backward"]()
+    y, found = calls["forward"](), calls["backward"]()
     return Contender(calls, (read(y, 0), *map(read, found, gradients)))
 
 
@@ -211,7 +211,7 @@ def _jax_function(name: str, channels_last: bool) -> Callable[..., Any]:
     def linear(x: Any, w: Any, b: Any) -> Any:
         return x @ w.T + b
 
-    functions = {
+    functions: dict[str, Callable[..., Any]] = {
         "conv2d": conv2d,
         "max_pool2d": max_pool2d,
         "softmax_cross_entropy": softmax_cross_entropy,

@@ -124,16 +124,16 @@ def _run(machine: Mapping[str, str], found: Mapping[str, dict[tuple[Any, ...], d
     return Run(
         machine,
         [
-            Row(*key, seconds(each), {version: timed[1] for version, timed in each.items()})
-            for key, each in found["test_layer"].items()
+            Row(layer, zoo, case, direction, seconds(each), {version: timed[1] for version, timed in each.items()})
+            for (layer, zoo, case, direction), each in found["test_layer"].items()
         ],
         [
-            Training(*key, noted(each)["steps"], noted(each)["batch_size"], seconds(each))
-            for key, each in found["test_training"].items()
+            Training(network, span, noted(each)["steps"], noted(each)["batch_size"], seconds(each))
+            for (network, span), each in found["test_training"].items()
         ],
         [
-            Check(key[0], tuple(noted(each)["x"]), tuple(noted(each)["w"]), seconds(each))
-            for key, each in found["test_gradcheck"].items()
+            Check(mode, tuple(noted(each)["x"]), tuple(noted(each)["w"]), seconds(each))
+            for (mode, _), each in found["test_gradcheck"].items()
         ],
         each_second("matrix product", "flops"),
         each_second("copy", "bytes"),

@@ -24,7 +24,7 @@ class Table(NamedTuple):
     """Rows of text under headings; the first `labels` columns are words, the others digits."""
 
     headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     labels: int = 1
 
 

@@ -98,28 +98,22 @@ def _bench(
     kernel: int,
     size: int,
     *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
     bias: bool = True,
     naive: bool = False,
-    **options: int,
 ) -> BenchCase:
     """A square kernel on square images."""
-    w = (filters, channels // options.get("groups", 1), kernel, kernel)
+    w = (filters, channels // groups, kernel, kernel)
 
     def draw(generator: np.random.Generator, images: int) -> tuple[Array, ...]:
         shapes = ((images, channels, size, size), w, (filters,))
         return tuple(generator.integers(-4, 5, shape).astype(np.float32) for shape in shapes[: 3 if bias else 2])
 
-    stride, groups = (
-        f"{sign}{options[key]}" if key in options else "" for sign, key in (("/", "stride"), (" g", "groups"))
-    )
-    return BenchCase(
-        f"{channels}->{filters} {kernel}x{kernel}{stride}{groups} on {size}x{size}, N = {images}",
-        zoo,
-        images,
-        draw,
-        options,
-        naive,
-    )
+    name = f"{channels}->{filters} {kernel}x{kernel}" + f"/{stride}" * (stride > 1) + f" g{groups}" * (groups > 1)
+    options = {"stride": stride, "padding": padding, "groups": groups}
+    return BenchCase(f"{name} on {size}x{size}, N = {images}", zoo, images, draw, options, naive)
 
 
 # Every distinct convolution of ResNet-50 (channels, filters, kernel, stride, size), stage by stage; He et al.
@@ -137,8 +131,7 @@ _RESNET50 = (
 
 
 def _resnet50(channels: int, filters: int, kernel: int, stride: int, size: int) -> BenchCase:
-    options = {"stride": stride} if stride > 1 else {}
-    return _bench("ResNet-50", 8, channels, filters, kernel, size, bias=False, padding=kernel // 2, **options)
+    return _bench("ResNet-50", 8, channels, filters, kernel, size, bias=False, padding=kernel // 2, stride=stride)
 
 
 _BENCH = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -122,9 +123,12 @@ def test_extra_memory_is_what_is_neither_argument_nor_result() -> None:
 
 def test_contenders_take_turns_and_an_equal_number_of_them() -> None:
     said: list[str] = []
-    rounds = turns.in_turns(
-        {name: lambda name=name: (said.append(name), time.sleep(0.06)) for name in "abc"}, seconds=0
-    )  # type: ignore[misc]
+
+    def call(name: str) -> None:
+        said.append(name)
+        time.sleep(0.06)
+
+    rounds = turns.in_turns({name: functools.partial(call, name) for name in "abc"}, seconds=0)
     assert said[:6] == list("aabbcc")  # twice each, to see how long a call takes
     assert said[6:] == list("cba" + "abc" + "cba" + "abc" + "cba")
     assert all(len(each.seconds) == 5 and each.calls == 1 for each in rounds.values())
