@@ -40,7 +40,7 @@ def versions(layer: Layer, case: BenchCase) -> tuple[str, ...]:
     """The names of a case's contenders on this machine: the loops have the fast version beside them alone."""
     if case.naive:
         return ("naive", "fast")
-    names = ["fast"] + ["matmul"] * (layer.name in PRODUCTS)
+    names = ["fast"] + ["matmul"] * (layer.name in PRODUCTS and not by_size(case))
     for library in ("torch",) if by_size(case) else ("torch", "jax"):
         if layer.name in _LIBRARIES and importlib.util.find_spec(library):
             names += [library, f"{library} channels_last"][: 2 if layer.name in _IMAGES else 1]

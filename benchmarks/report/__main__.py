@@ -7,9 +7,10 @@ from pathlib import Path
 import jinja2
 import rich_click as click
 
+from benchmarks.report.answers import headlines
 from benchmarks.report.collect import NotARunError, Run, read
 from benchmarks.report.sections import sections
-from benchmarks.report.tables import Table, digits, headlines
+from benchmarks.report.tables import Table, digits
 
 
 def page(run: Run) -> str:

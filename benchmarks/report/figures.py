@@ -57,7 +57,7 @@ def loops(run: Run) -> str | None:
         bars = axes.barh(list(means), list(means.values()), color=OURS, height=0.6)
         axes.bar_label(bars, [f"{digits(mean)}×" for mean in means.values()], padding=4)
         axes.set_xlim(1, 6 * max(means.values()))
-        _ratio_axis(axes, "times as fast as the naive loops, geometric mean")
+        _log_axis(axes, "x", "times as fast as the naive loops, geometric mean")
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
 
@@ -78,7 +78,7 @@ def ratios(run: Run) -> str | None:
         axes.axvline(1, color=INK, linewidth=1)
         axes.set_yticks(range(len(rows)), [row.case for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        _ratio_axis(axes, "our time over theirs")
+        _log_axis(axes, "x", "our time over theirs")
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, handletextpad=0.2, borderpad=0)
 
     return _svg("ratios", draw, 1 + 0.19 * len(rows), "Our time over PyTorch's and JAX's for each convolution")
@@ -108,11 +108,8 @@ def roofline(run: Run) -> str | None:
         ]
         if theirs:
             axes.plot(*zip(*theirs, strict=True), "o", color=PYTORCH, fillstyle="none", label="PyTorch")
-        axes.set_yscale("log")
-        _ratio_axis(axes, "operations for each byte of the arrays")
-        axes.set_ylabel("GFLOP/s")
-        axes.yaxis.set_major_formatter(_PLAIN)
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        _log_axis(axes, "x", "operations for each byte of the arrays")
+        _log_axis(axes, "y", "GFLOP/s")
         axes.legend(loc="lower right")
 
     return _svg("roofline", draw, 3.4, "Roofline: rate of each convolution against its arithmetic intensity")
@@ -136,12 +133,11 @@ def _grows(zoo: str, points: list[tuple[int, Row]]) -> str:
         for name, (colour, style, line) in lines.items():
             xs, ys = zip(*line, strict=True)
             axes.plot(xs, [y * 1e3 for y in ys], style, color=colour, label=f"{name}, exponent {exponent(line):.2f}")
-        axes.set_yscale("log")
-        _ratio_axis(axes, {"by batch": "images", "by channels": "channels", "by image size": "height and width"}[zoo])
+        _log_axis(
+            axes, "x", {"by batch": "images", "by channels": "channels", "by image size": "height and width"}[zoo]
+        )
         axes.set_xticks(sorted({size for size, _ in points}))
-        axes.set_ylabel("ms")
-        axes.yaxis.set_major_formatter(_PLAIN)
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        _log_axis(axes, "y", "ms")
         axes.legend(loc="upper left")
 
     return _svg(zoo, draw, 2.8, f"Time of a 3x3 convolution, forward and backward, {zoo}")
@@ -161,11 +157,8 @@ def checks(run: Run) -> str | None:
                 axes.plot(
                     entries, [each.seconds[name] * 1e3 for each in found], style, color=colour, label=f"{label}, {what}"
                 )
-        axes.set_yscale("log")
-        _ratio_axis(axes, "entries of x and w")
-        axes.set_ylabel("ms")
-        axes.yaxis.set_major_formatter(_PLAIN)
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        _log_axis(axes, "x", "entries of x and w")
+        _log_axis(axes, "y", "ms")
         axes.legend(loc="upper left", bbox_to_anchor=(0, 1.25), ncols=2)
 
     return _svg("checks", draw, 3.2, "Time of a gradient check against its entries, ours and PyTorch's")
@@ -178,17 +171,18 @@ def _product(shape: Iterable[int]) -> int:
 _PLAIN = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
 
 
-def _ratio_axis(axes: Any, label: str) -> None:
-    limits = axes.get_xlim() if not axes.get_autoscalex_on() else None
-    axes.set_xscale("log")
-    if limits:
-        axes.set_xlim(limits)
-    axes.set_xlabel(label)
-    axes.xaxis.set_major_formatter(_PLAIN)
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    low, high = axes.get_xlim()
-    if high / low < 30:  # two or three decades' worth of ticks would be too few
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+def _log_axis(axes: Any, which: str, label: str) -> None:
+    """A logarithmic axis in plain numbers; call it when all is drawn."""
+    axis = getattr(axes, f"{which}axis")
+    limits = None if getattr(axes, f"get_autoscale{which}_on")() else axis.get_view_interval()
+    axes.set(**{f"{which}scale": "log", f"{which}label": label})
+    if limits is not None:
+        axes.set(**{f"{which}lim": limits})
+    low, high = axis.get_view_interval()
+    if high / low < 30:  # with powers of ten alone there would be one tick, or none
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(_PLAIN)
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _svg(name: str, draw: Callable[[Any], None], height: float, title: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from benchmarks.report import figures, tables
+from benchmarks.report import answers, figures, tables
 from benchmarks.report.collect import Run
 from benchmarks.report.tables import Table
 
@@ -25,7 +25,7 @@ def sections(run: Run) -> list[Section]:
             "What was aimed at",
             "The goals were set before the measurement. A goal that was not measured in this run says so.",
             [],
-            {"": tables.goals(run)},
+            {"": answers.goals(run)},
         ),
         Section(
             "Against PyTorch and JAX",

@@ -1,4 +1,4 @@
-"""What a run says: the headlines, the goals and the tables, in words and digits for page and Markdown alike."""
+"""The tables of a run, in words and digits for page and Markdown alike."""
 
 from __future__ import annotations
 
@@ -9,15 +9,6 @@ from typing import NamedTuple
 from benchmarks.report.collect import JAX, TORCH, Row, Run, geometric_mean
 
 _LIBRARIES = {"the best of all": TORCH + JAX, "PyTorch": TORCH, "PyTorch, default": TORCH[:1], "JAX": JAX}
-_EXTRA_BYTES = 64 << 20
-
-
-class Headline(NamedTuple):
-    """A number to remember, what it is a number of, and how to read it."""
-
-    figure: str
-    what: str
-    meaning: str
 
 
 class Table(NamedTuple):
@@ -29,100 +20,22 @@ class Table(NamedTuple):
 
 
 def convolutions(run: Run) -> list[Row]:
-    """Forward and backward of the convolutions that were timed against a library, without the rows of growing size."""
-    return [row for row in _compared(run) if row.layer == "conv2d"]
+    """The convolutions among `compared`."""
+    return [row for row in compared(run) if row.layer == "conv2d"]
 
 
-def _compared(run: Run, direction: str = "both") -> list[Row]:
+def compared(run: Run, direction: str = "both") -> list[Row]:
+    """The rows of one pass that a library was timed on, without those of growing size."""
     return [row for row in run.rows if row.direction == direction and not row.by_size and row.best(TORCH + JAX)]
 
 
-def headlines(run: Run) -> list[Headline]:
-    """The three ratios that answer first; those that the run did not measure are left out."""
-    found = []
-    if loops := [1 / ratio for row in run.rows if (ratio := row.ratio("naive"))]:
-        meaning = (
-            "A layer's naive version is its formula in Python loops; this is its time over that of the fast version."
-        )
-        found.append(Headline(f"{digits(geometric_mean(loops))}×", "the speed of the loops", meaning))
-    if best := [ratio for row in convolutions(run) if (ratio := row.ratio(*TORCH, *JAX))]:
-        meaning = (
-            f"Forward and backward of {len(best)} convolutions, over the best of PyTorch in either layout and JAX: "
-            f"from {digits(min(best))} to {digits(max(best))}. Below 1 we are faster."
-        )
-        found.append(Headline(f"{digits(geometric_mean(best))}×", "the time of PyTorch or JAX", meaning))
-    elif bare := [ratio for row in run.rows if row.direction == "both" and (ratio := row.ratio("matmul"))]:
-        meaning = "The time of forward and backward over that of the matrix products alone. At 1 nothing is lost."
-        found.append(Headline(f"{digits(geometric_mean(bare))}×", "the time of the bare product", meaning))
-    steps = {each.network: each.seconds for each in run.trainings if each.span == "epoch" and "torch" in each.seconds}
-    if steps:
-        each = {network: seconds["fast"] / seconds["torch"] for network, seconds in steps.items()}
-        meaning = (
-            f"An epoch of training over PyTorch's: {', '.join(f'{name} {digits(r)}' for name, r in each.items())}."
-        )
-        found.append(Headline(f"{digits(geometric_mean(each.values()))}×", "the time of PyTorch's epoch", meaning))
-    return found
-
-
-def goals(run: Run) -> Table:
-    """What was aimed at, what was measured, and whether it is met; a goal that was not measured says so."""
-    conv, other = convolutions(run), [row for row in _compared(run) if row.layer not in ("conv2d", "flatten")]
-    best, default = _ratios(conv, TORCH + JAX), _ratios(conv, TORCH[:1])
-    forward = [row for row in _compared(run, "forward") if row.layer == "conv2d" and row.zoo == "ResNet-50"]
-    extra = [row.info["fast"]["extra_bytes"] for row in run.rows if row.layer == "conv2d"]
-    steps = [
-        each.seconds["fast"] / each.seconds["torch"]
-        for each in run.trainings
-        if each.span == "step" and "torch" in each.seconds
-    ]
-    exponent = growth(run).get("by batch", (None, None))[0]
-    rows = [
-        _goal("convolutions over the best of PyTorch and JAX, geometric mean", _mean(best), 1.0),
-        _goal("the worst of them", max(best, default=None), 1.5),
-        _goal("convolutions over PyTorch's default layout, geometric mean", _mean(default), 0.85),
-        _goal(
-            "forward of ResNet-50's shapes over the bare product, the worst",
-            max(_ratios(forward, ("matmul",)), default=None),
-            1.3,
-        ),
-        _goal("a training step over PyTorch's, the worse of two networks", max(steps, default=None), 1.0),
-        _goal("the other layers over PyTorch, geometric mean", _mean(_ratios(other, TORCH)), 1.5),
-    ]
-    memory = max(extra, default=None)
-    rows.append(
-        (
-            "extra memory of a convolution, the most",
-            _mib(memory),
-            "≤ 64 MiB",
-            _met(None if memory is None else memory <= _EXTRA_BYTES),
-        )
-    )
-    rows.append(
-        (
-            "time against batch, exponent",
-            "not measured" if exponent is None else digits(exponent),
-            "0.9–1.1",
-            _met(None if exponent is None else 0.9 <= exponent <= 1.1),
-        )
-    )
-    return Table(("goal", "measured", "aimed at", ""), rows)
-
-
-def _goal(what: str, measured: float | None, most: float) -> tuple[str, ...]:
-    if measured is None:
-        return what, "not measured", f"≤ {most}", ""
-    return what, digits(measured), f"≤ {most}", _met(measured <= most)
-
-
-def _met(met: bool | None) -> str:
-    return "" if met is None else "met" if met else "not met"
-
-
-def _ratios(rows: Iterable[Row], names: Sequence[str]) -> list[float]:
+def ratios(rows: Iterable[Row], names: Sequence[str]) -> list[float]:
+    """Our time over the best of these contenders, where there is one."""
     return [ratio for row in rows if (ratio := row.ratio(*names)) is not None]
 
 
-def _mean(values: list[float]) -> float | None:
+def mean(values: list[float]) -> float | None:
+    """The geometric mean, if there are any."""
     return geometric_mean(values) if values else None
 
 
@@ -141,7 +54,7 @@ def loops(run: Run) -> Table:
 
 def summary(run: Run) -> Table:
     """Our time over theirs by group of cases, forward and backward: the geometric mean, and the worst."""
-    rows = _compared(run)
+    rows = compared(run)
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(f"conv2d, {row.zoo}" if row.layer == "conv2d" else row.layer, []).append(row)
@@ -149,8 +62,8 @@ def summary(run: Run) -> Table:
     body = []
     for name, group in groups.items():
         if group:
-            worst = max(_ratios(group, TORCH + JAX))
-            means = (_text(_mean(_ratios(group, names))) for names in _LIBRARIES.values())
+            worst = max(ratios(group, TORCH + JAX))
+            means = (_text(mean(ratios(group, names))) for names in _LIBRARIES.values())
             body.append((name, str(len(group)), *means, digits(worst)))
     return Table(("our time over that of", "cases", *_LIBRARIES, "worst case"), body)
 
@@ -158,10 +71,10 @@ def summary(run: Run) -> Table:
 def shapes(run: Run) -> Table:
     """Forward and backward of every case that a library was timed on."""
     body = []
-    for row in _compared(run):
+    for row in compared(run):
         theirs = (time(row.seconds.get(name)) for name in TORCH + JAX)
-        body.append((row.layer, row.case, time(row.fast), *theirs, digits(row.ratio(*TORCH, *JAX) or math.nan)))
-    return Table(("layer", "case", "fast", "PyTorch", "channels last", "JAX", "channels last", "fast / best"), body, 2)
+        body.append((row.layer, row.case, _text(row.ratio(*TORCH, *JAX)), time(row.fast), *theirs))
+    return Table(("layer", "case", "fast / best", "fast", "PyTorch", "channels last", "JAX", "channels last"), body, 2)
 
 
 def products(run: Run) -> Table:
@@ -179,8 +92,8 @@ def products(run: Run) -> Table:
                     _text(row.ratio("matmul")),
                     digits(info["gflop_per_s"]),
                     digits(info["flops"] / info["bytes"]),
-                    _mib(info["bytes"]),
-                    _mib(info["extra_bytes"]),
+                    mib(info["bytes"]),
+                    mib(info["extra_bytes"]),
                 )
             )
     headings = ("forward / product", "both / products", "GFLOP/s", "FLOP / byte", "arrays", "extra memory")
@@ -273,5 +186,6 @@ def _text(value: float | None) -> str:
     return "–" if value is None else digits(value)
 
 
-def _mib(size: float | None) -> str:
+def mib(size: float | None) -> str:
+    """Bytes as MiB."""
     return "not measured" if size is None else f"{digits(size / 2**20)} MiB"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.report import collect, tables
+from benchmarks.report import answers, collect, tables
 from benchmarks.report.collect import NotARunError, Run, geometric_mean, ratios, read
 
 
@@ -72,18 +72,27 @@ def test_a_ratio_is_of_the_best_layout_and_the_best_library(known: Run) -> None:
 
 
 def test_the_headlines_are_geometric_means(known: Run) -> None:
-    loops, libraries = tables.headlines(known)
+    loops, libraries = answers.headlines(known)
     assert (loops.figure, libraries.figure) == ("3,000×", "1.00×")  # sqrt(2/4 * 6/3) = 1
     assert "2 convolutions" in libraries.meaning
     assert "from 0.50 to 2.00" in libraries.meaning
 
 
 def test_goals_say_what_is_met_what_is_not_and_what_was_not_measured(known: Run) -> None:
-    verdicts = {row[0].split(",")[0]: (row[1], row[3]) for row in tables.goals(known).rows}
+    verdicts = {row[0].split(",")[0]: (row[1], row[3]) for row in answers.goals(known).rows}
     assert verdicts["convolutions over the best of PyTorch and JAX"] == ("1.00", "met")
     assert verdicts["the worst of them"] == ("2.00", "not met")
     assert verdicts["a training step over PyTorch's"] == ("not measured", "")
     assert verdicts["extra memory of a convolution"] == ("1.00 MiB", "met")
+
+
+def test_the_best_of_two_libraries_is_not_measured_with_one(tmp_path: Path) -> None:
+    run = read(written(tmp_path / "run.json", [timed("fast", 2), timed("torch", 4)]))
+    verdicts = {row[0]: (row[1], row[3]) for row in answers.goals(run).rows}
+    assert verdicts["the worst of them"] == ("not measured", "")
+    assert verdicts["convolutions over PyTorch's default layout, geometric mean"] == ("0.50", "met")
+    (headline,) = answers.headlines(run)
+    assert headline.what == "the time of PyTorch"
 
 
 def test_every_ratio_that_is_watched_has_a_name(known: Run) -> None:
@@ -188,7 +197,7 @@ def test_the_command_writes_page_and_summary_with_the_numbers_of_the_run(small_r
     page, summary = (small_run.with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("html", "md"))
     assert summary in result.output
     run = read(small_run)
-    for headline in tables.headlines(run):
+    for headline in answers.headlines(run):
         assert f"<b>{headline.figure}</b>" in page
         assert f"**{headline.figure} {headline.what}.**" in summary
     for row in run.rows:
