@@ -43,7 +43,7 @@ class Rounds(NamedTuple):
 
 def in_turns(contenders: Mapping[str, Callable[[], object]], *, seconds: float = 1.0) -> dict[str, Rounds]:
     """The rounds of each contender: as many as fit in `seconds`, all contenders together, but from 5 to 25."""
-    once = {name: min(_seconds(call, 1) for _ in range(2)) for name, call in contenders.items()}
+    once = {name: _once(call) for name, call in contenders.items()}
     calls = {name: max(1, math.ceil(_ROUND_SECONDS / took)) for name, took in once.items()}
     of_all = sum(once[name] * (calls[name] + 1) + _PAUSE_SECONDS for name in contenders)
     rounds = min(max(math.ceil(seconds / of_all), _FEWEST), _MOST)
@@ -61,6 +61,12 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], *, seconds: float =
         if enabled:
             gc.enable()
     return {name: Rounds(tuple(own), calls[name]) for name, own in found.items()}
+
+
+def _once(call: Callable[[], object]) -> float:
+    """About how long a call takes; a short one is given a second chance."""
+    first = _seconds(call, 1)
+    return first if first >= _LONG_SECONDS else min(first, _seconds(call, 1))
 
 
 def _seconds(call: Callable[[], object], calls: int) -> float:
