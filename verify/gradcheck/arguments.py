@@ -45,7 +45,7 @@ def check_wrt(wrt: Any, count: int) -> None:
 
 def is_floating(array: Any) -> bool:
     """Whether it is an array of floating or complex numbers: one that has a gradient."""
-    return isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.inexact)
+    return isinstance(array, np.ndarray) and array.dtype.kind in "fc"
 
 
 def kind(array: Any) -> str:

@@ -156,7 +156,7 @@ class Subject:
             got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
             raise _no_result(f"forward must return (y, cache), got {got}")
         y, cache = result
-        if not isinstance(y, (np.ndarray, np.generic)) or not np.issubdtype(y.dtype, np.inexact):
+        if not isinstance(y, (np.ndarray, np.generic)) or y.dtype.kind not in "fc":
             raise _no_result(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
         if y.dtype.kind == "c" and not any(isinstance(a, np.ndarray) and a.dtype.kind == "c" for a in arrays):
             raise _no_result(f"forward returned y of {y.dtype} for real arrays")
