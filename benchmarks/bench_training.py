@@ -82,7 +82,7 @@ def _ours() -> Trainer:
         nonlocal parameters, state
         x, labels = next(batches)
         loss, cache = network.forward(x, *parameters, labels)
-        _, *gradients = network.backward(upstream, cache)
+        _, *gradients = network.backward(upstream, cache, need_dx=False)
         parameters, state = optimizer.step(parameters, gradients, state)  # type: ignore[arg-type]
         return loss.item()
 
