@@ -1,87 +1,28 @@
-"""The fast convolution: the formula of `conv2d` as matrix products, planned by sizes.
+"""The fast convolution: the formula of `conv2d` as matrix products, block by block.
 
     y = w @ columns of x        dw = dy @ (columns of x)'        dx = fold of w' @ dy
 
-Why it is fast, in the order of what it gains:
+BLAS multiplies near the speed of the machine, so what is left to save is copies:
 
-- The work is a matrix product, which BLAS does near the speed of the machine.
-- It goes a block at a time. The columns of a block stay in cache, and its buffers are used for the next one.
-- A window is unfolded no further than it must be: a 1x1 convolution not at all, a large one along its
-  width only, as many shifted products as it has rows being added up.
-- Small images are taken many at once with the batch innermost: few long copies, not many short ones.
-- At stride 1 dx is itself a convolution, of dy with the kernel turned round, where that moves less than folding does.
-- Products by small filters are cut into tiles that BLAS leaves to one thread: waking others takes longer.
+- A block of columns stays in cache, and its buffers are used again for the next one.
+- A window is unfolded no further than it must be. Of a 1x1 convolution nothing is. A large window is unfolded
+  along its width only; each of its rows is then a product with the same columns, further down.
+- For dw the narrower of dy and the columns is transposed, as BLAS multiplies (K, P) by (P, F) fastest.
+- At stride 1 dx is itself a convolution, of dy with the kernel turned round, where that moves less than folding.
 
-`choose` makes all these choices. The plan changes the order of sums and nothing else.
+`_conv2d_plan` says how a convolution is cut up, by its sizes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from cnn_core._arguments import Array
+from cnn_core._conv2d_plan import Plan, choose, in_one_row
 from cnn_core._geometry import Axis
 from cnn_core._im2col import Block, Scratch, fold, padded, planes, unfold
-
-# Bytes of a block. Measured with 1 MiB of level-2 and 32 MiB of level-3 cache: smaller blocks make more calls
-# and products that spend their time reading filters, larger ones leave the cache.
-_BLOCK = 8 << 20
-# Outputs that a product for many threads should have at least; below, reading the filters dominates.
-_POSITIONS = 3072
-# With so many outputs an image is multiplied where it lies, if no window slides, rather than copied to others.
-_UNCOPIED = 128
-# OpenBLAS takes one thread for up to 2^18 multiplications, and a kernel that need not pack its operands.
-_TILE = 1 << 18
-# Filter matrices so small that such tiles are long; then threads cost more than they bring.
-_SMALL = 1 << 12
-
-
-class Plan(NamedTuple):
-    """How a convolution is cut up; any plan gives the right result for any sizes."""
-
-    images: int  # of a block
-    outputs: int  # rows of them, of a block
-    batch_inner: bool  # the batch is the innermost axis of a block
-    stacked: bool  # one product with all rows of the window, not one for each
-    tile: int  # outputs that are multiplied at a time
-
-    def blocks(self, images: int, rows: Axis) -> Iterator[Block]:
-        """The blocks, in order."""
-        for n in range(0, images, self.images):
-            for i in range(0, rows.out, self.outputs):
-                block = slice(n, min(n + self.images, images)), slice(i, min(i + self.outputs, rows.out))
-                yield Block(*block, self.batch_inner)
-
-
-def choose(
-    images: int, w_shape: tuple[int, ...], rows: Axis, columns: Axis, itemsize: int, *, whole: bool = False
-) -> Plan:
-    """The plan for so many images; `whole` where every row of the window must be unfolded."""
-    groups, filters, channels = w_shape[:3]
-    width, plane = columns.kernel * channels, rows.out * columns.out
-    # The columns of one row of the window save copies but add up products: worth it where they outnumber the results.
-    stacked = whole or rows.kernel == 1 or width < 2 * filters
-    entries = max(1, filters * width * (rows.kernel if stacked else 1))
-    tile = _TILE // entries if entries <= _SMALL else _TILE
-    # In entries for each output: what a block reads, unfolds and makes. A run costs as much as 16 of them, and
-    # a transposition 2 more than a copy.
-    read = groups * channels * rows.size * columns.size / plane
-    unfolded = groups * width * (rows.kernel if stacked else min(rows.kernel, rows.stride))
-    image = max(1, int(itemsize * plane * (read + unfolded + groups * filters)))
-    most = max(1, _BLOCK // image)
-    batch_inner = min(images, most) >= 4 and 16 * unfolded / columns.out > 2 * (read + groups * filters)
-    if batch_inner or entries <= _SMALL:
-        count = most
-    elif rows.kernel == columns.kernel == rows.stride == columns.stride == 1 and plane >= _UNCOPIED:
-        count = 1
-    else:
-        count = min(most, -(-_POSITIONS // plane))
-    bands = 1 if count > 1 else -(-image // (2 * _BLOCK))
-    return Plan(max(1, min(count, images)), -(-rows.out // bands), batch_inner, stacked, tile)
 
 
 def by_group(w: Array, groups: int) -> Array:
@@ -98,11 +39,12 @@ def correlate(
 
 def _correlate(x: Array, w: Array, b: Array | None, rows: Axis, columns: Axis, plan: Plan | None) -> Array:
     groups, filters_each = w.shape[:2]
-    plan = plan or choose(len(x), w.shape, rows, columns, x.itemsize)
     y = np.empty((len(x), groups * filters_each, rows.out, columns.out), x.dtype)
-    x_planes, y_planes = planes(x, groups), planes(y, groups)
+    rows, columns = in_one_row(rows, columns, x)
+    plan = plan or choose(len(x), w.shape, rows, columns, x.itemsize)
+    x_planes = planes(x, groups, rows.size, columns.size)
+    y_planes = planes(y, groups, rows.out, columns.out)
     filters = _filters(w, stacked=plan.stacked)
-    bias = np.zeros((groups, 1, 1), x.dtype) if b is None else b.reshape(groups, filters_each, 1)
 
     scratch = Scratch(x.dtype)
     for block in plan.blocks(len(x), rows):
@@ -115,10 +57,10 @@ def _correlate(x: Array, w: Array, b: Array | None, rows: Axis, columns: Axis, p
         _product(filters[0], unfolded[0], total, plan.tile)
         for matrix, operand in zip(filters[1:], unfolded[1:], strict=True):
             total += _product(matrix, operand, scratch.take("products", total.shape), plan.tile)
+        if b is not None:
+            total += b.reshape(groups, filters_each, 1)
         if not direct:
-            np.add(result, bias[..., None, None], out=target)
-        elif b is not None:
-            total += bias
+            target[...] = result
     return y
 
 
@@ -127,35 +69,53 @@ def filter_gradient(
 ) -> Array:
     """(x, dy) -> dw, block by block: the products of `correlate` with dy in the place of y."""
     shape = by_group(w, groups).shape
+    rows, columns = in_one_row(rows, columns, x, dy)
     plan = plan or choose(len(x), shape, rows, columns, x.itemsize)
-    x_planes, dy_planes = planes(x, groups), planes(dy, groups)
-    _, filters, channels, height, width = shape
-    together = height if plan.stacked else 1  # rows of the window in one product
-    # A little apart, for the transposition at the end: see Scratch.take_block.
-    size = height // together, groups, together * width * channels, filters
-    total = np.zeros((*size[:-1], filters + 16), x.dtype)[..., :filters]
+    x_planes = planes(x, groups, rows.size, columns.size)
+    dy_planes = planes(dy, groups, rows.out, columns.out)
+    together = rows.kernel if plan.stacked else 1  # rows of the window in one product
+    products, filters, taps = rows.kernel // together, shape[1], together * columns.kernel * shape[2]
+    narrow = filters <= taps
+    # To be transposed at the end, so a little apart: see Scratch.take_block.
+    sums = (products, groups, taps, filters + 16) if narrow else (products, groups, filters, taps)
+    total = np.zeros(sums, x.dtype)[..., : filters if narrow else taps]
     scratch = Scratch(x.dtype)
     for block in plan.blocks(len(x), rows):
         xp = padded(x_planes, block, rows, columns, scratch)
         unfolded = unfold(xp, block, rows, columns, scratch, stacked=plan.stacked)
-        upstream = _transposed(dy_planes, block, scratch)
+        upstream = (_transposed if narrow else _upstream)(dy_planes, block, scratch)
         for dfilters, operand in zip(total, unfolded, strict=True):
-            dfilters += _contraction(operand, upstream, scratch, plan.tile)
-    dw = np.empty(shape, x.dtype)
-    for p, dfilters in enumerate(total):
-        ordered = scratch.take("products", (groups, filters, size[2]))
-        ordered[...] = dfilters.swapaxes(1, 2)
+            if narrow:
+                dfilters += _contraction(operand, upstream, scratch, plan.tile)
+            else:
+                turned = scratch.take("turned", (groups, operand.shape[2], taps + 16))[..., :taps]
+                turned[...] = operand.swapaxes(1, 2)
+                dfilters += _contraction(upstream, turned, scratch, plan.tile)
+    return _as_filters(total, shape, scratch, transposed=narrow).reshape(w.shape)
+
+
+def _as_filters(total: Array, shape: tuple[int, ...], scratch: Scratch, *, transposed: bool) -> Array:
+    """Sums (products, G, F, K), or transposed (products, G, K, F), K over (p, q, c), in the order of w by group."""
+    groups, filters, channels, height, width = shape
+    together = height // len(total)
+    result = np.empty(shape, total.dtype)
+    for k, matrices in enumerate(total):
+        ordered = matrices
+        if transposed:
+            ordered = scratch.take("products", (groups, filters, matrices.shape[1]))
+            ordered[...] = matrices.swapaxes(1, 2)
         split = ordered.reshape(groups, filters, together, width, channels)
         for q in range(width):
-            dw[:, :, :, p * together : (p + 1) * together, q] = split[:, :, :, q].swapaxes(2, 3)
-    return dw.reshape(w.shape)
+            result[:, :, :, k * together : (k + 1) * together, q] = split[:, :, :, q].swapaxes(2, 3)
+    return result
 
 
 def input_gradient(dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, columns: Axis, groups: int) -> Array:
     """(dy, w) -> dx, by the cheaper of two ways: unfolding dy, or folding columns of x."""
     channels = groups * w.shape[1]
     unfolding, folding = len(w) * rows.size * columns.size, 2 * channels * rows.out * columns.out
-    if rows.stride == columns.stride == 1 and unfolding <= folding:
+    copied = rows.kernel * columns.kernel > 1
+    if rows.stride == columns.stride == 1 and (unfolding <= folding or not copied):
         return turned(dy, w, rows, columns, groups)
     return folded(dy, w, x_shape, rows, columns, groups)
 
@@ -173,17 +133,16 @@ def folded(
     w = by_group(w, groups)
     plan = plan or choose(len(dy), w.shape, rows, columns, dy.itemsize, whole=True)
     dx = np.zeros(x_shape, dy.dtype)
-    dx_planes, dy_planes = planes(dx, groups), planes(dy, groups)
-    filters = np.ascontiguousarray(_filters(w, stacked=True)[0].swapaxes(1, 2))
+    dx_planes = planes(dx, groups, rows.size, columns.size)
+    dy_planes = planes(dy, groups, rows.out, columns.out)
+    filters = _for_blas(_filters(w, stacked=True)[0].swapaxes(1, 2))
     window = groups, rows.kernel, columns.kernel, w.shape[2]
 
     scratch = Scratch(dy.dtype)
     for block in plan.blocks(len(dy), rows):
-        upstream = dy_planes[:, :, block.outputs, :, block.images]
-        raw, copied = scratch.take_block("upstream", upstream.shape, block)
-        copied[...] = upstream
-        operand = raw.reshape(groups, raw.shape[1], math.prod(upstream.shape[2:]))
-        raw, unfolded = scratch.take_block("columns", (*window, *upstream.shape[2:]), block)
+        operand = _upstream(dy_planes, block, scratch)
+        images = len(range(*block.images.indices(len(dy))))
+        raw, unfolded = scratch.take_block("columns", (*window, block.rows, columns.out, images), block)
         _product(filters, operand, raw.reshape(groups, filters.shape[1], operand.shape[2]), plan.tile)
         fold(unfolded, dx_planes, block, rows, columns, scratch)
     return dx
@@ -202,7 +161,23 @@ def _filters(w: Array, *, stacked: bool) -> Array:
         matrices = w.transpose(0, 1, 3, 4, 2).reshape(1, groups, filters, height * width * channels)
     else:
         matrices = w.transpose(3, 0, 1, 4, 2).reshape(height, groups, filters, width * channels)
-    return np.ascontiguousarray(matrices)
+    return _for_blas(matrices)
+
+
+def _for_blas(matrices: Array) -> Array:
+    """The same matrices, copied if neither their rows nor their columns are contiguous."""
+    return matrices if matrices.itemsize in matrices.strides[-2:] else np.ascontiguousarray(matrices)
+
+
+def _upstream(dy: Array, block: Block, scratch: Scratch) -> Array:
+    """A block of dy: (G, F/G, oH, oW, N) as (G, F/G, P), P as in its columns; a view of one image, where it can be."""
+    upstream = dy[:, :, block.outputs, :, block.images]
+    groups, filters, *outputs = upstream.shape
+    if outputs[-1] > 1:
+        raw, copied = scratch.take_block("upstream", upstream.shape, block)
+        copied[...] = upstream
+        upstream = raw
+    return upstream.reshape(groups, filters, math.prod(outputs))
 
 
 def _transposed(dy: Array, block: Block, scratch: Scratch) -> Array:
@@ -215,7 +190,7 @@ def _transposed(dy: Array, block: Block, scratch: Scratch) -> Array:
     source = upstream.transpose((0, 2, 3, 4, 1) if block.batch_inner else (0, 2, 4, 3, 1))
     copied = scratch.take("upstream", source.shape)
     copied[...] = source
-    return copied.reshape(len(copied), -1, copied.shape[-1])
+    return copied.reshape(len(copied), math.prod(copied.shape[1:4]), copied.shape[4])
 
 
 def _product(a: Array, b: Array, out: Array, tile: int) -> Array:
@@ -224,7 +199,8 @@ def _product(a: Array, b: Array, out: Array, tile: int) -> Array:
         return np.multiply(a, b, out=out)
     tile = min(tile, b.shape[2])
     whole = b.shape[2] // tile * tile
-    tiles = [array[..., :whole].reshape(*array.shape[:2], -1, tile).swapaxes(1, 2) for array in (b, out)]
+    count = whole // tile
+    tiles = [array[..., :whole].reshape(*array.shape[:2], count, tile).swapaxes(1, 2) for array in (b, out)]
     np.matmul(a[:, None], tiles[0], out=tiles[1])
     if whole < b.shape[2]:
         np.matmul(a, b[..., whole:], out=out[..., whole:])
@@ -237,11 +213,12 @@ def _contraction(a: Array, b: Array, scratch: Scratch, tile: int) -> Array:
     columns = b.shape[2]
     tile = min(tile, length)
     whole = length // tile * tile
+    count = whole // tile
     tiles = (
-        a[..., :whole].reshape(groups, rows, -1, tile).swapaxes(1, 2),
-        b[:, :whole].reshape(groups, -1, tile, columns),
+        a[..., :whole].reshape(groups, rows, count, tile).swapaxes(1, 2),
+        b[:, :whole].reshape(groups, count, tile, columns),
     )
-    products = np.matmul(*tiles, out=scratch.take("products", (groups, whole // tile, rows, columns)))
+    products = np.matmul(*tiles, out=scratch.take("products", (groups, count, rows, columns)))
     total = products[:, 0] if whole == tile else products.sum(axis=1)
     if whole < length:
         total += a[..., whole:] @ b[:, whole:]

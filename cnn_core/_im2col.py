@@ -68,9 +68,9 @@ class Scratch:
         return raw, raw.swapaxes(-1, -2)
 
 
-def planes(array: Array, groups: int) -> Array:
-    """The view (G, C, H, W, N) of an array (N, G*C, H, W)."""
-    images, channels, height, width = array.shape
+def planes(array: Array, groups: int, height: int, width: int) -> Array:
+    """An array (N, G*C, ...), each channel of whose images is a plane of this size, as the view (G, C, H, W, N)."""
+    images, channels = array.shape[:2]
     return array.reshape(images, groups, channels // groups, height, width).transpose(1, 2, 3, 4, 0)
 
 
@@ -122,11 +122,16 @@ def unfold(xp: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch,
 def fold(unfolded: Array, x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) -> None:
     """Add columns (G, kH, kW, C, oH, oW, n) to x: (G, C, H, W, N) at what they were unfolded from."""
     (height, width), inside, here = _extent(x, block, rows, columns)
-    _, result = scratch.take_block("padded", (*x.shape[:2], height, width, unfolded.shape[-1]), block)
-    result.fill(0)
+    target = x[(..., *inside, block.images)]
+    if target.shape[2:4] == (height, width) and not block.batch_inner:
+        result = target
+    else:
+        _, result = scratch.take_block("padded", (*x.shape[:2], height, width, unfolded.shape[-1]), block)
+        result.fill(0)
     for p, q, view in taps(result, block, rows, columns):
         view += unfolded[:, p, q]
-    x[(..., *inside, block.images)] += result[(..., *here, slice(None))]
+    if result is not target:
+        target += result[(..., *here, slice(None))]
 
 
 def taps(xp: Array, block: Block, rows: Axis, columns: Axis) -> Iterator[tuple[int, int, Array]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cnn_core import _conv2d_fast as fast
 from cnn_core import conv2d
-from cnn_core._conv2d_fast import Plan
+from cnn_core._conv2d_plan import Plan, choose
 from cnn_core._geometry import Axis, sliding_axes
 from cnn_core._im2col import Scratch, fold, padded, planes, unfold
 from verify.layers import LAYERS, Case
@@ -78,6 +78,27 @@ def test_every_plan_agrees_with_naive_bit_for_bit_on_integers(drawn: Drawn, dtyp
     same("dx, folded", dx, fast.folded(dy, w, x.shape, *axes, plan))
     if axes[0].stride == axes[1].stride == 1:
         same("dx, turned", dx, fast.turned(dy, w, *axes, plan))
+
+
+@pytest.mark.parametrize("plan", [None, Plan(1, 1, False, False, 1), Plan(2, 2, True, True, 2)])
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "padding"),
+    [((2, 0, 4, 5), (3, 0, 2, 2), 0), ((2, 3, 4, 5), (0, 3, 2, 2), 0), ((2, 3, 0, 5), (2, 3, 2, 2), 1)],
+    ids=["no channels", "no filters", "no rows"],
+)
+def test_arrays_without_entries_are_no_trouble(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], padding: int, plan: Plan | None
+) -> None:
+    case = Case((np.ones(x_shape), np.ones(w_shape), np.ones(w_shape[0])), {"padding": padding})
+    (x, w, b), axes = given_arrays(case), geometry(case)
+    y, cache = conv2d.naive.forward(x, w, b, padding=padding)
+    dx, dw, _ = conv2d.naive.backward(y, cache)
+    assert dx is not None
+    assert dw is not None
+    same("y", y, fast.correlate(x, w, b, *axes, plan))
+    same("dw", dw, fast.filter_gradient(x, w, y, *axes, plan))
+    same("dx, folded", dx, fast.folded(y, w, x.shape, *axes, plan))
+    same("dx, turned", dx, fast.turned(y, w, *axes, plan))
 
 
 def outputs(drawn: Drawn) -> int:
@@ -167,7 +188,7 @@ def test_sizes_in_use_take_every_kind_of_plan(kind: str) -> None:
     holds, (x, w, options) = TAKEN[kind]
     stride, padding = options.get("stride", 1), options.get("padding", 0)
     rows, columns = sliding_axes(x[2:], w[2:], stride=stride, padding=padding, dilation=1)
-    assert holds(fast.choose(x[0], (1, *w), rows, columns, 4), rows.out)
+    assert holds(choose(x[0], (1, *w), rows, columns, 4), rows.out)
 
 
 @given(drawn=DRAWN)
@@ -186,14 +207,14 @@ def test_unfold_and_fold_are_adjoint_block_by_block(drawn: Drawn, seed: int) -> 
     (x, _, _), (rows, columns, groups) = given_arrays(drawn.case), geometry(drawn.case)
     generator = np.random.default_rng(seed)
     for block in drawn.plan.blocks(len(x), rows):
-        xp = padded(planes(x, groups), block, rows, columns, Scratch(x.dtype))
+        xp = padded(planes(x, groups, rows.size, columns.size), block, rows, columns, Scratch(x.dtype))
         (unfolded,) = unfold(xp, block, rows, columns, Scratch(x.dtype), stacked=True)
         outs = block.rows, columns.out, xp.shape[-1]
         dunfolded = generator.integers(-9, 10, (groups, rows.kernel, columns.kernel, xp.shape[1], *outs)).astype(float)
         # P of `unfolded` lies as the block does: the batch inside, or before the columns.
         ordered = dunfolded if block.batch_inner else dunfolded.swapaxes(-1, -2)
         dx = np.zeros_like(x)
-        fold(dunfolded, planes(dx, groups), block, rows, columns, Scratch(x.dtype))
+        fold(dunfolded, planes(dx, groups, rows.size, columns.size), block, rows, columns, Scratch(x.dtype))
         assert (unfolded * ordered.reshape(unfolded.shape)).sum() == (x * dx).sum()
         each = unfold(xp, block, rows, columns, Scratch(x.dtype), stacked=False)
         same("rows of the window", unfolded, np.concatenate(each, axis=1))
