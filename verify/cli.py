@@ -1,14 +1,12 @@
-"""The command line: `python -m verify [run]` and `python -m verify museum`."""
+"""The command line: `python -m verify [run]`, `check` (in cli_check.py), `museum` and `layers`."""
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import rich_click as click
 from rich.console import Console
@@ -17,25 +15,22 @@ from rich.table import Table
 
 from cnn_core.data import Dataset, load_digits, load_idx
 from cnn_core.network import Version
+from verify import output
+from verify.cli_check import check
 from verify.digits import Part
-from verify.gradcheck.certificate import FAIL, INCONCLUSIVE, PASS, finite
+from verify.gradcheck.certificate import FAIL, INCONCLUSIVE, PASS
 from verify.layers import LAYERS, markdown_table
 from verify.museum import EXHIBITS
+from verify.output import json_option, seed_option
 from verify.profiles import EXAMPLES
 from verify.run import ERROR, Row, exit_code, verify_layer, verify_network
 
 NETWORK = "digits"
-# Columns that the table takes without breaking a word.
-_WIDE = 116
 _VERSIONS = ("naive", "im2col", "vectorized", "fast")
 _COLOURS = {PASS: "green", FAIL: "bold red", INCONCLUSIVE: "yellow", ERROR: "bold red"}
 
-_seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Settles every draw.")
 _examples = click.option(
     "--examples", type=click.IntRange(1), default=EXAMPLES["ci"], show_default=True, help="Cases for each version."
-)
-_json = click.option(
-    "--json", "json_path", metavar="PATH", help="Write the results for machines, too; - for standard output, alone."
 )
 
 
@@ -58,11 +53,11 @@ def cli() -> None:
     help="Only this; `fast` is im2col and vectorized; repeatable.",
 )
 @_examples
-@_seed
+@seed_option
 @click.option(
     "--data", metavar="FOLDER", help="IDX files (MNIST and its kind) for the network, not scikit-learn's digits."
 )
-@_json
+@json_option
 def run(
     layers: tuple[str, ...],
     implementations: tuple[str, ...],
@@ -76,14 +71,14 @@ def run(
     if data is not None and NETWORK not in layers:
         raise click.UsageError(f"--data {data} is for the network, which --layer leaves out: add --layer {NETWORK}")
     dataset = _load(data) if NETWORK in layers else None
-    _check_writable(json_path)
-    console = _console(json_path)
+    output.check_writable(json_path)
+    console = output.console(json_path)
     console.print(f"gradcert: {examples} cases for each version, seed {seed}", highlight=False)
     started = time.perf_counter()
     rows = list(_rows(layers, implementations, examples, seed, dataset))
     _report(rows, console, time.perf_counter() - started)
     code = exit_code(rows)
-    _write(json_path, {"command": "run", "seed": seed, "examples": examples, "exit_code": code}, rows)
+    output.write(json_path, {"command": "run", "seed": seed, "examples": examples, "exit_code": code}, rows)
     sys.exit(code)
 
 
@@ -95,15 +90,15 @@ def run(
     show_default=True,
     help="Cases for each version; with too few, a bug may never have its case.",
 )
-@_seed
-@_json
+@seed_option
+@json_option
 def museum(examples: int, seed: int, json_path: str | None) -> None:
     """Plant every historical bug in our own layers: caught or not, by which check, at which entry.
 
     Exit code 0 if every bug is caught in every version, 1 if one is missed.
     """
-    _check_writable(json_path)
-    console = _console(json_path)
+    output.check_writable(json_path)
+    console = output.console(json_path)
     rows = []
     for exhibit in EXHIBITS.values():
         layer = LAYERS[exhibit.layer]
@@ -118,8 +113,11 @@ def museum(examples: int, seed: int, json_path: str | None) -> None:
     _report(rows, console, sum(row.seconds for row in rows))
     console.print(f"{len(rows) - len(missed)} of {len(rows)} mutants caught", highlight=False)
     code = 1 if missed else 0
-    _write(json_path, {"command": "museum", "seed": seed, "examples": examples, "exit_code": code}, rows)
+    output.write(json_path, {"command": "museum", "seed": seed, "examples": examples, "exit_code": code}, rows)
     sys.exit(code)
+
+
+cli.add_command(check)
 
 
 @cli.command()
@@ -204,7 +202,7 @@ def _promise(row: Row) -> str:
 
 def _wrapped(text: str, console: Console) -> str:
     """The text, broken at blanks and hyphens where the terminal is too narrow for it."""
-    return text if console.width >= _WIDE else "\n".join(textwrap.wrap(text, 11))
+    return text if console.width >= output.WIDE else "\n".join(textwrap.wrap(text, 11))
 
 
 def _summary(rows: list[Row]) -> str:
@@ -217,31 +215,3 @@ def _load(folder: str | None) -> Dataset:
         return load_digits() if folder is None else load_idx(folder)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         raise click.UsageError(str(error)) from error
-
-
-def _console(json_path: str | None) -> Console:
-    """Where people read; a file or a pipe is as wide as the table."""
-    stderr = json_path == "-"
-    terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr, width=None if terminal else _WIDE)
-
-
-def _check_writable(json_path: str | None) -> None:
-    """A usage error, before anything is run, where the results could not be written in the end."""
-    if json_path is None or json_path == "-":
-        return
-    try:
-        with Path(json_path).open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise click.UsageError(f"--json {json_path!r}: {error}") from error
-
-
-def _write(json_path: str | None, about: dict[str, Any], rows: list[Row]) -> None:
-    if json_path is None:
-        return
-    text = json.dumps(finite({**about, "rows": [row.to_dict() for row in rows]}), indent=1)
-    if json_path == "-":
-        click.echo(text)
-    else:
-        Path(json_path).write_text(text + "\n", encoding="utf-8")

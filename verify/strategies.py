@@ -1,18 +1,27 @@
-"""Hypothesis strategies of valid arguments. They construct; nothing is drawn and then thrown away."""
+"""Hypothesis strategies of valid arguments for layers, yours as well as this project's.
+
+`exact_integers`, `gapped_arrays`, `tied_arrays` and `reals` make arrays, `cotangents` upstream gradients,
+`windows` the geometry of a convolution or a pool. They construct; nothing is drawn and then thrown away.
+Up to 64 entries are drawn one by one, and shrink; of a larger array a seed that is drawn settles the rest.
+What cannot be made is a ValueError that quotes the values, when the strategy is made, not when it is drawn from.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
 
 # So many entries are drawn, and shrink, by themselves; a seed that is drawn settles the others.
 _DRAWN_ONE_BY_ONE = 64
+# Neighbours in a gapped array are from 9/8 to 16/8 of the gap apart.
+_EIGHTHS = 8
 
 
 class Window(NamedTuple):
@@ -32,11 +41,24 @@ class _Axis(NamedTuple):
     after: int
 
 
-def integers(shape: tuple[int, ...], most: int = 4) -> st.SearchStrategy[Array]:
-    """float64 arrays of integers in [-most, most]: small, so that ties and zeros abound."""
+def exact_integers(shape: tuple[int, ...], most: int = 4, *, dtype: DTypeLike = np.float64) -> st.SearchStrategy[Array]:
+    """Floating arrays of integers in [-most, most], on which sums and products are exact; ties and zeros abound.
+
+    Raises ValueError if the dtype does not hold every integer up to most. Shrinks to zeros.
+    """
+    kind, _ = _floating(dtype), _entries(shape)
+    limit = 2 ** (np.finfo(kind).nmant + 1)
+    if not 0 <= most <= limit:
+        raise ValueError(f"most must lie in [0, {limit}], the integers that {kind} holds exactly, got {most!r}")
     return _arrays(
-        shape, st.integers(-most, most), lambda generator, size: generator.integers(-most, most, size, endpoint=True)
+        shape,
+        st.integers(-most, most),
+        lambda generator, size: generator.integers(-most, most, size, endpoint=True),
+        kind,
     )
+
+
+integers = exact_integers
 
 
 def reals(shape: tuple[int, ...], most: float = 4.0) -> st.SearchStrategy[Array]:
@@ -45,19 +67,113 @@ def reals(shape: tuple[int, ...], most: float = 4.0) -> st.SearchStrategy[Array]
     return _arrays(shape, elements, lambda generator, size: generator.uniform(-most, most, size))
 
 
+def gapped_arrays(
+    shape: tuple[int, ...], gap: float = 1.0, *, dtype: DTypeLike = np.float64
+) -> st.SearchStrategy[Array]:
+    """Arrays whose entries are further than `gap` apart, from each other and from zero: at no kink of relu or max.
+
+    Of either sign, in any order, at most 2 * gap * size away from zero. Raises ValueError if the gap is not
+    positive, or if so many gaps do not fit the dtype's mantissa. Shrinks to 9/8 gap, 18/8 gap, ... in order.
+    """
+    kind, size = _floating(dtype), _entries(shape)
+    if not 0 < gap < math.inf:
+        raise ValueError(f"gap must be positive and finite, got {gap!r}")
+    largest = 2.0 * gap * size
+    # An entry may be rounded by half its spacing, and two must keep more than the gap of their 9/8 of it.
+    limits = np.finfo(kind)
+    unit = gap / _EIGHTHS
+    if not (largest * float(limits.eps) < unit and largest < float(limits.max) and unit > float(limits.tiny)):
+        raise ValueError(f"{size} entries {gap!r} apart reach {largest:.6g}, where {kind} cannot tell {unit:.6g} apart")
+    return _gapped(shape, size, gap, kind)
+
+
+@st.composite
+def _gapped(draw: st.DrawFn, shape: tuple[int, ...], size: int, gap: float, dtype: np.dtype[Any]) -> Array:
+    steps = draw(_arrays((size,), st.integers(1, _EIGHTHS), lambda g, n: g.integers(1, _EIGHTHS, n, endpoint=True)))
+    below = draw(_arrays((size,), st.booleans(), lambda g, n: g.integers(0, 2, n))).astype(bool)
+    values = np.zeros(size)
+    for side, sign in ((~below, 1), (below, -1)):
+        values[side] = sign * np.cumsum(_EIGHTHS + steps[side])
+    if size <= _DRAWN_ONE_BY_ONE:
+        values = values[draw(st.permutations(range(size)))] if size else values
+    else:
+        np.random.default_rng(draw(st.integers(0, 2**32 - 1))).shuffle(values)
+    return (values * (gap / _EIGHTHS)).astype(dtype).reshape(shape)
+
+
+def tied_arrays(shape: tuple[int, ...], most: int = 2, *, dtype: DTypeLike = np.float64) -> st.SearchStrategy[Array]:
+    """Arrays of integers in [-most, most] of which at least two entries, anywhere, are equal.
+
+    Raises ValueError for fewer than two entries. Shrinks to zeros.
+    """
+    size = _entries(shape)
+    if size < 2:
+        raise ValueError(f"a tie takes two entries, shape {shape} has {size}")
+    return st.builds(_tied, exact_integers(shape, most, dtype=dtype), _two_places(size))
+
+
+def _tied(array: Array, places: tuple[int, int]) -> Array:
+    array.flat[places[1]] = array.flat[places[0]]
+    return array
+
+
+def cotangents(shape: tuple[int, ...], most: int = 9, *, dtype: DTypeLike = np.float64) -> st.SearchStrategy[Array]:
+    """Upstream gradients: integers in [-most, most], one of them positive and one negative, so never all equal.
+
+    (All ones hide errors: those of a batch norm cancel to zero.) One entry alone is not zero. Raises
+    ValueError if most is less than 1. Shrinks to 1, -1, 0, 0, ...
+    """
+    size = _entries(shape)
+    if most < 1:
+        raise ValueError(f"most must be at least 1, got {most!r}")
+    arrays, magnitudes = exact_integers(shape, most, dtype=dtype), st.integers(1, most)
+    if size == 0:
+        return arrays
+    if size == 1:
+        return st.builds(
+            lambda array, m, sign: np.full_like(array, sign * m), arrays, magnitudes, st.sampled_from((1, -1))
+        )
+    return st.builds(_signed, arrays, _two_places(size), magnitudes, magnitudes)
+
+
+def _signed(array: Array, places: tuple[int, int], positive: int, negative: int) -> Array:
+    array.flat[places[0]], array.flat[places[1]] = positive, -negative
+    return array
+
+
+def _two_places(size: int) -> st.SearchStrategy[tuple[int, int]]:
+    """Two different positions among so many."""
+    pairs = st.tuples(st.integers(0, size - 1), st.integers(1, size - 1))
+    return pairs.map(lambda pair: (pair[0], (pair[0] + pair[1]) % size))
+
+
+def _entries(shape: tuple[int, ...]) -> int:
+    if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
+        raise ValueError(f"shape must be a tuple of sizes from 0 up, got {shape!r}")
+    return math.prod(shape)
+
+
+def _floating(dtype: DTypeLike) -> np.dtype[Any]:
+    kind = np.dtype(dtype)
+    if kind.kind != "f":
+        raise ValueError(f"dtype must be a real floating one, got {kind}")
+    return kind
+
+
 @st.composite
 def _arrays(
     draw: st.DrawFn,
     shape: tuple[int, ...],
     elements: st.SearchStrategy[float],
     fill: Callable[[np.random.Generator, int], Array],
+    dtype: DTypeLike = np.float64,
 ) -> Array:
     """The first entries drawn one by one, the rest by a generator whose seed is drawn.
 
     A smaller array always takes fewer draws, so a large failing case can shrink to a small one.
     """
-    size = int(np.prod(shape))
-    array = np.zeros(size)
+    size = math.prod(shape)
+    array = np.zeros(size, dtype)
     few = min(size, _DRAWN_ONE_BY_ONE)
     if size > few:
         array[few:] = fill(np.random.default_rng(draw(st.integers(0, 2**32 - 1))), size - few)

@@ -26,6 +26,7 @@ from verify.gradcheck.certificate import (
     Inconclusive,
     StructureError,
     Worst,
+    worst_of,
 )
 from verify.gradcheck.complex_step import check_analytic
 from verify.gradcheck.exact import check_between_kinks, check_multilinear
@@ -34,8 +35,9 @@ from verify.gradcheck.jacobian import STRUCTURES as WITH_JACOBIAN
 from verify.gradcheck.jacobian import check_jacobians
 from verify.gradcheck.kinks import check_at_kinks
 from verify.gradcheck.point import Findings
+from verify.gradcheck.reproduction import reproduce
 from verify.gradcheck.smooth import check_smooth
-from verify.gradcheck.subject import ContractError, Subject
+from verify.gradcheck.subject import ContractError, ForwardRaised, NoResult, Subject
 
 __all__ = [
     "ORACLES",
@@ -91,18 +93,27 @@ def gradcheck(
     Returns a Certificate. Raises GradientMismatch for FAIL and Inconclusive for INCONCLUSIVE, unless
     `raise_on_failure` is False; StructureError (a ValueError) if the structure declared does not
     hold; TypeError or ValueError, quoting the values, for arguments that cannot be.
+
+    Who is at fault decides the answer. What the caller hands over that cannot be is a TypeError or
+    ValueError, and what a forward raises at the caller's own arrays and options, where it refuses the
+    call, passes through with a note. What the layer does wrong when it is called is FAIL, with a cause,
+    and GradientMismatch has a backward's exception as its `__cause__`. What goes wrong only at arrays
+    that an oracle made speaks against that oracle, not against the layer: "auto" goes on to the next, a
+    structure declared is a StructureError, and "smooth", which stays near the arrays given, is
+    INCONCLUSIVE. So is a random forward under every structure that notices; it says so.
     """
+    __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
     if structure != "auto" and structure not in ORACLES:
         raise ValueError(f'structure must be "auto" or one of {", ".join(ORACLES)}, got {structure!r}')
     if not 0 < miss_probability < 1:
         raise ValueError(f"miss_probability must lie between 0 and 1, got {miss_probability!r}")
-    if isinstance(arrays, np.ndarray):
-        raise TypeError(f"arrays must be a tuple of arrays, got one array of shape {arrays.shape}")
     if seed is None:
         seed = int(np.random.default_rng().integers(1 << 32))
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed must be a nonnegative integer, got {seed!r}")
     subject = Subject(forward, backward, arrays, options, wrt)
     started = time.perf_counter()
-    found = _run(subject, structure, seed, miss_probability, full_jacobian)
+    found, raised = _run(subject, structure, seed, miss_probability, full_jacobian)
     certificate = Certificate(
         seed=seed,
         forward_calls=subject.calls["forward"],
@@ -111,31 +122,69 @@ def gradcheck(
         **found,
     )
     if raise_on_failure and certificate.verdict != PASS:
-        raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate)
+        raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from raised
     return certificate
 
 
-def _run(subject: Subject, structure: str, seed: int, miss_probability: float, full: bool) -> dict[str, Any]:
-    """The fields of the certificate that the oracle decides."""
+def _run(
+    subject: Subject, structure: str, seed: int, miss_probability: float, full: bool
+) -> tuple[dict[str, Any], BaseException | None]:
+    """The fields of the certificate that the oracle decides, and the exception that led to them, if one did."""
     candidates = list(ORACLES) if structure == "auto" else [structure]
     reasons: list[str] = []
     for candidate in candidates:
         probing = structure == "auto" and candidate != candidates[-1]
+        problem: Exception
         try:
             with np.errstate(all="ignore" if probing else None):
                 found = _apply(subject, candidate, np.random.default_rng(seed), miss_probability, full)
-                return {**found, "reasons": tuple(reasons)}
-        except StructureError as error:
-            if not probing:
-                raise
-            reasons.append(f"not {candidate}: {error}")
+                return {**found, "reasons": tuple(reasons)}, None
+        except (StructureError, NoResult) as error:
+            problem = error
         except Exception as error:
-            # A probe at integers far from the user's arrays may leave the function's domain; only
-            # the last candidate runs at the arrays as they are, and its exceptions are the user's.
+            # A probe at integers far from the user's arrays may take our own arithmetic out of its range.
             if not probing:
                 raise
-            reasons.append(f"not {candidate}: {type(error).__name__}: {error}")
+            problem = error
+        # What goes wrong at the arrays given, too, is the layer's own; elsewhere it may be the domain's edge.
+        own = subject.fault() if isinstance(problem, NoResult) or not probing else None
+        if own is not None or not probing:
+            found, raised = _convicted(subject, candidate, own) if own else _excused(subject, candidate, problem)
+            return {**found, "reasons": tuple(reasons)}, raised
+        kind = "" if isinstance(problem, (StructureError, NoResult)) else f"{type(problem).__name__}: "
+        reasons.append(f"not {candidate}: {kind}{problem}")
     raise AssertionError("unreachable: the last candidate returns or raises")
+
+
+def _convicted(subject: Subject, structure: str, fault: ContractError) -> tuple[dict[str, Any], BaseException | None]:
+    """FAIL, for a contract broken; what a forward raised at the caller's own arrays passes through, with a note."""
+    raised = fault.__cause__
+    if isinstance(fault, ForwardRaised) and raised is not None:
+        raised.add_note(f"gradcheck: {fault}, options {subject.options!r}")
+        raise raised
+    return _blamed(
+        subject, structure, FAIL, subject.wrt if fault.position is None else (fault.position,), fault
+    ), raised
+
+
+def _excused(subject: Subject, structure: str, problem: Exception) -> tuple[dict[str, Any], BaseException | None]:
+    """INCONCLUSIVE where the forward is random; else StructureError."""
+    random = "fix its randomness"
+    if subject.is_random():
+        return _blamed(
+            subject,
+            structure,
+            INCONCLUSIVE,
+            subject.wrt,
+            f"two calls of the forward with the same arrays differ: {random}",
+        ), None
+    if isinstance(problem, StructureError):
+        raise problem
+    if structure != "smooth":
+        raise StructureError(f"{problem}, made for this structure") from problem.__cause__
+    # It makes no arrays of its own but such as it expects to leave the domain.
+    note = f"{problem}, but not when called again: {random}"
+    return _blamed(subject, structure, INCONCLUSIVE, subject.wrt, note), problem.__cause__
 
 
 def _apply(
@@ -158,8 +207,10 @@ def _apply(
             missed = check_branches(findings, generator, miss_probability)
         else:
             (check_analytic if structure == "analytic" else check_smooth)(findings, generator)
+    except NoResult:
+        raise
     except ContractError as fault:
-        return {**found, "verdict": FAIL, "arguments": _blamed(subject, fault), "causes": [fault.cause]}
+        return _convicted(subject, structure, fault)[0]
     arguments = tuple(findings.results.values())
     verdicts = {result.verdict for result in arguments}
     verdict = FAIL if FAIL in verdicts else INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS
@@ -167,18 +218,31 @@ def _apply(
         **found,
         "verdict": verdict,
         "arguments": arguments,
-        "causes": find_causes(findings),
+        "causes": _causes(findings, kinks=structure == "piecewise-linear"),
+        "reproduction": reproduce(findings, worst_of(arguments)),
         "miss_probability": missed if verdict == PASS else None,
         "detection_floor": _floor(arguments) if missed is None and verdict == PASS else None,
     }
 
 
-def _blamed(subject: Subject, fault: ContractError) -> tuple[ArgumentResult, ...]:
-    positions = subject.wrt if fault.position is None else (fault.position,)
-    return tuple(
-        ArgumentResult(k, subject.names[k], subject.arrays[k].shape, FAIL, error=math.inf, note=str(fault))
+def _causes(findings: Findings, *, kinks: bool) -> list[Cause]:
+    try:
+        return find_causes(findings, kinks=kinks)
+    except ContractError as fault:  # of a gradient that is wrong, it may well be why
+        return [fault.cause]
+
+
+def _blamed(
+    subject: Subject, structure: str, verdict: str, positions: Sequence[int], why: ContractError | str
+) -> dict[str, Any]:
+    """The fields of a certificate in which one sentence speaks for these arguments."""
+    arguments = tuple(
+        ArgumentResult(k, subject.names[k], subject.arrays[k].shape, verdict, error=math.inf, note=str(why))
         for k in positions
     )
+    causes = [why.cause] if isinstance(why, ContractError) else []
+    found = {"structure": structure, "oracle": ORACLES[structure]}
+    return {**found, "verdict": verdict, "arguments": arguments, "causes": causes}
 
 
 def _floor(arguments: Sequence[ArgumentResult]) -> float:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from verify.gradcheck.certificate import StructureError
-from verify.gradcheck.exact import GUARD_BITS, MOST_BITS, exactly, plan
+from verify.gradcheck.exact import GUARD_BITS, MOST_BITS, WIDE_BITS, exactly, plan
 from verify.gradcheck.exact_numbers import (
     Array,
     draw_integers,
@@ -33,7 +33,7 @@ from verify.gradcheck.exact_numbers import (
 )
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.point import ExactPoint, Findings
-from verify.gradcheck.same_function import check_same_function
+from verify.gradcheck.same_function import check_feels_steps, check_same_function
 from verify.gradcheck.subject import Subject
 
 
@@ -59,10 +59,14 @@ def check_branches(findings: Findings, generator: np.random.Generator, miss_prob
     """
     subject = findings.subject
     y = subject.value(subject.arrays)
-    bits = _bits_in_range(subject, y)
+    room = _bits_in_range(subject, y)
+    bits = min(MOST_BITS, room)
     rate, trials = plan(2, set_size(bits), miss_probability, subject.dtype)
+    trials = max(2, trials)
     for trial in range(trials):
-        dy = draw_integers(generator, y.shape, bits, y.dtype)
+        # Integers first, then fractions, of more bits than a float32 holds: by them a gradient that is cut shows.
+        dy_bits, unit = (min(WIDE_BITS, room), 2.0 ** -(bits // 2)) if trial else (bits, 1.0)
+        dy = draw_integers(generator, y.shape, dy_bits, y.dtype, unit)
         _, cache = subject.value_and_cache(subject.arrays)  # just before: a layer may keep its cache in itself
         point = Branches(subject, subject.arrays, y, dy, subject.pull_back(subject.arrays, dy, cache))
         for k in findings.undecided():
@@ -82,6 +86,7 @@ def _check_argument(
             raise StructureError(f"the branches depend on the imaginary part of {point.subject.names[k]}")
     index = not_finite(gradient)
     if index is None and point.residual(k, v, slopes) != 0:
+        check_feels_steps(point, k, generator)
         index = locate(gradient.shape, lambda direction: point.residual(k, direction), generator, first=v)
     if index is not None:
         findings.fail(point, k, index)
@@ -114,7 +119,7 @@ def _bits_in_range(subject: Subject, y: Array) -> int:
         raise StructureError(
             f"values up to {values:.3g} in steps of 1/{fineness:.3g} leave {subject.dtype} no room for exact directions"
         )
-    return min(MOST_BITS, int(spare))
+    return int(spare)
 
 
 def _shift(subject: Subject, k: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -56,7 +57,8 @@ class Certificate:
     chance that a wrong gradient passes; otherwise `detection_floor` is the smallest error in one
     entry, relative to the largest entry of that gradient, that is always caught. `reasons` says why
     "auto" passed over the structures that are stronger than `structure`; it is empty if none was, or
-    if the structure was declared.
+    if the structure was declared. `reproduction` is Python, ten lines at most, that shows a wrong entry without
+    the checker; empty where none so short does.
     """
 
     verdict: str
@@ -71,6 +73,7 @@ class Certificate:
     backward_calls: int = 0
     seconds: float = 0.0
     reasons: tuple[str, ...] = ()
+    reproduction: str = ""
 
     def __bool__(self) -> bool:
         return self.verdict == PASS
@@ -78,8 +81,7 @@ class Certificate:
     @property
     def worst(self) -> Worst | None:
         """The worst entry over all arguments; None on PASS, or where no entry could be compared."""
-        found = [result.worst for result in self.arguments if result.worst is not None]
-        return max(found, key=lambda worst: _badness(worst), default=None)
+        return worst_of(self.arguments)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in plain types, ready for JSON."""
@@ -100,6 +102,8 @@ class Certificate:
         lines += [f"  {reason}" for reason in self.reasons]
         lines += [_sentence(result) for result in self.arguments]
         lines += [f"  cause (a guess): {cause.code}: {cause.explanation}" for cause in self.causes]
+        if self.reproduction:
+            lines += ["  to reproduce:", *(f"    {line}" for line in self.reproduction.splitlines())]
         lines.append("  " + self._promise())
         return "\n".join(lines)
 
@@ -145,6 +149,12 @@ def _sentence(result: ArgumentResult) -> str:
         )
     notes = "; ".join(filter(None, (result.note, *result.second_opinions)))
     return text + (f" ({notes})" if notes else "")
+
+
+def worst_of(arguments: Iterable[ArgumentResult]) -> Worst | None:
+    """The worst entry over these; None where there is none."""
+    found = [result.worst for result in arguments if result.worst is not None]
+    return max(found, key=_badness, default=None)
 
 
 def _badness(worst: Worst) -> float:

@@ -21,12 +21,13 @@ floor that is printed says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from verify.gradcheck.certificate import INCONCLUSIVE, StructureError, Worst
-from verify.gradcheck.exact_numbers import Array, signed
+from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
+from verify.gradcheck.linearity import check_linear
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.point import Findings, Point
 from verify.gradcheck.same_function import check_feels_steps, check_same_function
@@ -74,11 +75,15 @@ class ComplexStep(Point):
         numeric = float((self.dy * slopes).sum())
         return Worst(k, index, float(self.gradients[k][index]), numeric, self.tolerance(k, unit, slopes))
 
-    def agree(self, k: int, claimed: Array, expected: Array) -> bool:
-        """Whether they differ by rounding: of each entry, at the scale of the largest, as `tolerance` allows."""
+    def allowed(self, k: int, expected: Array) -> Array:
+        """Their rounding: of each entry, at the scale of the largest, as in `tolerance`."""
         scale = np.abs(expected).max(initial=0.0) + np.abs(self.unsaturated[k]).max(initial=0.0)
-        allowed = self.gamma * scale + _CONDITION_SAFETY * self.conditioning[k] + _TRUNCATION
-        return bool((np.abs(claimed - expected) <= allowed).all())
+        return np.asarray(self.gamma * scale + _CONDITION_SAFETY * self.conditioning[k] + _TRUNCATION)
+
+    def matches(self, k: int, v: Array, dy: Array, slopes: Array) -> bool:
+        """Whether they differ by no more than `tolerance`."""
+        other = replace(self, dy=dy)
+        return abs(other.residual(k, v, slopes)) <= other.tolerance(k, v, slopes)
 
 
 def check_analytic(findings: Findings, generator: np.random.Generator) -> None:
@@ -88,11 +93,12 @@ def check_analytic(findings: Findings, generator: np.random.Generator) -> None:
     """
     subject = findings.subject
     y = subject.value(subject.arrays)
-    point = analytic_point(subject, signed(generator, y.shape).astype(y.dtype), generator)
+    point = analytic_point(subject, draw_upstream(generator, y.shape, y.dtype), generator)
     for k in findings.undecided():
         findings.results[k] = findings.results[k]._replace(detection_floor=0.0)
     for k in findings.undecided():
         _check_argument(point, k, findings, generator)
+    check_linear(findings, point)
 
 
 def analytic_point(subject: Subject, dy: Array, generator: np.random.Generator) -> ComplexStep:

@@ -6,13 +6,16 @@ raises ContractError, which says what was broken. CONTRACTS names them all.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from verify.gradcheck.arguments import argument_names, is_floating
 from verify.gradcheck.exact_numbers import Array
-from verify.gradcheck.subject import ContractError, argument_names
+from verify.gradcheck.subject import ContractError
 
 
 class Call(NamedTuple):
@@ -25,6 +28,8 @@ class Call(NamedTuple):
     y: Array
     cache: Any
     dy: Array
+    # Those in which the layer is to keep dtypes.
+    dtypes: Sequence[Any] = (np.float32, np.float64, np.complex128)
 
     @classmethod
     def of(
@@ -43,23 +48,28 @@ class Call(NamedTuple):
 
     def gradients(self, dy: Array | None = None) -> list[tuple[str, Array]]:
         """The gradients with their names, those that are None left out."""
-        named = zip(self.names, self.backward(self.dy if dy is None else dy, self.cache), strict=False)
+        gradients = list(self.backward(self.dy if dy is None else dy, self.cache))
+        if len(gradients) == len(self.arrays):  # None may stand for arrays that have no gradient
+            gradients = [g for g, a in zip(gradients, self.arrays, strict=True) if a is None or is_floating(a)]
+        named = zip(self.names, gradients, strict=False)
         return [(name, gradient) for name, gradient in named if gradient is not None]
 
     @property
     def floating(self) -> list[Array]:
         """The arrays that have a gradient."""
-        return [a for a in self.arrays if a is not None and np.issubdtype(a.dtype, np.inexact)]
+        return [a for a in self.arrays if is_floating(a)]
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the gradients, for the arrays that are differentiable or None."""
         names = argument_names(self.forward, len(self.arrays))
         return tuple(
-            f"d{name}"
-            for name, array in zip(names, self.arrays, strict=True)
-            if array is None or np.issubdtype(array.dtype, np.inexact)
+            f"d{name}" for name, array in zip(names, self.arrays, strict=True) if array is None or is_floating(array)
         )
+
+    def cast(self, dtype: Any) -> tuple[Any, ...]:
+        """The arrays with the floating ones in a dtype."""
+        return tuple(a.astype(dtype) if is_floating(a) else a for a in self.arrays)
 
 
 def arguments_are_left_alone(call: Call, generator: np.random.Generator) -> None:
@@ -92,13 +102,15 @@ def gradients_alias_nothing(call: Call, generator: np.random.Generator) -> None:
 
 
 def any_layout_of_dy_serves(call: Call, generator: np.random.Generator) -> None:
-    """The memory layout of dy does not matter: transposed, reversed, strided, broadcast, read-only."""
+    """The layout of dy in memory (reversed, strided, broadcast, read-only) changes at most the order of roundings."""
     expected = call.gradients()
+    terms = _terms(call)
     for layout, dy in _layouts(call.dy):
-        _same(expected, call.gradients(dy), "dy-layout", f"with dy {layout}")
+        _same(expected, call.gradients(dy), "dy-layout", f"with dy {layout}", terms=terms)
     if call.dy.ndim:
         broadcast = np.broadcast_to(call.dy[..., :1], call.dy.shape) if call.dy.size else call.dy
-        _same(call.gradients(broadcast.copy()), call.gradients(broadcast), "dy-layout", "with dy broadcast")
+        plain = call.gradients(broadcast.copy())
+        _same(plain, call.gradients(broadcast), "dy-layout", "with dy broadcast", terms=terms)
 
 
 def any_layout_of_the_arrays_serves(call: Call, generator: np.random.Generator) -> None:
@@ -110,9 +122,8 @@ def any_layout_of_the_arrays_serves(call: Call, generator: np.random.Generator) 
         for layout, view in _layouts(array):
             y, cache = call.forward(*call.arrays[:k], view, *call.arrays[k + 1 :], **call.options)
             gradients = call._replace(y=y, cache=cache).gradients()
-            # Sums of at most this many terms, in another order (Higham 2002, section 4.2).
-            terms = max([y.size, *(a.size for a in call.arrays if a is not None)])
-            _same([("y", call.y), *expected], [("y", y), *gradients], "layout", f"with array {k} {layout}", terms=terms)
+            when = f"with array {k} {layout}"
+            _same([("y", call.y), *expected], [("y", y), *gradients], "layout", when, terms=_terms(call))
 
 
 def a_second_backward_gives_the_same(call: Call, generator: np.random.Generator) -> None:
@@ -120,15 +131,19 @@ def a_second_backward_gives_the_same(call: Call, generator: np.random.Generator)
     first = [(name, gradient.copy()) for name, gradient in call.gradients()]
     _same(first, call.gradients(), "accumulates", "the second time")
     for _, gradient in call.gradients():
-        gradient[...] = 7
+        if isinstance(gradient, np.ndarray):  # a scalar cannot be written to
+            gradient[...] = 7
     _same(first, call.gradients(), "accumulates", "after its results were overwritten")
 
 
 def another_forward_disturbs_nothing(call: Call, generator: np.random.Generator) -> None:
     """Forward A, forward B, backward A gives the gradients of A."""
     expected = [(name, gradient.copy()) for name, gradient in call.gradients()]
-    others = [a + 1 if isinstance(a, np.ndarray) and np.issubdtype(a.dtype, np.inexact) else a for a in call.arrays]
-    call.forward(*(np.asarray(a) if a is not None else a for a in others), **call.options)
+    for change in (lambda a: np.asarray(1 - a), np.flip):
+        others = [change(a) if is_floating(a) else a for a in call.arrays]
+        with contextlib.suppress(Exception):  # beyond its domain, but not when the same entries come in another order
+            call.forward(*others, **call.options)
+            break
     _same(expected, call.gradients(), "stale-cache", "after another forward")
 
 
@@ -138,14 +153,32 @@ def the_same_call_gives_the_same_result(call: Call, generator: np.random.Generat
     _same([("y", call.y), *call.gradients()], [("y", again.y), *again.gradients()], "random", "when called again")
 
 
+def backward_is_linear_in_dy(call: Call, generator: np.random.Generator) -> None:
+    """Backward of one - 3 two is backward of one less 3 times that of two, and of 0 it is 0."""
+    one, two = (np.asarray(generator.integers(-9, 10, call.y.shape)).astype(call.y.dtype) for _ in range(2))
+    for name, gradient in call.gradients(np.zeros_like(one)):
+        if np.any(gradient != 0):
+            raise _broken("not-linear", f"{name} is not 0 where dy is 0")
+    parts = zip(call.gradients(one), call.gradients(two), call.gradients(one - 3 * two), strict=True)
+    for (name, first), (_, second), (_, both) in parts:
+        scale = float(np.abs(first).max(initial=0.0)) + 3 * float(np.abs(second).max(initial=0.0))
+        # Rounding is of the order of eps, what is not linear of the order of 1: halfway between, in digits.
+        tolerance = math.sqrt(np.finfo(call.y.dtype).eps) * scale
+        error = float(np.abs(first - 3 * second - both).max(initial=0.0))
+        if not error <= tolerance:
+            raise _broken(
+                "not-linear", f"{name} is not linear in dy: off by {error:.3g} where entries reach {scale:.3g}"
+            )
+
+
 def dtypes_and_shapes_are_kept(call: Call, generator: np.random.Generator) -> None:
-    """Each gradient has its argument's shape and dtype, in float32, float64 and complex128; y has the dtype."""
-    for dtype in (np.float32, np.float64, np.complex128):
-        arrays = [a.astype(dtype) if a is not None and np.issubdtype(a.dtype, np.inexact) else a for a in call.arrays]
+    """Each gradient has its argument's shape and dtype, in each of the call's dtypes; y has the dtype."""
+    for dtype in call.dtypes:
+        arrays = call.cast(dtype)
         y, cache = call.forward(*arrays, **call.options)
         if y.dtype != dtype:
             raise _broken("wrong-dtype", f"y has dtype {y.dtype} for arrays of {np.dtype(dtype)}")
-        cast = call._replace(arrays=tuple(arrays), y=y, cache=cache, dy=call.dy.astype(dtype))
+        cast = call._replace(arrays=arrays, y=y, cache=cache, dy=call.dy.astype(dtype))
         for (name, gradient), array in zip(cast.gradients(), cast.floating, strict=True):
             if gradient.dtype != dtype:
                 raise _broken("wrong-dtype", f"{name} has dtype {gradient.dtype} for arrays of {np.dtype(dtype)}")
@@ -163,6 +196,7 @@ CONTRACTS: dict[str, Callable[[Call, np.random.Generator], None]] = {
         a_second_backward_gives_the_same,
         another_forward_disturbs_nothing,
         the_same_call_gives_the_same_result,
+        backward_is_linear_in_dy,
         dtypes_and_shapes_are_kept,
     )
 }
@@ -181,6 +215,11 @@ def _layouts(array: Array) -> Iterator[tuple[str, Array]]:
     frozen = array.copy()
     frozen.flags.writeable = False
     yield "read-only", frozen
+
+
+def _terms(call: Call) -> int:
+    """What a layer sums has at most so many terms, whose order may be another (Higham 2002, section 4.2)."""
+    return int(max([call.y.size, *(array.size for array in call.floating)]))
 
 
 def _same(

@@ -18,7 +18,9 @@ f(a) - f(a - v) is checked at every draw. What happens at the kinks is in kinks.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Self
 
 import numpy as np
@@ -30,6 +32,7 @@ from verify.gradcheck.exact_numbers import (
     draw_gapped,
     draw_integers,
     dyadic_shift,
+    exact_dot,
     mantissa_bits,
     set_size,
 )
@@ -41,8 +44,11 @@ from verify.gradcheck.subject import Arrays, Subject
 # longer sums get fewer. Two trials then miss with probability below 1e-9.
 MOST_BITS = 20
 _TRIED_BITS = 6
-# The entries of all arrays together, up to which every function is tested to be affine.
-_FEW = 4096
+# More than the 24 that a float32 holds.
+WIDE_BITS = 30
+# Of so many entries of all arrays together a maximum may keep its winner along every direction tried, and of so
+# many no sign of a relu may change: up to them a function is tested to be affine in the one way, and the other.
+_FEW, _VERY_FEW = 4096, 64
 # Of fractions, so many bits must be left over: a rounded number that looks short by chance, as one in
 # two does that may fill the mantissa, then passes for exact one time in 2^7.
 GUARD_BITS = 6
@@ -50,24 +56,65 @@ GUARD_BITS = 6
 
 @dataclass(frozen=True)
 class Differences(ExactPoint):
-    """Differentiates by one exact difference, as long as `step`."""
+    """Differentiates by one exact difference, as long as `step`.
+
+    Where y would take too much memory, `total` is sum(dy * y), and y is of NaN.
+    """
 
     step: float = 1.0
+    total: Fraction | None = None
 
     @classmethod
     def draw(
-        cls, subject: Subject, arrays: Arrays, dy_bits: int, generator: np.random.Generator, step: float = 1.0
+        cls,
+        subject: Subject,
+        arrays: Arrays,
+        dy_bits: int,
+        generator: np.random.Generator,
+        step: float = 1.0,
+        dy_unit: float = 1.0,
     ) -> Self:
-        """Run forward and backward at these arrays, with integers upstream."""
+        """Run forward and backward at these arrays, of entries of `dy_bits`, with integers times `dy_unit` upstream.
+
+        Of fractions upstream there are as many bits as there is room for, up to 30: more than a float32
+        holds, so that one on the way back shows.
+        """
         y, cache = subject.value_and_cache(arrays)
         exactly(y, -round(math.log2(step)) * len(subject.wrt))
-        dy = draw_integers(generator, y.shape, dy_bits, y.dtype)
+        if dy_unit != 1:
+            others = dy_bits * (len(subject.wrt) - 1)
+            room = mantissa_bits(y.dtype) - GUARD_BITS - y.size.bit_length() - others
+            dy_bits = max(dy_bits, min(WIDE_BITS, room))
+        dy = draw_integers(generator, y.shape, dy_bits, y.dtype, dy_unit)
         return cls(subject, arrays, y, dy, subject.pull_back(arrays, dy, cache), step)
+
+    def without_y(self) -> Self:
+        """The same, in less memory."""
+        nothing = np.broadcast_to(self.y.dtype.type(np.nan), self.y.shape)
+        return replace(self, y=nothing, total=exact_dot(self.dy, self.y, self.likely_shift))
+
+    def with_y(self) -> Self:
+        """The same, with y again."""
+        return self if self.total is None else replace(self, y=self.subject.value(self.arrays), total=None)
+
+    def residual(self, k: int, v: Array, slopes: Array | None = None) -> Fraction:
+        """0 if the gradient is right. Without y, v is where a + v is put together, and again as it was in the end."""
+        if self.total is None or slopes is not None:
+            return super().residual(k, v, slopes)
+        array: Any = self.arrays[k]
+        claimed, step = exact_dot(self.gradients[k], v, self.likely_shift), v.dtype.type(self.step)
+        v *= step
+        v += array
+        moved = exactly(self.subject.borrowed(self.subject.with_array(self.arrays, k, v))[0], self.likely_shift)
+        total = exact_dot(self.dy, moved, self.likely_shift)
+        v -= array
+        v /= step
+        return (total - self.total) / Fraction(self.step) - claimed
 
     def change(self, k: int, v: Array) -> Array:
         """f(a + v) - f(a), exactly; v touches argument k alone."""
         change = exactly(self.subject.value(self.subject.moved(self.arrays, k, v)), self.likely_shift)
-        change -= self.y
+        change -= self.y if self.total is None else self.subject.value(self.arrays)
         return change
 
     @property
@@ -119,31 +166,38 @@ def _trials(findings: Findings, bits: int, generator: np.random.Generator, miss_
     subject = findings.subject
     # The same integers over a power of two, so between -1 and 1, are as exact: no more bits, and of a
     # product the unit is finer but the size smaller. What is linear only far out (a tanh that has
-    # saturated) is not affine there, and a gradient cut to whole numbers shows.
+    # saturated) is not affine there, and a gradient cut to whole numbers shows, since dy is of fractions, too.
     fraction_bits = max(1, bits - math.ceil(GUARD_BITS / len(subject.wrt)))
     degree = len(subject.wrt) + 2
     rate, trials = plan(degree, set_size(bits), miss_probability, subject.dtype)
     missed = min(degree / set_size(fraction_bits), 0.5)  # the last trial's
     while missed * rate ** (trials - 1) <= miss_probability and trials > 1:
         trials -= 1
-    few = sum(subject.arrays[k].size for k in subject.wrt) <= _FEW
     for trial in range(trials + 1):
         drawn_bits, unit = (bits, 1.0) if trial < trials else (fraction_bits, 2.0**-fraction_bits)
-        arrays: Arrays = subject.arrays
-        for k in subject.wrt:
-            drawn = draw_integers(generator, subject.arrays[k].shape, drawn_bits, subject.arrays[k].dtype)
-            drawn *= drawn.dtype.type(unit)
-            arrays = subject.with_array(arrays, k, drawn)
-        point = Differences.draw(subject, arrays, drawn_bits, generator, unit)
-        if few and trial == 0:
-            _check_no_kink_at_zero(point)
-        _compare(point, drawn_bits, generator, findings, affine=few and trial < 2)
+        _trial(findings, drawn_bits, unit, generator, number=trial)
     return missed * rate**trials
 
 
-def _check_no_kink_at_zero(point: Differences) -> None:
+def _trial(findings: Findings, bits: int, unit: float, generator: np.random.Generator, *, number: int) -> None:
+    """Draw arrays of integers times a unit, and compare there."""
+    subject = findings.subject
+    arrays: Arrays = subject.arrays
+    for k in subject.wrt:
+        drawn = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype, unit)
+        arrays = subject.with_array(arrays, k, drawn)
+    point = Differences.draw(subject, arrays, bits, generator, unit, unit)
+    entries = sum(subject.arrays[k].size for k in subject.wrt)
+    if entries > _FEW:
+        point = point.without_y()
+    elif number == 0:
+        _check_no_kink_at_zero(point, findings.undecided())
+    _compare(point, bits, generator, findings, affine=entries <= _VERY_FEW and number < 2)
+
+
+def _check_no_kink_at_zero(point: Differences, arguments: Sequence[int]) -> None:
     """Raise StructureError unless f(a) + f(-a) = 2 f(0) in each argument: no relu or maximum is affine so."""
-    for k in point.subject.wrt:
+    for k in arguments:
         array: Any = point.arrays[k]
         mirrored, zero = (
             exactly(point.subject.value(point.subject.with_array(point.arrays, k, factor * array)))
@@ -216,11 +270,11 @@ def _compare(
         if k not in undecided and not affine:
             continue
         v = draw_integers(generator, gradient.shape, v_bits, gradient.dtype)
-        slopes = point.slopes(k, v)
+        slopes = point.slopes(k, v) if affine else None
         index = not_finite(gradient)
         wrong = index is None and point.residual(k, v, slopes) != 0
         if affine or wrong:  # of what has failed at its kinks, too: is it the function it was taken for?
-            point.check_affine(k, v, slopes)
+            point.check_affine(k, v, point.slopes(k, v) if slopes is None else slopes)
         if wrong and gradient.size <= _FEW:  # of few entries, one direction may be rounded alike on both sides
             for _ in range(4):
                 other = draw_integers(generator, gradient.shape, v_bits, gradient.dtype)
@@ -230,7 +284,7 @@ def _compare(
         if wrong:
             index = locate(gradient.shape, lambda d, k=k: point.residual(k, d), generator, first=v)  # type: ignore[misc]
         if index is not None:
-            findings.fail(point, k, index)
+            findings.fail(point.with_y(), k, index)
 
 
 def bits_in_range(subject: Subject, *, of_backward: bool = True) -> int:
@@ -254,8 +308,8 @@ def _largest_intermediate(subject: Subject, bits: int, *, of_backward: bool) -> 
     arrays: Arrays = [np.asarray(np.abs(a)) if k in subject.held else a for k, a in enumerate(subject.arrays)]
     for k in subject.wrt:
         arrays = subject.with_array(arrays, k, np.full_like(subject.arrays[k], fill))
-    y, cache = subject.value_and_cache(arrays)
-    magnitudes = np.abs(y.astype(np.float64))
+    y, cache = subject.borrowed(arrays)
+    magnitudes = np.abs(y, dtype=np.float64)
     # sum(|dy| |y|) / |a|, dy and a being filled with one value: all the entries of a right gradient together.
     together = float(magnitudes.sum())
     if of_backward:
@@ -273,9 +327,9 @@ def exactly(y: Array, likely: int = 0) -> Array:
 
     `likely` is a shift that likely makes integers of them; it saves a search for the least.
     """
-    largest = float(np.abs(y).max(initial=0.0))
+    largest = max(float(y.max(initial=0.0)), -float(y.min(initial=0.0)))
     limit = 2.0 ** mantissa_bits(y.dtype)
-    if likely and largest * 2.0 ** (likely + GUARD_BITS) <= limit:
+    if largest * 2.0 ** (likely + GUARD_BITS if likely else 0) <= limit:
         flat, scale = y.reshape(-1), y.dtype.type(2.0**likely)
         chunks = (flat[start : start + CHUNK] * scale for start in range(0, flat.size, CHUNK))
         if all((np.rint(chunk) == chunk).all() for chunk in chunks):

@@ -21,14 +21,28 @@ def mantissa_bits(dtype: np.dtype[Any]) -> int:
     return int(np.finfo(dtype).nmant)
 
 
-def draw_integers(generator: np.random.Generator, shape: tuple[int, ...], bits: int, dtype: np.dtype[Any]) -> Array:
-    """Integers, uniform on [-2^bits, 2^bits], as floating-point numbers."""
-    return np.asarray(generator.integers(-(1 << bits), 1 << bits, shape, endpoint=True)).astype(dtype)
+def draw_integers(
+    generator: np.random.Generator, shape: tuple[int, ...], bits: int, dtype: np.dtype[Any], unit: float = 1.0
+) -> Array:
+    """Integers, uniform on [-2^bits, 2^bits], times a unit, as floating-point numbers."""
+    drawn = np.empty(shape, dtype)
+    flat, narrow = drawn.reshape(-1), np.int32 if bits < 31 else np.int64
+    for start in range(0, flat.size, CHUNK):  # so that no second array as large is needed
+        part = flat[start : start + CHUNK]
+        part[:] = generator.integers(-(1 << bits), 1 << bits, part.size, narrow, endpoint=True)
+        if unit != 1:
+            part *= drawn.dtype.type(unit)
+    return drawn
 
 
 def signed(generator: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Random signs times magnitudes in [1/2, 1): directions that are no integers, none of whose entries is small."""
     return np.asarray(generator.choice([-1.0, 1.0], shape) * generator.uniform(0.5, 1.0, shape))
+
+
+def draw_upstream(generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Real upstream gradients: random signs, magnitudes in [8, 16). What clips them to [-1, 1], or cuts them, shows."""
+    return np.asarray(16 * signed(generator, shape)).astype(dtype)
 
 
 def set_size(bits: int) -> int:
@@ -77,16 +91,17 @@ def exact_dot(u: Array, v: Array, likely: int = 0) -> Fraction:
 
 
 def _chunk_dot(u: Array, v: Array, likely: int) -> Fraction:
-    left, left_shift = _integers(u, likely)
-    right, right_shift = _integers(v, likely)
+    left, left_shift, left_bits = _integers(u, likely)
+    right, right_shift, right_bits = _integers(v, likely)
     if left is None or right is None:
         pairs = zip(u.tolist(), v.tolist(), strict=True)
         return sum((Fraction(a) * Fraction(b) for a, b in pairs), Fraction(0))
-    return Fraction(_integer_dot(left, right), 1 << (left_shift + right_shift))
+    dot = _integer_dot(left, left_bits, right, right_bits)
+    return Fraction(dot, 1 << (left_shift + right_shift))
 
 
-def _integers(values: Array, likely: int) -> tuple[Array | None, int]:
-    """The values times 2^shift as int64, and the shift; None where int64 cannot hold them."""
+def _integers(values: Array, likely: int) -> tuple[Array | None, int, int]:
+    """The values times 2^shift as int64, the shift, and how many bits they have; None where int64 cannot hold them."""
     flat = values.astype(np.float64, copy=False)
     largest = float(max(flat.max(), -flat.min())) if flat.size else 0.0
     for shift in {0, likely}:
@@ -94,37 +109,33 @@ def _integers(values: Array, likely: int) -> tuple[Array | None, int]:
             scaled = flat * 2.0**shift if shift else flat
             whole = scaled.astype(np.int64)
             if (whole == scaled).all():
-                return whole, shift
+                return whole, shift, int(largest * 2.0**shift).bit_length()
     try:
         shift = dyadic_shift(values)
     except ValueError:
-        return None, 0
+        return None, 0, 0
     if not largest * 2.0**shift < 2.0**62:
-        return None, 0
-    return np.ldexp(flat, shift).astype(np.int64), shift
+        return None, 0, 0
+    return np.ldexp(flat, shift).astype(np.int64), shift, int(largest * 2.0**shift).bit_length()
 
 
-def _integer_dot(u: Array, v: Array) -> int:
-    """sum(u * v) of int64 arrays as a Python integer.
+def _integer_dot(u: Array, u_bits: int, v: Array, v_bits: int) -> int:
+    """sum(u * v) of int64 arrays of so many bits as a Python integer.
 
-    The wider factor is cut into limbs so short that no sum reaches 2^63, their sums are gathered in Python
+    The wider factor is cut into limbs so short that no sum exceeds 2^62, their sums are gathered in Python
     integers; the limbs of a negative number are those of its two's complement. Where that leaves too short
     limbs, the arrays are halved.
     """
-    if _bits(u) < _bits(v):
-        u, v = v, u
-    limb = 62 - len(u).bit_length() - _bits(v)
+    if u_bits < v_bits:
+        u, u_bits, v, v_bits = v, v_bits, u, u_bits
+    limb = 62 - len(u).bit_length() - v_bits
     if limb < _LIMB_BITS:
         if len(u) <= _FEW:  # leave it to Python's integers
             return sum(a * b for a, b in zip(u.tolist(), v.tolist(), strict=True))
         half = len(u) // 2
-        return _integer_dot(u[:half], v[:half]) + _integer_dot(u[half:], v[half:])
+        return _integer_dot(u[:half], u_bits, v[:half], v_bits) + _integer_dot(u[half:], u_bits, v[half:], v_bits)
     total, place = 0, 0
-    while _bits(u) > limb:
+    while u_bits > limb:
         total += int((u & ((1 << limb) - 1)) @ v) << place
-        u, place = u >> limb, place + limb
+        u, u_bits, place = u >> limb, u_bits - limb, place + limb
     return total + (int(u @ v) << place)
-
-
-def _bits(values: Array) -> int:
-    return max(int(values.max()), -int(values.min())).bit_length() if values.size else 0

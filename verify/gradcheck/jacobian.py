@@ -1,30 +1,34 @@
 """The whole Jacobian in two calls, where the entries of a batch do not mix.
 
 Take one entry of the batch, repeat it, and put basis vectors on the batch axis: one forward along them
-gives every column of J, one backward every row, and all are compared, exactly or as the complex step
-allows. That the entries of the batch do not mix is tested: one of two is moved, and the other's y must
-stay as it is. Where they do mix (batch norm), where an argument has no batch axis (a weight), and where
+gives every column of J, one backward every row, each times a random number, and all are compared, exactly
+or as the complex step allows. That the entries of the batch do not mix is tested: all but one are moved,
+and its y must stay as it is. Where they do mix (batch norm), where an argument has no batch axis (a weight), and where
 its Jacobian has more than 2^24 entries, random directions serve as before.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from verify.gradcheck.certificate import StructureError
 from verify.gradcheck.complex_step import analytic_point
-from verify.gradcheck.exact import Differences, exactly, plan
-from verify.gradcheck.exact_numbers import Array, draw_integers, mantissa_bits, set_size
+from verify.gradcheck.exact import WIDE_BITS, Differences, exactly, plan
+from verify.gradcheck.exact_numbers import Array, draw_integers, draw_upstream, mantissa_bits, set_size
 from verify.gradcheck.locate import not_finite
 from verify.gradcheck.point import Findings, Point
 from verify.gradcheck.subject import Arrays, Subject
 
 _MOST_ENTRIES = 1 << 24
 _IMAGE_BITS, _MOST_BITS = 3, 50
+_SCALE_BITS, _LEAST_IMAGES = 8, 8
 _ENTRIES_TO_SEE = 256
 STRUCTURES = ("multilinear", "analytic")
 
@@ -32,7 +36,7 @@ STRUCTURES = ("multilinear", "analytic")
 def check_jacobians(
     findings: Findings, structure: str, generator: np.random.Generator, miss_probability: float
 ) -> float | None:
-    """Settle each argument that has a batch axis of its own by every entry of its Jacobian.
+    """Settle the argument whose first axis is a batch, if there is one, by every entry of its Jacobian.
 
     Returns a bound on the probability that a wrong entry passed, None where rounding is tolerated.
     """
@@ -45,8 +49,10 @@ def check_jacobians(
             missed = max(missed or 0.0, _exact(findings, k, sizes, generator, miss_probability))
         else:
             stacked = _stacked(findings.subject, k, findings.subject.arrays[k][:1], sizes[0])
-            y = stacked.value(stacked.arrays)
-            _compare(findings, k, sizes, analytic_point(stacked, _basis(y), generator))
+            scales = draw_upstream(generator, (sizes[0],), findings.subject.dtype)
+            point = analytic_point(stacked, _basis(stacked.value(stacked.arrays), scales), generator)
+            _compare(findings, k, point, scales, _columns(point, k, sizes))
+        break  # y's first axis is this argument's, and no other's
     return missed
 
 
@@ -62,14 +68,20 @@ def _independent(subject: Subject, k: int, generator: np.random.Generator) -> tu
     array = subject.arrays[k]
     if array.ndim < 2 or not array.size:
         return None
-    pair = np.repeat(array[:1], 2, axis=0)
-    moved = pair.copy()
-    moved[1] += generator.choice([-1.0, 1.0], pair[1].shape).astype(array.dtype)
+    # So many copies as no array is long: that y has as many entries, then, is no chance.
+    lengths = {len(a) for a in subject.arrays if isinstance(a, np.ndarray) and a.ndim}
+    times = next(number for number in itertools.count(2) if number not in lengths)
+    copies = np.repeat(array[:1], times, axis=0)
+    moved = copies.copy()
+    moved[1:] += generator.choice([-1.0, 1.0], moved[1:].shape).astype(array.dtype)
     try:
-        before, after = (subject.value(subject.with_array(subject.arrays, k, each)) for each in (pair, moved))
+        before = subject.value(subject.with_array(subject.arrays, k, copies))
+        if before.ndim < 1 or len(before) != times:
+            return None
+        after = subject.value(subject.with_array(subject.arrays, k, moved))
     except (TypeError, ValueError, IndexError):  # the other arrays want the batch as large as it is
         return None
-    if before.ndim < 1 or len(before) != 2 or not np.array_equal(before[0], after[0], equal_nan=True):
+    if before.shape != after.shape or not np.array_equal(before[0], after[0], equal_nan=True):
         return None
     sizes = before[0].size, array[0].size
     return sizes if 0 < math.prod(sizes) * max(sizes) <= _MOST_ENTRIES else None
@@ -78,53 +90,119 @@ def _independent(subject: Subject, k: int, generator: np.random.Generator) -> tu
 def _exact(
     findings: Findings, k: int, sizes: tuple[int, int], generator: np.random.Generator, miss_probability: float
 ) -> float:
-    """On integers: the entries of J are polynomials in the other arrays, which get all the bits there are."""
+    """On integers: the entries of J are polynomials in the other arrays, which get all the bits there are.
+
+    First it is hoped that they are right, and in range; only if something differs the range is proved, and
+    every column of J made.
+    """
     subject = findings.subject
+    hoped = _room(subject) - max(sizes).bit_length()
+    with contextlib.suppress(StructureError):
+        missed = _hope(findings, k, sizes, generator, miss_probability, hoped // max(1, len(subject.wrt) - 1))
+        if missed is not None:
+            return missed
     bits = _bits_of_others(subject, k)
-    others = [j for j in subject.wrt if j != k]
-    rate, trials = plan(max(1, len(others)), set_size(bits), miss_probability, subject.dtype)
+    rate, trials = plan(max(1, len(subject.wrt) - 1), set_size(bits), miss_probability, subject.dtype)
     for trial in range(trials):
-        one = draw_integers(generator, (1, *subject.arrays[k].shape[1:]), _IMAGE_BITS, subject.arrays[k].dtype)
-        stacked = _stacked(subject, k, one, sizes[0])
-        for j in others:
-            drawn = draw_integers(generator, subject.arrays[j].shape, bits, subject.arrays[j].dtype)
-            stacked.arrays = stacked.with_array(stacked.arrays, j, drawn)
+        point, scales = _draw(subject, k, sizes, bits, generator)
+        columns = _columns(point, k, sizes)
         if trial == 0:
-            _check_affine(stacked, k, sizes[1], generator)
-        y, cache = stacked.value_and_cache(stacked.arrays)
-        dy = _basis(y)
-        point = Differences(stacked, stacked.arrays, y, dy, stacked.pull_back(stacked.arrays, dy, cache))
-        if not _compare(findings, k, sizes, point):
+            _check_affine(point, k, columns, generator)
+        if not _compare(findings, k, point, scales, columns):
             break
     return rate**trials
 
 
-def _check_affine(stacked: Subject, k: int, entries: int, generator: np.random.Generator) -> None:
-    """Raise StructureError unless f is affine in argument k: on so many images that a relu is seen to be none."""
-    shape = (max(2, -(-_ENTRIES_TO_SEE // entries)), *stacked.arrays[k].shape[1:])
-    drawn, v = (draw_integers(generator, shape, _IMAGE_BITS, stacked.arrays[k].dtype) for _ in range(2))
-    arrays = stacked.with_array(stacked.arrays, k, drawn)
-    point = Differences(stacked, arrays, exactly(stacked.value(arrays)), drawn, {})
-    point.check_affine(k, v, point.slopes(k, v))
+def _draw(
+    subject: Subject, k: int, sizes: tuple[int, int], bits: int, generator: np.random.Generator
+) -> tuple[Differences, Array]:
+    """A point at one image, copied, with the basis upstream; and what each basis vector is multiplied by."""
+    one = draw_integers(generator, (1, *subject.arrays[k].shape[1:]), _IMAGE_BITS, subject.arrays[k].dtype)
+    stacked = _stacked(subject, k, one, sizes[0])
+    for j in subject.wrt:
+        if j != k:
+            drawn = draw_integers(generator, subject.arrays[j].shape, bits, subject.arrays[j].dtype)
+            stacked.arrays = stacked.with_array(stacked.arrays, j, drawn)
+    y, cache = stacked.value_and_cache(stacked.arrays)
+    # Signed, and none of them 0 or whole: what a backward does to dy that is not linear shows.
+    scale_bits = _scale_bits(subject)
+    unit = 2.0 ** -(scale_bits // 2)
+    scales = draw_integers(generator, (sizes[0],), scale_bits - 1, y.dtype, 2 * unit) + y.dtype.type(unit)
+    dy = _basis(y, scales)
+    return Differences(stacked, stacked.arrays, y, dy, stacked.pull_back(stacked.arrays, dy, cache)), scales
+
+
+def _hope(
+    findings: Findings,
+    k: int,
+    sizes: tuple[int, int],
+    generator: np.random.Generator,
+    miss_probability: float,
+    bits: int,
+) -> float | None:
+    """A bound on the probability that a wrong entry passed; None unless all is as it should be.
+
+    Every row that backward gives is multiplied by a few directions, and f(a + v) - f(a) must be the product:
+    one entry off by anything survives a direction drawn from a set S with probability 1 / |S| (Freivalds 1977).
+    """
+    subject = findings.subject
+    rate, trials = plan(max(1, len(subject.wrt) - 1), set_size(max(1, bits)), miss_probability, subject.dtype)
+    images = max(_LEAST_IMAGES, -(-_ENTRIES_TO_SEE // sizes[1]))
+    for _ in range(trials):
+        point, scales = _draw(subject, k, sizes, min(_MOST_BITS, bits), generator)
+        v, change = _moved(point, k, images, generator)
+        rows = point.gradients[k].reshape(sizes).astype(np.float64, copy=False)
+        largest = np.abs(rows).max() * float(np.abs(v).max())
+        if not largest * sizes[1] < 2.0**53:  # NaN too
+            return None
+        if not np.array_equal(rows @ v.astype(np.float64, copy=False).T, scales[:, None] * change.T):
+            return None
+    findings.settle(k, _settled(sizes))
+    return rate**trials + float(set_size(_IMAGE_BITS + 1)) ** -images
+
+
+def _moved(point: Differences, k: int, images: int, generator: np.random.Generator) -> tuple[Array, Array]:
+    """Directions in argument k, so long that they reach past 0 from wherever a is, and f(a + v) - f(a) along them."""
+    array: Any = point.arrays[k]
+    v = draw_integers(generator, (images, *array.shape[1:]), _IMAGE_BITS + 1, array.dtype)
+    moved = exactly(point.subject.value(point.subject.with_array(point.arrays, k, array[:1] + v)))
+    change = moved.astype(np.float64, copy=False) - point.y[:1]
+    return v.reshape(images, -1), change.reshape(images, -1)
+
+
+def _check_affine(point: Differences, k: int, columns: Array, generator: np.random.Generator) -> None:
+    """Raise StructureError unless f(a + v) = f(a) + J v: on so many images that a relu is seen to be none."""
+    v, change = _moved(point, k, max(2, -(-_ENTRIES_TO_SEE // len(columns))), generator)
+    if not np.array_equal(change, v @ columns):
+        raise StructureError(f"not affine in {point.subject.names[k]}: on exact integers f(a + v) is not f(a) + J v")
+
+
+def _scale_bits(subject: Subject) -> int:
+    """Those of the upstream gradients: more than a float32 holds, unless the other arrays have that many."""
+    return _SCALE_BITS if len(subject.wrt) > 1 else min(WIDE_BITS, mantissa_bits(subject.dtype) - _IMAGE_BITS - 2)
+
+
+def _room(subject: Subject) -> int:
+    """The bits that are left for the other arrays, all together, and for sums."""
+    return mantissa_bits(subject.dtype) - _scale_bits(subject) - _IMAGE_BITS - 2
 
 
 def _bits_of_others(subject: Subject, k: int) -> int:
     """How many bits the other arrays may have: no partial sum exceeds y of one entry of the batch, filled."""
-    limit = 2.0 ** mantissa_bits(subject.dtype)
+    limit = 2.0 ** (mantissa_bits(subject.dtype) - _scale_bits(subject))
     arrays: Arrays = [np.asarray(np.abs(a)) if j in subject.held else a for j, a in enumerate(subject.arrays)]
     for j in subject.wrt:
         shape = (1, *arrays[j].shape[1:]) if j == k else arrays[j].shape  # type: ignore[union-attr]
-        fill = 2.0 ** (_IMAGE_BITS + 1) if j == k else 2.0
+        fill = 2.0 ** (_IMAGE_BITS + 2) if j == k else 2.0
         arrays = subject.with_array(arrays, j, np.full(shape, fill, subject.arrays[j].dtype))
     largest = float(subject.value(arrays).max(initial=1.0))
     # What is affine in each of d arrays grows at most with the d-th power of their entries.
     return min(_MOST_BITS, int(math.log2(limit / largest) / max(1, len(subject.wrt) - 1)))
 
 
-def _compare(findings: Findings, k: int, sizes: tuple[int, int], point: Point) -> bool:
-    """Whether every row that backward gives is that of the columns that forward gives."""
+def _columns(point: Point, k: int, sizes: tuple[int, int]) -> Array:
+    """J e_i of one entry of the batch, one row for each of its entries i, by one forward."""
     outputs, entries = sizes
-    rows = point.gradients[k].reshape(outputs, entries)
     array: Any = point.arrays[k]
     wide = replace(
         point,
@@ -132,23 +210,36 @@ def _compare(findings: Findings, k: int, sizes: tuple[int, int], point: Point) -
         y=np.repeat(point.y[:1], entries, axis=0),
     )
     basis = np.eye(entries, dtype=array.dtype).reshape(entries, *array.shape[1:])
-    expected = wide.slopes(k, basis).reshape(entries, outputs).T
+    return np.asarray(wide.slopes(k, basis)).reshape(entries, outputs)
+
+
+def _compare(findings: Findings, k: int, point: Point, scales: Array, columns: Array) -> bool:
+    """Whether every row that backward gives is that of the columns that forward gives, times what was upstream."""
+    entries, outputs = columns.shape
+    rows = point.gradients[k].reshape(outputs, entries)
+    expected = scales[:, None] * columns.T
     index = not_finite(rows)
     if index is None and not point.agree(k, point.gradients[k], expected.reshape(point.gradients[k].shape)):
         off = np.abs(rows - expected)
         index = tuple(int(i) for i in np.unravel_index(int(off.argmax()), off.shape))
     if index is None:
-        findings.settle(k, f"every entry of its Jacobian, {outputs} x {entries}")
+        findings.settle(k, _settled((outputs, entries)))
         return True
+    array: Any = point.arrays[k]
     entry = tuple(int(i) for i in np.unravel_index(index[1], array.shape[1:]))
     output = [0, *(int(i) for i in np.unravel_index(index[0], point.y.shape[1:]))]
-    findings.fail(point, k, (index[0], *entry), note=f"with 1 upstream at y{output}, 0 elsewhere")
+    note = f"with {float(scales[index[0]])!r} upstream at y{output}, 0 elsewhere"
+    findings.fail(point, k, (index[0], *entry), note=note)
     result = findings.results[k]
     if result.worst is not None:  # the entries of the batch are copies of its first
         findings.results[k] = result._replace(worst=result.worst._replace(index=(0, *entry)))
     return False
 
 
-def _basis(y: Array) -> Array:
-    """The basis vectors of one entry of the batch, one for each entry of the batch."""
-    return np.eye(len(y), dtype=y.dtype).reshape(y.shape)
+def _settled(sizes: tuple[int, int]) -> str:
+    return "every entry of its Jacobian, {} x {}".format(*sizes)
+
+
+def _basis(y: Array, scales: Array) -> Array:
+    """The basis vectors of one entry of the batch, each times its scale, one for each entry of the batch."""
+    return np.diag(scales).astype(y.dtype).reshape(y.shape)

@@ -90,8 +90,10 @@ def check_at_kinks(findings: Findings, generator: np.random.Generator) -> None:
     for k in subject.wrt:
         rounded = np.asarray(np.rint(subject.arrays[k] / cell) * cell).astype(subject.arrays[k].dtype)
         arrays = subject.with_array(arrays, k, rounded)
-    # |step * v| is at most a quarter of a cell
-    point = AtKinks.draw(subject, arrays, bits, generator, cell / 2 ** (bits + 2))
+    # |step * v| is at most a quarter of a cell; dy is of fractions, since a relu's gradient of integers is of
+    # integers, and one that is cut to whole numbers would pass.
+    step, dy_unit = cell / 2 ** (bits + 2), 2.0 ** -(bits // 2)
+    point = AtKinks.draw(subject, arrays, bits, generator, step, dy_unit)
     for k in findings.undecided():
         for v in _directions(arrays[k], bits, generator):
             if k in findings.undecided():

@@ -33,6 +33,8 @@ _WINDOW = 5
 # From a quarter of the arrays' scale down; further while shorter steps are better.
 _LEVELS, _MOST_LEVELS = 14, 39
 _FINE = 1e-8
+# Two gradients that differ by less, relatively, are taken for one, when a cause is sought.
+_TOLD = 1e-6
 SAFETY = 10.0
 
 
@@ -203,10 +205,14 @@ class Extrapolated(Point):
         error = abs(full - less) + 2 * (seen.noise + self.rounding(k)) / steps[-1]
         return Estimate(full, error, seen.level, seen.noise)
 
-    def agree(self, k: int, claimed: Array, expected: Array) -> bool:
-        """Whether they differ by less than could be told."""
-        scale = float(np.abs(expected).max(initial=0.0))
-        return bool((np.abs(claimed - expected) <= 1e-6 * scale + self.rounding(k)).all())
+    def allowed(self, k: int, expected: Array) -> float:
+        """A millionth of the largest: less could hardly be told."""
+        return _TOLD * float(np.abs(expected).max(initial=0.0)) + self.rounding(k)
+
+    def matches(self, k: int, v: Array, dy: Array, slopes: Array) -> bool:
+        """Whether they differ by less than a millionth of what they sum."""
+        scale = np.abs(self.gradients[k] * v).sum() + np.abs(dy * slopes).sum()
+        return abs(float((dy * slopes).sum()) - self.claimed(k, v)) <= _TOLD * float(scale) + self.rounding(k)
 
 
 def _best(steps: Array, central: Array, rounding: float) -> Estimate:

@@ -20,7 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from verify.gradcheck.certificate import INCONCLUSIVE
-from verify.gradcheck.exact_numbers import Array, signed
+from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
+from verify.gradcheck.linearity import check_linear
 from verify.gradcheck.locate import descend, not_finite, restricted
 from verify.gradcheck.point import Findings
 from verify.gradcheck.richardson import SAFETY, Estimate, Extrapolated, Ladder, to_zero
@@ -33,7 +34,7 @@ def check_smooth(findings: Findings, generator: np.random.Generator) -> None:
     """Fill in the findings, with the error in one entry that is always caught."""
     subject = findings.subject
     y, cache = subject.value_and_cache(subject.arrays)
-    dy = signed(generator, y.shape).astype(y.dtype)
+    dy = draw_upstream(generator, y.shape, y.dtype)
     gradients = subject.pull_back(subject.arrays, dy, cache)
     again = [subject.value(subject.arrays) for _ in range(3)]
     with np.errstate(invalid="ignore"):
@@ -43,6 +44,7 @@ def check_smooth(findings: Findings, generator: np.random.Generator) -> None:
         findings.results[k] = findings.results[k]._replace(detection_floor=0.0)
     for k in findings.undecided():
         _check_argument(point, k, findings, generator)
+    check_linear(findings, point)
 
 
 def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: np.random.Generator) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
+import copy
 import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from verify.gradcheck.arguments import argument_names, check_call, check_wrt, is_floating, kinds
 from verify.gradcheck.certificate import Cause, StructureError
 from verify.gradcheck.exact_numbers import Array, mantissa_bits
 from verify.gradcheck.locate import not_finite
 
 Arrays = Sequence[Array | None]
+_LARGE = 1 << 20
 
 
 class ContractError(Exception):
@@ -23,6 +26,17 @@ class ContractError(Exception):
         super().__init__(explanation)
         self.position = position
         self.cause = Cause(code, argument, explanation)
+
+
+class NoResult(ContractError, ValueError):
+    """A call that came to nothing: forward or backward raised, or forward returned no (y, cache).
+
+    At arrays that an oracle made it may only say where the function's domain ends: hence a ValueError.
+    """
+
+
+class ForwardRaised(NoResult):
+    """The forward raised: where these are the caller's own arrays and options, it refuses the call."""
 
 
 class Subject:
@@ -36,28 +50,27 @@ class Subject:
         options: Mapping[str, Any] | None,
         wrt: Sequence[int] | None,
     ) -> None:
+        check_call(forward, backward, arrays, options)
         self._forward, self._backward = forward, backward
-        # Copies, so that a layer that writes to its arguments cannot spoil the caller's.
-        numbers = (np.asarray(a) if isinstance(a, (float, np.generic)) else a for a in arrays)
-        self.arrays: tuple[Any, ...] = tuple(_copies(list(numbers)))
+        # The caller's own: what a layer writes to them is undone (see `_mark`).
+        self.arrays: tuple[Any, ...] = tuple(np.asarray(a) if isinstance(a, (float, np.generic)) else a for a in arrays)
         self.options = dict(options or {})
         self.names = argument_names(forward, len(self.arrays))
         self.differentiable = tuple(
-            position for position, array in enumerate(self.arrays) if array is None or _is_floating(array)
+            position for position, array in enumerate(self.arrays) if array is None or is_floating(array)
         )
         self.wrt = self._positions(wrt)
         self.held = tuple(k for k in self.differentiable if k not in self.wrt and self.arrays[k] is not None)
         # Of several dtypes the coarsest decides what is exact.
         self.dtype = min((self.arrays[k].dtype for k in self.wrt), key=mantissa_bits)
         self.calls = {"forward": 0, "backward": 0}
+        self._shapes: dict[tuple[tuple[int, ...], ...], tuple[int, ...]] = {}
 
     def _positions(self, wrt: Sequence[int] | None) -> tuple[int, ...]:
         floating = tuple(k for k in self.differentiable if self.arrays[k] is not None)
-        if wrt is not None and not isinstance(wrt, (tuple, list)):
-            raise TypeError(f"wrt must be a sequence of positions, got {wrt!r}")
+        if wrt is not None:
+            check_wrt(wrt, len(self.arrays))
         for position in floating if wrt is None else wrt:
-            if not isinstance(position, (int, np.integer)) or not 0 <= position < len(self.arrays):
-                raise ValueError(f"wrt must hold positions in the {len(self.arrays)} arrays, got {wrt!r}")
             if position not in floating:
                 array = self.arrays[position]
                 what = "None" if array is None else f"dtype {getattr(array, 'dtype', type(array).__name__)}"
@@ -68,11 +81,18 @@ class Subject:
             if index is not None:
                 where = f"{self.names[position]}[{', '.join(map(str, index))}]"
                 raise ValueError(f"{where} is {self.arrays[position][index]}: arrays must be finite")
-        chosen = floating if wrt is None else tuple(int(k) for k in dict.fromkeys(wrt))
+        chosen = floating if wrt is None else tuple(int(k) for k in wrt)
         if not chosen:
-            why = "wrt is empty" if wrt is not None else f"none of the {len(self.arrays)} arrays is floating"
+            given = f" ({kinds(self.names, self.arrays)})" if self.arrays else ""
+            why = "wrt is empty" if wrt is not None else f"none of the {len(self.arrays)} arrays is floating{given}"
             raise ValueError(f"nothing to check: {why}")
         return chosen
+
+    def with_options(self, changed: Mapping[str, Any]) -> Subject:
+        """The same subject (a call counts as its own), with some options changed."""
+        other = copy.copy(self)
+        other.options, other._shapes = {**self.options, **changed}, {}
+        return other
 
     def with_array(self, arrays: Arrays, position: int, array: Array) -> tuple[Array | None, ...]:
         """The arrays with one of them replaced."""
@@ -85,15 +105,15 @@ class Subject:
 
     def complex_value(self, arrays: Arrays, position: int, step: Array) -> Array:
         """The forward's y at complex128 arrays, one of them moved by i * step; StructureError if it refuses them."""
-        as_complex: list[Any] = [np.asarray(array, np.complex128) if _is_floating(array) else array for array in arrays]
+        as_complex: list[Any] = [np.asarray(array, np.complex128) if is_floating(array) else array for array in arrays]
         as_complex[position] = np.asarray(as_complex[position] + 1j * step)
         with warnings.catch_warnings():
             # A forward that casts to real numbers is told by its derivative, zero, not by a warning.
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
             try:
                 return self.value(as_complex)
-            except Exception as error:  # a forward may refuse in any way it likes
-                raise StructureError(f"the forward refuses complex arrays: {error}") from error
+            except NoResult as fault:  # a forward may refuse in any way it likes
+                raise StructureError(f"the forward refuses complex arrays: {fault.__cause__ or fault}") from fault
 
     def value(self, arrays: Arrays) -> Array:
         """The forward's y."""
@@ -101,10 +121,7 @@ class Subject:
 
     def pull_back(self, arrays: Arrays, dy: Array, cache: Any) -> dict[int, Array]:
         """The backward's gradient for each position in wrt; ContractError where it breaks the contract."""
-        given, before = dy.copy(), _copies(arrays)
-        self.calls["backward"] += 1
-        gradients = self._backward(given, cache)
-        self._unchanged([*arrays, given], [*before, dy], "backward")
+        gradients = self._guarded("backward", [*arrays, dy], dy, cache)
         if not isinstance(gradients, (tuple, list)):
             raise ContractError(
                 "gradient-count", None, None, f"backward must return a tuple, got {type(gradients).__name__}"
@@ -129,26 +146,88 @@ class Subject:
 
     def value_and_cache(self, arrays: Arrays) -> tuple[Array, Any]:
         """The forward's y and cache; the cache is what `pull_back` takes."""
-        before = _copies(arrays)
-        self.calls["forward"] += 1
-        result = self._forward(*arrays, **self.options)
-        self._unchanged(arrays, before, "forward")
-        if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(f"forward must return (y, cache), got {type(result).__name__}")
-        y, cache = result
-        if not isinstance(y, (np.ndarray, np.generic)) or not np.issubdtype(y.dtype, np.inexact):
-            raise TypeError(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
+        y, cache = self.borrowed(arrays)
         return np.array(y), cache  # a copy: the forward may write its next y to the same place
 
-    def _unchanged(self, arrays: Sequence[Any], before: Sequence[Any], who: str) -> None:
-        for position, (now, then) in enumerate(zip(arrays, before, strict=True)):
-            if isinstance(now, np.ndarray) and not _same(now, then):
-                given = position < len(self.names)
-                name = self.names[position] if given else "dy"
-                np.copyto(now, then)
-                raise ContractError(
-                    "input-overwritten", position if given else None, name, f"{who} wrote to its argument {name}"
-                )
+    def borrowed(self, arrays: Arrays) -> tuple[Array, Any]:
+        """The same, but y is good only until the next call."""
+        result = self._guarded("forward", arrays, *arrays, **self.options)
+        if not isinstance(result, tuple) or len(result) != 2:
+            got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
+            raise _no_result(f"forward must return (y, cache), got {got}")
+        y, cache = result
+        if not isinstance(y, (np.ndarray, np.generic)) or not np.issubdtype(y.dtype, np.inexact):
+            raise _no_result(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
+        if y.dtype.kind == "c" and not any(isinstance(a, np.ndarray) and a.dtype.kind == "c" for a in arrays):
+            raise _no_result(f"forward returned y of {y.dtype} for real arrays")
+        before_that = self._shapes.setdefault(
+            tuple(a.shape for a in arrays if a is not None and is_floating(a)), y.shape
+        )
+        if before_that != y.shape:
+            raise _no_result(
+                f"forward returned y of shape {y.shape}, and before of {before_that}, for arrays of the same shapes"
+            )
+        return np.asarray(y), cache
+
+    def fault(self) -> ContractError | None:
+        """What the layer does wrong at the arrays as they were given, twice; None if nothing."""
+        try:
+            for _ in range(2):
+                y, cache = self.value_and_cache(self.arrays)
+                self.pull_back(self.arrays, np.ones_like(y), cache)
+        except ContractError as fault:
+            return fault
+        return None
+
+    def is_random(self) -> bool:
+        """Whether any two of five calls of the forward, with the arrays as they were given, differ."""
+        try:
+            first, *others = (self.value(self.arrays) for _ in range(5))
+        except NoResult:  # of one that answers at times
+            return True
+        return not all(np.array_equal(first, other, equal_nan=True) for other in others)
+
+    def call(self, who: str, arrays: Arrays, *arguments: Any, **options: Any) -> Any:
+        """Forward or backward, counted; NoResult, from what it raised, says where."""
+        self.calls[who] += 1
+        try:
+            return (self._forward if who == "forward" else self._backward)(*arguments, **options)
+        except ContractError:  # of an adapter, which knows better
+            raise
+        except Exception as error:
+            fault = ForwardRaised if who == "forward" else NoResult
+            where = kinds(self.names, arrays)
+            raise fault("raised", None, None, f"{who} raised {_told(error)} at arrays {where}") from error
+
+    def _guarded(self, who: str, given: Sequence[Any], *arguments: Any, **options: Any) -> Any:
+        """The same; what is written to the arrays given is undone, and a ContractError."""
+        marks = [self._mark(array) for array in given]
+        try:
+            result = self.call(who, given, *arguments, **options)
+        finally:
+            written = self._restored(given, marks)
+        for position in written:
+            its_own = position < len(self.names)
+            name = self.names[position] if its_own else "dy"
+            told = f"{who} wrote to its argument {name}"
+            raise ContractError("input-overwritten", position if its_own else None, name, told)
+        return result
+
+    def _mark(self, array: Any) -> Any:
+        """What tells if an array was written to: its bytes, or of a large one that is not the caller's a checksum."""
+        if not isinstance(array, np.ndarray):
+            return None
+        if array.nbytes < _LARGE or not array.flags.c_contiguous or any(array is own for own in self.arrays):
+            return array.tobytes()
+        return zlib.crc32(array.data)
+
+    def _restored(self, arrays: Sequence[Any], marks: Sequence[Any]) -> list[int]:
+        """The places of the arrays that were written to; those whose bytes are known are as they were again."""
+        written = [k for k, mark in enumerate(marks) if mark is not None and not _same(arrays[k], mark)]
+        for k in written:
+            if isinstance(marks[k], bytes):
+                arrays[k][...] = _from_bytes(marks[k], arrays[k])
+        return written
 
     def _inspect(self, position: int, gradient: Any) -> Array:
         array, name = self.arrays[position], self.names[position]
@@ -162,27 +241,23 @@ class Subject:
             raise ContractError(
                 "wrong-dtype", position, name, f"d{name} has dtype {gradient.dtype}, {name} has {array.dtype}"
             )
-        return np.asarray(gradient)
+        return np.array(gradient)  # a copy: the backward may write its next gradients to the same place
 
 
-def _copies(arrays: Sequence[Any]) -> list[Any]:
-    return [array.copy() if isinstance(array, np.ndarray) else array for array in arrays]
+def _same(now: Array, mark: bytes | int) -> bool:
+    """Whether nothing was written; 0 in the place of -0 is nothing."""
+    if isinstance(mark, int):
+        return zlib.crc32(now.data) == mark
+    return now.tobytes() == mark or np.array_equal(now, _from_bytes(mark, now), equal_nan=now.dtype.kind in "fc")
 
 
-def _same(now: Array, then: Array) -> bool:
-    """Whether nothing was written, NaN or not; the comparison that minds NaN is slow."""
-    return bool((now == then).all()) or np.array_equal(now, then, equal_nan=now.dtype.kind in "fc")
+def _from_bytes(mark: bytes, like: Array) -> Array:
+    return np.frombuffer(mark, like.dtype).reshape(like.shape)
 
 
-def _is_floating(array: Any) -> bool:
-    return isinstance(array, np.ndarray) and np.issubdtype(array.dtype, np.inexact)
+def _no_result(explanation: str) -> NoResult:
+    return NoResult("forward-result", None, None, explanation)
 
 
-def argument_names(forward: Callable[..., Any], count: int) -> tuple[str, ...]:
-    """The forward's own names for its arrays, where its signature tells them; else arg0, arg1, ..."""
-    try:
-        parameters = list(inspect.signature(forward).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return tuple(names[k] if k < len(names) else f"arg{k}" for k in range(count))
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

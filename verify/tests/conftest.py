@@ -7,6 +7,8 @@ from hypothesis import HealthCheck, settings
 
 from verify.profiles import EXAMPLES
 
+pytest_plugins = ["pytester"]
+
 # Naive loops are slow by design, and machines are shared: time is no ground to fail an example.
 _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.calibrate import black_box, false_alarms, localisation, sabotage, sensitivity
+from benchmarks.calibrate import black_box, causes, false_alarms, localisation, sabotage, sensitivity
 from benchmarks.calibrate.__main__ import FIGURES, main, page, section
+from benchmarks.calibrate.mutants import MUTANTS
 from benchmarks.calibrate.zoo import ZOO, Known
 
 
@@ -60,6 +61,28 @@ def test_localisation_stays_within_its_bound() -> None:
     found = localisation.measure(1)
     assert found["within"]
     assert found["entry right"] == 1
+
+
+@pytest.mark.long
+def test_causes_are_named_right_and_few_wrongly() -> None:
+    found = causes.measure(1, first_seed=0)
+    assert found["mutants that no case showed"] == "none"
+    assert found["share right"] >= 0.95
+    assert found["share confidently wrong"] <= 0.01
+    assert found["correct layers accused"] == 0
+    assert all(row["mutants"] for row in found["rows"].values())
+
+
+def test_a_cause_that_is_another_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finder that calls every wrong gradient transposed is right of those alone."""
+    monkeypatch.setattr(causes, "guess", lambda *_, **__: "transposed")
+    mutants = {each.name: each for each in MUTANTS}
+    right, wrong = (
+        causes.trials(mutants[f"linear: {name}"], causes.cases("linear", 0), 3, 0)
+        for name in ("dw transposed", "gradient 1 negated")
+    )
+    assert (right["right"], right["wrong"]) == (3, 0)
+    assert (wrong["right"], wrong["wrong"]) == (0, 3)
 
 
 def test_a_section_says_claim_command_totals_and_rows() -> None:

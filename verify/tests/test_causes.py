@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cnn_core import Implementation, conv2d, flatten, linear, max_pool2d, softmax_cross_entropy
+from benchmarks.calibrate import causes
+from benchmarks.calibrate.mutants import MUTANTS, Mutant
+from cnn_core import Implementation, conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
 from verify import gradcheck
-from verify.gradcheck.causes import CauseCode, cause_table
+from verify.gradcheck import contracts, subject
+from verify.gradcheck.causes import CauseCode, cause_page, cause_table
+from verify.gradcheck.causes.evidence import MOST_ENTRIES
+from verify.layers import LAYERS
 from verify.museum import EXHIBITS
 
 X, W, B = (3, 2, 6, 5), (4, 2, 3, 2), (4,)
@@ -30,7 +38,7 @@ def _zero_last(axis: int) -> Callable[[Any], Any]:
 
 
 # name -> layer, shapes, options, what becomes of the right gradients, the code it must get.
-MUTANTS: dict[str, tuple[Implementation, tuple[Any, ...], dict[str, Any], Callable[[Any], Any], str]] = {
+PLANTED: dict[str, tuple[Implementation, tuple[Any, ...], dict[str, Any], Callable[[Any], Any], str]] = {
     "conv dw zero": (conv2d.im2col, (X, W), {}, _changed(1, np.zeros_like), "zero"),
     "conv dx sign": (conv2d.im2col, (X, W), {}, _changed(0, np.negative), "sign"),
     "conv dw over the batch's size": (conv2d.im2col, (X, W), {}, _changed(1, lambda g: g * 4), "constant-factor"),
@@ -67,7 +75,7 @@ MUTANTS: dict[str, tuple[Implementation, tuple[Any, ...], dict[str, Any], Callab
         ((4, 5), "labels"),
         {},
         _changed(0, lambda g: g * 4),
-        "constant-factor",
+        "batch-reduction",
     ),
 }
 
@@ -77,9 +85,9 @@ def _drawn(shapes: tuple[Any, ...], seed: int) -> tuple[Any, ...]:
     return tuple(generator.integers(0, 5, 4) if s == "labels" else generator.normal(size=s) for s in shapes)
 
 
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_mistake_is_named(name: str) -> None:
-    implementation, shapes, options, change, code = MUTANTS[name]
+    implementation, shapes, options, change, code = PLANTED[name]
 
     def backward(dy: Any, cache: Any) -> Any:
         return tuple(change(list(implementation.backward(dy, cache))))
@@ -175,4 +183,137 @@ def test_every_code_has_its_sentence() -> None:
     assert len({each.code for each in CauseCode}) == len(CauseCode)
     table = cause_table().splitlines()
     assert len(table) == len(CauseCode) + 2
-    assert "| `sign` | It has the opposite sign. |" in table
+    assert "| `sign` | It has the opposite sign. | claimed = -true |" in table
+
+
+def test_every_code_that_a_broken_contract_carries_is_a_cause() -> None:
+    """A code is the first string, in small letters and hyphens, that is given to what raises."""
+    codes = {each.code for each in CauseCode}
+    for module in (contracts, subject):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("ContractError", "_broken", "_same"):
+                strings = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+                assert not strings or strings[0] in codes, ast.unparse(node)
+
+
+def test_the_page_of_causes_is_as_printed() -> None:
+    page = Path(__file__).parents[2] / "docs" / "causes.md"
+    assert page.read_text(encoding="utf-8") == cause_page(), "python -m verify.gradcheck.causes > docs/causes.md"
+
+
+# One mutant for each code that neither a contract nor another test here covers; of all, `tox -e calibrate` measures.
+CONV = {"stride": (2, 1), "padding": ((2, 0), (0, 1)), "dilation": (1, 2), "groups": 2}
+CONV_ARRAYS = ((2, 4, 8, 8), (4, 2, 3, 2), (4,))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "conv2d: conv-dx-nostride",
+        "conv2d: conv-dw-nostride",
+        "conv2d: conv-dx-nodilation",
+        "conv2d: conv-dw-nodilation",
+        "conv2d: conv-dx-nogroups",
+        "conv2d: conv-dw-nogroups",
+        "conv2d: conv-groups-dw",
+        "conv2d: conv-dx-asym-crop",
+        "conv2d: conv-dw-asym-crop",
+        "conv2d: conv-rot180",
+        "conv2d: conv-dx-leftover",
+        "conv2d: col2im-assign",
+        "conv2d: dw without y's last row",
+        "conv2d: db of the first pixel",
+        "conv2d: dw for the first image's dy",
+        "conv2d: dx of a dy read channels last",
+        "conv2d: the cache before",
+        "conv2d: dw through float32",
+        "conv2d: gradient 1 with scattered errors",
+    ],
+)
+@pytest.mark.parametrize("large", [False, True], ids=["every entry known", "entries sampled"])
+def test_mistakes_of_convolutions_are_named(name: str, large: bool) -> None:
+    mutant = next(each for each in MUTANTS if each.name == name)
+    shapes: tuple[Any, ...] = ((3, 8, 14, 12), (8, 4, 3, 4), (8,)) if large else CONV_ARRAYS
+    assert (np.prod(shapes[0]) > MOST_ENTRIES) == large
+    found = gradcheck(
+        *mutant.mutate(conv2d.im2col)[1:],
+        _drawn(shapes, 0),
+        CONV,
+        structure="multilinear",
+        seed=0,
+        raise_on_failure=False,
+    )
+    assert found.causes[0].code == mutant.code.code, found
+
+
+@pytest.mark.parametrize("name", [each.name for each in MUTANTS if each.layer in ("max_pool2d", "relu")])
+def test_mistakes_at_and_off_ties_are_named(name: str) -> None:
+    mutant = next(each for each in MUTANTS if each.name == name)
+    shape, options = (3, 3, 7, 8), {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)}
+    layer = max_pool2d.im2col
+    if mutant.layer == "relu":
+        layer, options = relu.vectorized, {}
+    x = np.random.default_rng(0).integers(-3, 4, shape).astype(float)  # ties and zeros abound
+    if not mutant.battery:
+        found = gradcheck(*mutant.mutate(layer)[1:], (x,), options, seed=0, raise_on_failure=False)
+        assert found.causes[0].code == mutant.code.code, found
+
+
+@pytest.mark.parametrize("mutant", [each for each in MUTANTS if each.battery], ids=lambda mutant: mutant.name)
+def test_what_gradcheck_cannot_see_the_contracts_name(mutant: Mutant) -> None:
+    layer = LAYERS[mutant.layer]
+    found = (
+        causes.guess(mutant.mutate(layer.fast), layer, case, 0, battery=True) for case in causes.cases(mutant.layer, 0)
+    )
+    assert next(filter(None, found)) == mutant.code.code  # at the first case, of those with N > 1, say, that shows it
+
+
+def test_one_wrong_entry_speaks_for_nothing() -> None:
+    """Its sign, say: of a gradient of many entries, one negated is no cause."""
+
+    def backward(dy: Any, cache: Any) -> Any:
+        dx, dw, db = conv2d.im2col.backward(dy, cache)
+        wrong = np.array(dw)
+        wrong[0, 0, 0, 0] *= -1
+        return dx, wrong, db
+
+    found = gradcheck(conv2d.im2col.forward, backward, _drawn((X, W), 0), raise_on_failure=False)
+    assert [cause.code for cause in found.causes] == ["unknown"]
+
+
+def test_the_evidence_is_counted() -> None:
+    def backward(dy: Any, cache: Any) -> Any:
+        dx, dw, db = linear.vectorized.backward(dy, cache)
+        return dx, -np.asarray(dw), db
+
+    found = gradcheck(linear.vectorized.forward, backward, _drawn(((5, 4), (3, 4)), 0), seed=0, raise_on_failure=False)
+    assert found.causes[0].explanation == "dw has the opposite sign (12 of 12 entries are wrong)"
+
+
+def test_a_layer_that_raises_elsewhere_still_gets_its_verdict() -> None:
+    """At options and arrays that nobody promised it, a layer may do as it likes."""
+    calls = []
+
+    def forward(x: Any, *, stride: Any = 2) -> Any:
+        if stride != 2:
+            calls.append(stride)
+            raise RuntimeError("no such stride")
+        return 3 * x, None
+
+    found = gradcheck(forward, lambda dy, _: (dy * np.arange(6.0),), (np.ones(6),), raise_on_failure=False)
+    assert calls
+    assert [cause.code for cause in found.causes] == ["unknown"]
+
+
+def test_causes_cost_no_more_than_their_columns() -> None:
+    """A large gradient takes the forwards of the entries looked at, and some forty more."""
+
+    def backward(dy: Any, cache: Any) -> Any:
+        dx, dw, db = conv2d.im2col.backward(dy, cache)
+        return dx, np.asarray(dw)[..., ::-1].copy(), db
+
+    found = gradcheck(
+        conv2d.im2col.forward, backward, _drawn(((2, 8, 20, 20), (16, 8, 3, 3)), 0), seed=0, raise_on_failure=False
+    )
+    assert found.causes[0].code == "flipped", found
+    assert found.forward_calls <= MOST_ENTRIES + 150

@@ -73,14 +73,22 @@ def test_a_wrong_gradient_is_exit_code_1_with_the_worst_entry_and_the_case(monke
     assert "case: x (" in wrong["message"]
 
 
-def test_a_layer_that_raises_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
-    def backward(dy: Any, cache: Any) -> Any:
-        raise RuntimeError("out of tape")
+def _broken(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("out of tape")
 
-    _replaced(monkeypatch, "relu", backward)
+
+def test_a_forward_that_refuses_a_valid_case_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relu, "vectorized", relu.vectorized._replace(forward=_broken))
     result = _run("run", "--layer", "relu", "--examples", "3")
     assert result.exit_code == 3
     assert "RuntimeError: out of tape" in result.output
+
+
+def test_a_backward_that_raises_is_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    _replaced(monkeypatch, "relu", _broken)
+    result = _run("run", "--layer", "relu", "--examples", "3")
+    assert result.exit_code == 1
+    assert "backward raised RuntimeError: out of tape" in result.output
 
 
 def test_a_check_that_cannot_decide_is_exit_code_4(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +119,7 @@ def test_a_choice_that_leaves_nothing_is_exit_code_5() -> None:
         (["run", "--data", "x", "--layer", "relu"], "--data x is for the network, which --layer leaves out"),
         (["museum", "--examples", "5"], "5 is not in the range"),
         (["run", "--layer", "relu", "--examples", "1", "--json", "no/such/folder.json"], "no/such/folder.json"),
-        (["check"], "No such command 'check'"),
+        (["chekc"], "No such command 'chekc'"),
     ],
 )
 def test_usage_errors_quote_what_was_given(arguments: list[str], message: str) -> None:

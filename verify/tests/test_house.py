@@ -20,6 +20,7 @@ CORE, VERIFY = Path(cnn_core.__file__).parent, Path(verify.__file__).parent
 MAY_IMPORT = {
     CORE: set(),
     VERIFY / "gradcheck": set(),
+    VERIFY / "adapters": {"verify.gradcheck", "torch", "jax"},
     VERIFY / "layers": {"cnn_core", "hypothesis", "verify.strategies"},
     VERIFY / "museum": {"cnn_core", "verify.gradcheck"},
 }

@@ -1,0 +1,110 @@
+"""What a mutant is, and how one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnn_core import Implementation
+from verify.gradcheck.causes import CauseCode as C
+
+Array = Any
+Gradients = tuple[Any, ...]
+Backward = Callable[[Array, Any], Gradients]
+
+
+class Mutant(NamedTuple):
+    """A wrong version of a layer's implementation, and the code it must get.
+
+    `battery`: its gradients are right as gradcheck calls it, and only the contracts can tell.
+    """
+
+    name: str
+    layer: str
+    code: C
+    mutate: Callable[[Implementation], Implementation]
+    battery: bool = False
+
+
+MUTANTS: list[Mutant] = []
+
+
+def add(name: str, layer: str, code: C, wrong: Callable[[Array, Any, Backward], Gradients]) -> None:
+    """A mutant whose backward is wrong(dy, cache, right), `right` being the layer's own."""
+
+    def mutate(implementation: Implementation) -> Implementation:
+        def backward(dy: Array, cache: Any) -> Gradients:
+            return tuple(wrong(dy, cache, implementation.backward))
+
+        return implementation._replace(backward=backward)
+
+    MUTANTS.append(Mutant(f"{layer}: {name}", layer, code, mutate))
+
+
+def change(name: str, layer: str, code: C, which: int, change: Callable[[Array], Array]) -> None:
+    """One gradient, of those that are not None, becomes change(gradient)."""
+    add(name, layer, code, lambda dy, cache, right: put(right(dy, cache), which, change))
+
+
+def put(gradients: Sequence[Any], which: int, change: Callable[[Array], Array]) -> Gradients:
+    """The gradients with one of them changed, if it is not None."""
+    return tuple(change(g) if i == which and g is not None else g for i, g in enumerate(gradients))
+
+
+def given(name: str, layer: str, code: C, which: int, wrong: Callable[[Array, Any, Backward], Array]) -> None:
+    """One gradient becomes wrong(dy, cache, right)."""
+    add(
+        name,
+        layer,
+        code,
+        lambda dy, cache, right: put(right(dy, cache), which, lambda g: np.asarray(wrong(dy, cache, right))),
+    )
+
+
+def of_dy(name: str, layer: str, code: C, which: int, change: Callable[[Array], Array]) -> None:
+    """One gradient is that of another dy."""
+    given(name, layer, code, which, lambda dy, cache, right: right(np.array(change(dy), order="C"), cache)[which])
+
+
+def whole(name: str, layer: str, code: C, mutate: Any, battery: bool = False) -> None:
+    """A mutant that mutate(implementation) makes."""
+    MUTANTS.append(Mutant(f"{layer}: {name}", layer, code, mutate, battery))
+
+
+def left_out(array: Array, axis: int) -> Array:
+    """Zeros in the last slice along an axis."""
+    cut = array.copy()
+    if cut.ndim > axis:
+        np.moveaxis(cut, axis, 0)[-1:] = 0
+    return cut
+
+
+def only(array: Array, axes: tuple[int, ...], which: int) -> Array:
+    """Zeros but at one position along axes."""
+    kept = np.zeros_like(array)
+    place = tuple(slice(which, which + 1 or None) if axis in axes else slice(None) for axis in range(array.ndim))
+    kept[place] = array[place]
+    return kept
+
+
+def features_first(gradient: Array) -> Array:
+    """(features, N) in the shape of (N, features)."""
+    if gradient.ndim < 2 or not gradient.size:
+        return gradient
+    return gradient.reshape(len(gradient), -1).T.reshape(gradient.shape).copy()
+
+
+def rolled(array: Array, by: int, axis: int) -> Array:
+    """Turned along an axis, where there is that axis."""
+    return np.roll(array, by, axis) if array.ndim > axis else array
+
+
+def shuffled(gradient: Array) -> Array:
+    """The first two slices exchanged, of three or more: of two, that is a turn, and mirrored."""
+    return gradient[[1, 0, *range(2, len(gradient))]] if len(gradient) > 2 else gradient
+
+
+# Layer -> how many gradients it has.
+GRADIENTS = {"conv2d": 3, "flatten": 1, "linear": 3, "max_pool2d": 1, "relu": 1, "softmax_cross_entropy": 1}

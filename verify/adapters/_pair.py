@@ -1,0 +1,147 @@
+"""What every adapter makes: a pair (forward, backward) that knows the names and the parameters of its layer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from verify.gradcheck import Certificate, gradcheck
+from verify.gradcheck.arguments import argument_names
+from verify.gradcheck.exact_numbers import Array
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Input(NamedTuple):
+    """An argument that a forward takes by position."""
+
+    name: str
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
+
+
+class UnknownArgument(ValueError):
+    """A name or position that is none of the layer's arrays."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """`call(*inputs, *parameters, **options) -> (y, cache)`, with the names that a certificate is to use.
+
+    `inputs` is the user's own signature; `parameters` are arrays that the layer owns, by name: they come
+    after the inputs. `made` is the expression that made the pair of `layer`, for lines that reproduce a failure.
+    """
+
+    call: Callable[..., tuple[Array, Any]]
+    inputs: tuple[Input, ...] = ()
+    parameters: Mapping[str, Array] = field(default_factory=dict)
+    made: str = ""
+    layer: Any = None
+
+    def __call__(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
+        return self.call(*arrays, **options)
+
+    def argument_names(self, count: int) -> tuple[str, ...]:
+        """Names for so many arrays, the parameters last."""
+        given = max(0, count - len(self.parameters))
+        names = [each.name for each in self.inputs[:given]]
+        names += [f"arg{k}" for k in range(len(names), given)]
+        return (*names, *self.parameters)[:count]
+
+
+class Pair(NamedTuple):
+    """What `gradcheck(*pair, pair.arrays(inputs))` takes."""
+
+    forward: Callable[..., tuple[Array, Any]]
+    backward: Callable[[Array, Any], Sequence[Array | None]]
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The positional arguments of the forward, without those for parameters."""
+        return self.forward.inputs if isinstance(self.forward, Forward) else positional(self.forward)
+
+    @property
+    def parameters(self) -> Mapping[str, Array]:
+        """The arrays that the layer owns, by name; of a mere pair of functions, none."""
+        return self.forward.parameters if isinstance(self.forward, Forward) else {}
+
+    def arrays(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
+        """The inputs, then the parameters, in no coarser a dtype than the inputs'."""
+        floating = [each.dtype for each in inputs if isinstance(each, np.ndarray) and each.dtype.kind in "fc"]
+        parameters = [array.astype(np.result_type(array, *floating)) for array in self.parameters.values()]
+        return (*inputs, *parameters)
+
+    def filled(self, values: Mapping[int, Any]) -> Pair:
+        """The pair of its other arguments, these filled in by their places among the inputs."""
+
+        def call(*arrays: Any, **options: Any) -> tuple[Array, Any]:
+            others = iter(arrays)
+            places = range(len(arrays) + len(values))
+            return self.forward(*(values[k] if k in values else next(others) for k in places), **options)
+
+        inputs = tuple(each for k, each in enumerate(self.inputs) if k not in values)
+        made, layer = (getattr(self.forward, name, default) for name, default in (("made", ""), ("layer", None)))
+        made = f"{made}.filled({dict(values)!r})" if made else ""
+        return Pair(Forward(call, inputs, self.parameters, made, layer), self.backward)
+
+    def bound(self, inputs: Sequence[Any]) -> tuple[Pair, tuple[Any, ...], list[int]]:
+        """A pair of arrays alone, these arrays, and the place of each among the inputs and the parameters.
+
+        Inputs that are neither an array nor None are filled in.
+        """
+        places = [k for k, each in enumerate(inputs) if each is None or isinstance(each, (np.ndarray, np.generic))]
+        names = argument_names(self.forward, len(inputs) + len(self.parameters))
+        values = {k: each for k, each in enumerate(inputs) if k not in places}
+        pair = self.filled(values) if values else self
+        if isinstance(pair.forward, Forward):  # with a name for each, also of those the signature does not tell
+            pair = pair._replace(forward=replace(pair.forward, inputs=tuple(Input(names[k]) for k in places)))
+        arrays = pair.arrays([None if inputs[k] is None else np.asarray(inputs[k]) for k in places])
+        return pair, arrays, places + list(range(len(inputs), len(names)))
+
+
+def check(
+    pair: Pair,
+    inputs: Sequence[Any],
+    options: Mapping[str, Any] | None,
+    *,
+    wrt: Sequence[int | str] | None = None,
+    **settings: Any,
+) -> Certificate:
+    """`gradcheck` of a pair at these inputs and its own parameters; wrt may hold names, too.
+
+    Inputs that are no arrays (a stride, a string) are handed to the layer as they are.
+    """
+    if not isinstance(inputs, (tuple, list)):
+        raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
+    bound, arrays, places = pair.bound(inputs)
+    positions = None if wrt is None else _positions(wrt, argument_names(bound.forward, len(arrays)), places)
+    return gradcheck(*bound, arrays, options, wrt=positions, **settings)
+
+
+def _positions(wrt: Sequence[int | str], names: tuple[str, ...], places: list[int]) -> tuple[int, ...]:
+    """The arrays meant by names, or by places among all inputs and parameters."""
+    found = []
+    for each in wrt:
+        known: Sequence[int | str] = names if isinstance(each, str) else places
+        if each not in known:
+            raise UnknownArgument(f"wrt holds {each!r}, which is none of the arrays: {', '.join(names)}")
+        found.append(known.index(each))
+    return tuple(found)
+
+
+def positional(function: Callable[..., Any] | inspect.Signature) -> tuple[Input, ...]:
+    """What a function takes by position; nothing if it does not tell."""
+    try:
+        signature = function if isinstance(function, inspect.Signature) else inspect.signature(function)
+    except (TypeError, ValueError):
+        return ()
+    parameters = (each for each in signature.parameters.values() if each.kind in _POSITIONAL)
+    return tuple(Input(each.name, each.default) for each in parameters)

@@ -1,0 +1,162 @@
+"""Layers in JAX: functions, with or without a custom_vjp, of arrays and of pytrees of arrays.
+
+The gradient is what jax.vjp computes, so that a custom_vjp is checked as training would use it.
+
+- JAX without x64 makes float32 of float64, in silence. Here arrays of float64 are checked in float64: every call
+  runs under jax.enable_x64 if one of its arrays has 64 bits, and what jax_enable_x64 says otherwise is left alone.
+- A JAX array of float32 is taken in float64 where x64 is off, since there it could be nothing else; to check in
+  float32, give NumPy arrays of float32.
+- A function that returns a pytree of several arrays is checked in all that are floating, end to end in one vector.
+- JAX takes a None from the backward of a custom_vjp for a gradient of zero.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from verify.adapters._pair import Forward, Input, Pair, check, positional
+from verify.gradcheck import Certificate
+from verify.gradcheck.arguments import argument_names
+from verify.gradcheck.exact_numbers import Array
+from verify.gradcheck.subject import ContractError
+
+
+class _Tape(NamedTuple):
+    """What a forward leaves for its backward: the vjp, whether in 64 bits, and the place of each gradient in it."""
+
+    vjp: Callable[[Any], Sequence[Any]]
+    x64: bool
+    order: tuple[int | None, ...]
+
+
+class _Static(NamedTuple):
+    """An argument that is none of JAX's business, whatever it holds."""
+
+    value: Any
+
+
+def gradcheck(
+    target: Callable[..., Any],
+    inputs: Sequence[Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    nondiff_argnums: Sequence[int] | None = None,
+    **settings: Any,
+) -> Certificate:
+    """Check a function at these inputs: arrays, pytrees of arrays (params["w"] is called params.w), None, constants.
+
+    The positions in `nondiff_argnums`, by default those of a custom_vjp, are handed on as they are. Settings as for
+    `verify.gradcheck`; wrt by name, too.
+    """
+    if not isinstance(inputs, (tuple, list)):
+        raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
+    if nondiff_argnums is None:
+        nondiff_argnums = getattr(target, "nondiff_argnums", ())
+    beyond = [k for k in nondiff_argnums if not 0 <= k < len(inputs)]
+    if beyond:
+        raise ValueError(f"nondiff_argnums holds {beyond[0]}, which is no position in {len(inputs)} inputs")
+    opaque = [_Static(each) if k in nondiff_argnums else each for k, each in enumerate(inputs)]
+    paths, tree = jax.tree_util.tree_flatten_with_path(opaque, is_leaf=_is_leaf)
+    names = argument_names(target, len(inputs))
+    leaves = [_as_numpy(leaf) for _, leaf in paths]
+
+    def flat(*arguments: Any, **options: Any) -> Any:
+        given = jax.tree_util.tree_unflatten(tree, arguments)
+        return target(*(each.value if isinstance(each, _Static) else each for each in given), **options)
+
+    arguments = tuple(Input(_name(names, path)) for path, _ in paths)
+    itself = all(each is given for (_, each), given in zip(paths, inputs, strict=False)) and len(paths) == len(inputs)
+    return check(_pair(flat, arguments, target if itself else None), leaves, options, **settings)
+
+
+def pair(target: Callable[..., Any]) -> Pair:
+    """The pair (forward, backward) of a function of arrays; for pytrees and constants there is `gradcheck`."""
+    if not callable(target) or inspect.isclass(target):
+        raise TypeError(f"{target!r} is no function of arrays")
+    return _pair(target, positional(target), target)
+
+
+def _pair(function: Callable[..., Any], inputs: tuple[Input, ...], layer: Any) -> Pair:
+    def forward(*arrays: Any, **options: Any) -> tuple[Array, _Tape]:
+        x64 = any(isinstance(each, np.ndarray) and each.dtype in (np.float64, np.complex128) for each in arrays)
+        with jax.enable_x64(x64 or jax.config.jax_enable_x64):
+            given = [jnp.array(each) if isinstance(each, np.ndarray) else each for each in arrays]
+            floating = [k for k, each in enumerate(given) if _is_floating(each)]
+
+            def of_floating(*tensors: Any) -> Any:
+                filled = list(given)
+                for k, tensor in zip(floating, tensors, strict=True):
+                    filled[k] = tensor
+                return _whole(function(*filled, **options))
+
+            y, vjp = jax.vjp(of_floating, *(given[k] for k in floating))
+            order = tuple(
+                None if given[k] is None else floating.index(k) for k in range(len(given)) if _counts(given[k])
+            )
+        return np.array(y), _Tape(vjp, x64, order)
+
+    made = "" if layer is None else "adapters.jax.pair(layer)"
+    return Pair(Forward(forward, inputs, made=made, layer=layer), _backward)
+
+
+def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
+    with jax.enable_x64(tape.x64 or jax.config.jax_enable_x64):
+        try:
+            gradients = tape.vjp(jnp.array(dy))
+        except (TypeError, ValueError) as error:
+            fault = _fault(error)
+            if fault is None:
+                raise
+            raise fault from error
+    return tuple(None if place is None else np.array(gradients[place]) for place in tape.order)
+
+
+def _fault(error: Exception) -> ContractError | None:
+    """What JAX refused of the gradients of a custom_vjp, as a fault of the layer."""
+    if "bwd rule must produce" not in str(error):
+        return None
+    code = "gradient-count" if "pytree" in str(error) else "wrong-shape"
+    return ContractError(code, None, None, str(error))
+
+
+def _whole(result: Any) -> Any:
+    """The one floating array of a result, or all of them in one vector."""
+    leaves = jax.tree_util.tree_leaves(result)
+    arrays = [jnp.asarray(each) for each in leaves if _is_floating(each)]
+    if not arrays:
+        dtypes = ", ".join(str(getattr(each, "dtype", type(each).__name__)) for each in leaves) or "nothing"
+        raise TypeError(f"forward must return a floating array, or several, got {dtypes}")
+    return arrays[0] if len(arrays) == 1 else jnp.concatenate([each.reshape(-1) for each in arrays])
+
+
+def _is_floating(value: Any) -> bool:
+    return hasattr(value, "dtype") and bool(jnp.issubdtype(value.dtype, jnp.inexact))
+
+
+def _counts(value: Any) -> bool:
+    """Whether backward returns something for it: a gradient, or None for an array that is not given."""
+    return value is None or _is_floating(value)
+
+
+def _is_leaf(value: Any) -> bool:
+    return value is None or isinstance(value, _Static)
+
+
+def _as_numpy(leaf: Any) -> Any:
+    """The array of a JAX array, in float64 where x64 is off; anything else, a key among them, as it is."""
+    if not isinstance(leaf, jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
+        return leaf
+    array = np.array(leaf)
+    return array.astype(np.float64) if array.dtype == np.float32 and not jax.config.jax_enable_x64 else array
+
+
+def _name(names: Sequence[str], path: Sequence[Any]) -> str:
+    """The argument's name, and the way to the leaf in it: params.w."""
+    rest = jax.tree_util.keystr(tuple(path[1:]), simple=True, separator=".")
+    return ".".join(filter(None, (names[path[0].idx], rest)))

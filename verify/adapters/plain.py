@@ -1,0 +1,201 @@
+"""Layers in NumPy, or in anything that takes NumPy arrays: classes and instances that keep their cache in themselves.
+
+    class Linear:
+        def forward(self, x): self.x = x; return x @ self.W + self.b
+        def backward(self, dy): self.dW = self.x.T @ dy; self.db = dy.sum(0); return dy @ self.W.T
+
+The parameters under check become arrays after the inputs. They are set on the instance for each forward and
+each backward, and put back; nothing else is: an instance that accumulates its gradients, or whose second
+forward spoils the first one's backward, does so under the checker, too.
+
+A function of C, `void cube(const double *x, double *y, int n)`, is wrapped in a pair, and needs no adapter:
+
+    doubles = numpy.ctypeslib.ndpointer(numpy.float64, flags="C_CONTIGUOUS")    # refuses float32 and complex arrays
+    library = ctypes.CDLL("./libcube.so")
+    library.cube.argtypes = library.cube_gradient.argtypes = [doubles, doubles, ctypes.c_int]
+
+    def forward(x):
+        x = numpy.ascontiguousarray(x)
+        y = numpy.empty_like(x)
+        library.cube(x, y, x.size)
+        return y, x
+
+    def backward(dy, x):
+        dx = numpy.empty_like(x)
+        library.cube_gradient(x, dx, x.size)
+        return (dx * dy,)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from verify.adapters._pair import Forward, Pair, check, positional
+from verify.gradcheck import Certificate
+from verify.gradcheck.exact_numbers import Array
+
+# Where the gradient of W may be left: dW, grad_W, W_grad.
+_SPELLINGS = ("d{}", "grad_{}", "{}_grad")
+
+
+class _Cache(NamedTuple):
+    inputs: tuple[Any, ...]
+    parameters: tuple[Any, ...]
+
+
+class _Parameter(NamedTuple):
+    """A parameter of an instance: how to read and write it, and how to read its gradient (None: it is returned)."""
+
+    name: str
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+    gradient: Callable[[], Any] | None
+
+
+def gradcheck(
+    target: Any,
+    inputs: Sequence[Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    parameters: Sequence[str] | Mapping[str, str] | None = None,
+    **settings: Any,
+) -> Certificate:
+    """Check a layer at these inputs and at its own parameters; settings as for `verify.gradcheck`, wrt by name, too."""
+    return check(pair(target, parameters), inputs, options, **settings)
+
+
+def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = None, *, reset: str | None = None) -> Pair:
+    """The pair of an instance, a class that can be made without arguments, or an object with pure functions.
+
+    `forward(*inputs, **options)` returns y, and `backward(dy)` the gradient of the input, or a tuple of one for
+    each. Where backward takes a cache besides, both are taken for pure functions and left as they are.
+
+    `parameters` maps the attributes that are parameters to those where backward leaves their gradients,
+    {"W": "dW"}; or it names them, in the order in which backward returns their gradients after those of the
+    inputs. By default they are the entries of a `params` with those of a `grads` (dicts or lists), or else the
+    floating arrays W for which there is an attribute dW, grad_W or W_grad, now or in the code of the class.
+
+    `reset` names a method to call before each backward, such as zero_grad, of a layer that is meant to accumulate.
+
+    Raises TypeError, quoting it, for a target that is neither, and ValueError for parameters that are not there.
+    """
+    if not (callable(getattr(target, "forward", None)) and callable(getattr(target, "backward", None))):
+        raise TypeError(f"{target!r} has no functions forward and backward")
+    if inspect.isclass(target) and not _is_pure(target):
+        target = _made(target)
+    if _is_pure(target):
+        return Pair(target.forward, target.backward)
+    found = tuple(_named(target, parameters) if parameters is not None else _found(target))
+    inputs, values = positional(target.forward), {each.name: np.array(each.read()) for each in found}
+
+    def forward(*arrays: Any, **options: Any) -> tuple[Array, _Cache]:
+        split = len(arrays) - len(found)
+        with _set(found, arrays[split:]):
+            y = target.forward(*arrays[:split], **options)
+        return y, _Cache(arrays[:split], arrays[split:])
+
+    def backward(dy: Array, cache: _Cache) -> tuple[Any, ...]:
+        with _set(found, cache.parameters):
+            if reset is not None:
+                getattr(target, reset)()
+            returned = target.backward(dy)
+            gradients = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
+            # Copies: the next backward may write to the same place.
+            left = tuple(_copy(each.gradient()) for each in found if each.gradient is not None)
+        return gradients + left
+
+    made = "adapters.plain.pair(layer)" if parameters is None and reset is None else ""
+    return Pair(Forward(forward, inputs, values, made, target), backward)
+
+
+def _is_pure(target: Any) -> bool:
+    """Whether backward takes a cache: two arguments that must be given, self not counted."""
+    if inspect.isclass(target):
+        kinds = (inspect.getattr_static(target, name) for name in ("forward", "backward"))
+        if not all(isinstance(each, (staticmethod, classmethod)) for each in kinds):
+            return False
+    return sum(each.required for each in positional(target.backward)) >= 2
+
+
+def _made(target: type) -> Any:
+    try:
+        return target()
+    except TypeError as error:
+        raise TypeError(f"{target!r} cannot be made without arguments, give an instance: {error}") from error
+
+
+def _named(instance: Any, parameters: Sequence[str] | Mapping[str, str]) -> Iterator[_Parameter]:
+    """The attributes that the caller named."""
+    if isinstance(parameters, str):
+        raise TypeError(f"parameters must be a sequence of names, or a dict, got {parameters!r}")
+    for name in parameters:
+        if not _is_floating(getattr(instance, name, None)):
+            what = type(getattr(instance, name)).__name__ if hasattr(instance, name) else "not there"
+            raise ValueError(f"parameter {name!r} of {type(instance).__name__} is no floating array, but {what}")
+        yield _attribute(instance, name, parameters[name] if isinstance(parameters, Mapping) else None)
+
+
+def _found(instance: Any) -> Iterator[_Parameter]:
+    """The attributes that have a gradient, or else what `params` holds."""
+    written = _mentioned(type(instance))
+    own = [name for name, value in vars(instance).items() if _is_floating(value)]
+    pairs = [(name, spelling.format(name)) for name in own for spelling in _SPELLINGS]
+    pairs = [(name, gradient) for name, gradient in pairs if hasattr(instance, gradient) or gradient in written]
+    if pairs:
+        for name, gradient in pairs:
+            yield _attribute(instance, name, gradient)
+        return
+    params = getattr(instance, "params", None)
+    if isinstance(params, (dict, list)) and (hasattr(instance, "grads") or "grads" in written):
+        for key in params if isinstance(params, dict) else range(len(params)):
+            if _is_floating(params[key]):
+                yield _entry(instance, key)
+
+
+def _mentioned(kind: type) -> set[str]:
+    """The names that the code of a class, and of those it inherits from, mentions."""
+    functions = (value for each in kind.__mro__ for value in vars(each).values() if hasattr(value, "__code__"))
+    return {name for function in functions for name in function.__code__.co_names}
+
+
+def _attribute(instance: Any, name: str, gradient: str | None) -> _Parameter:
+    read = None if gradient is None else lambda: getattr(instance, gradient, None)
+    return _Parameter(name, lambda: getattr(instance, name), lambda value: setattr(instance, name, value), read)
+
+
+def _entry(instance: Any, key: Any) -> _Parameter:
+    def gradient() -> Any:
+        grads = instance.grads  # looked up each time: backward may put another in its place
+        present = key in grads if isinstance(grads, dict) else key < len(grads)
+        return grads[key] if present else None
+
+    name = key if isinstance(key, str) else f"params[{key!r}]"
+    return _Parameter(
+        name, lambda: instance.params[key], lambda value: instance.params.__setitem__(key, value), gradient
+    )
+
+
+@contextmanager
+def _set(parameters: Sequence[_Parameter], values: Sequence[Any]) -> Iterator[None]:
+    """The parameters have these values meanwhile."""
+    before = [each.read() for each in parameters]
+    try:
+        for each, value in zip(parameters, values, strict=True):
+            each.write(value)
+        yield
+    finally:
+        for each, value in zip(parameters, before, strict=True):
+            each.write(value)
+
+
+def _copy(gradient: Any) -> Any:
+    return gradient.copy() if isinstance(gradient, np.ndarray) else gradient
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.inexact)

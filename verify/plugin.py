@@ -1,0 +1,110 @@
+"""The pytest plugin: a fixture `gradcheck`, a summary of what it checked, and properties for JUnit's XML.
+
+Where gradcert is installed pytest loads this module into every run, so it imports nothing but pytest until
+the fixture is asked for. From a checkout that is not installed: `-p verify.plugin`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from verify.gradcheck import Certificate
+
+# A row for each gradient checked, in plain types: from xdist's workers they travel with the reports.
+_Rows = dict[tuple[str, str, str], dict[str, Any]]
+_ROWS = pytest.StashKey[_Rows]()
+_WORST_FIRST = ("FAIL", "INCONCLUSIVE", "PASS")
+_LEGEND = "miss: the probability that a wrong gradient passes; after <, relative errors that may pass"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--gradcert-seed`, and the setting `gradcert_junit`."""
+    seed = "Seed of every check by the fixture gradcheck (default: one from each test's name)."
+    parser.getgroup("gradcert").addoption("--gradcert-seed", type=int, metavar="SEED", help=seed)
+    junit = "Record what the fixture gradcheck finds as properties of the test (JUnit's xunit2 schema has none)."
+    parser.addini("gradcert_junit", junit, type="bool", default=True)
+
+
+@pytest.fixture
+def gradcheck(request: pytest.FixtureRequest) -> Generator[Callable[..., Certificate], None, None]:
+    """verify.gradcheck, the same call; its seed follows from the test's name, and what it finds is reported."""
+    from verify.gradcheck import CheckError
+    from verify.gradcheck import gradcheck as check
+
+    rows = request.node.stash.setdefault(_ROWS, {})
+    calls = itertools.count()
+    # Not the node id: to that, xdist's loadgroup adds the group.
+    path, _, name = request.node.location
+
+    def recorded(forward: Any, backward: Any, arrays: Any, options: Any = None, **keywords: Any) -> Certificate:
+        __tracebackhide__ = True
+        asked, call = request.config.getoption("--gradcert-seed"), next(calls)
+        if keywords.get("seed") is None:
+            keywords["seed"] = zlib.crc32(f"{path}::{name} {call}".encode()) if asked is None else asked
+        try:
+            certificate = check(forward, backward, arrays, options, **keywords)
+        except CheckError as error:
+            _add(rows, forward, error.certificate)
+            raise
+        _add(rows, forward, certificate)
+        return certificate
+
+    yield recorded
+    if request.config.getini("gradcert_junit"):
+        # As record_property does, but without its warning of xunit2: that is for the setting to say.
+        properties = [(f"gradcheck {' '.join(key[:2])}", ", ".join(_cells(row))) for key, row in rows.items()]
+        request.node.user_properties.extend(properties)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Send the rows of a test along with its last report."""
+    report = yield
+    if report.when == "teardown" and item.stash.get(_ROWS, None):
+        rows = [(layer, gradient, *_cells(row)) for (layer, gradient, _), row in item.stash[_ROWS].items()]
+        vars(report)["gradcert"] = rows
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A line for each gradient checked, if one was."""
+    reports = [report for some in terminalreporter.stats.values() for report in some if hasattr(report, "gradcert")]
+    if not reports:
+        return
+    lines = [(report.nodeid, *row) for report in reports for row in report.gradcert]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    terminalreporter.section("gradients checked")
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        terminalreporter.write_line("  ".join(cells).rstrip())
+    terminalreporter.write_line(_LEGEND)
+
+
+def _add(rows: _Rows, forward: Any, certificate: Certificate) -> None:
+    """Of several checks of one gradient in a test the worst verdict counts, and the weakest promise."""
+    layer = getattr(forward, "__qualname__", type(forward).__name__).split("<locals>.")[-1]
+    for result in certificate.arguments:
+        row = rows.setdefault((layer, f"d{result.name}", certificate.oracle), {"checks": 0, "verdict": "PASS"})
+        row["checks"] += 1
+        if row["checks"] == 1 or _WORST_FIRST.index(result.verdict) < _WORST_FIRST.index(row["verdict"]):
+            row.update(verdict=result.verdict, oracle=certificate.oracle, seed=certificate.seed)
+        if certificate:
+            exact = certificate.miss_probability is not None
+            promise = certificate.miss_probability if exact else result.detection_floor
+            kind = "miss" if exact else "floor"
+            row[kind] = max(row.get(kind, 0.0), float(promise or 0.0))
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Verdict, oracle, promise, how many checks, and the seed (of the first that was no PASS), in words."""
+    promise = "-"
+    if row["verdict"] == "PASS" and ("miss" in row or "floor" in row):
+        promise = f"miss {row['miss']:.0e}" if "miss" in row else f"miss <{row['floor']:.0e}"
+    checks = f"{row['checks']} check{'s' if row['checks'] > 1 else ''}"
+    return row["verdict"], row["oracle"], promise, checks, f"seed {row['seed']}"

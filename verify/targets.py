@@ -1,0 +1,189 @@
+"""What `python -m verify check` is pointed at: a layer by its name, and arrays to check it at."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from verify.adapters import Input, Pair
+
+
+class TargetError(ValueError):
+    """What the caller asked for is not there."""
+
+
+class Target(NamedTuple):
+    """A layer, and the module that it was found in."""
+
+    layer: Any
+    module: ModuleType
+
+
+class Case(NamedTuple):
+    """One call: the inputs by position, arrays and others, and the options by name."""
+
+    inputs: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+def load(target: str) -> Target:
+    """The layer of "package.module:NAME" or "path/to/file.py:NAME".
+
+    NAME may be dotted; "FORWARD,BACKWARD" is a pair of functions; without a NAME it is the module itself. Raises
+    TargetError where there is none; what the module raises passes.
+    """
+    place, _, names = target.rpartition(":") if ":" in target else (target, "", "")
+    module = _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
+    found = [attribute(module, name) for name in names.split(",")] if names else [module]
+    return Target(found[0] if len(found) == 1 else tuple(found), module)
+
+
+def attribute(module: ModuleType, name: str) -> Any:
+    """What a module calls by this name, dots and all."""
+    value: Any = module
+    for part in name.split("."):
+        if not hasattr(value, part):
+            has = [each for each in dir(value) if not each.startswith("_")]
+            close = difflib.get_close_matches(part, has) or has
+            raise TargetError(f"there is no {name} in {module.__file__}, but {', '.join(close) or 'nothing'}")
+        value = getattr(value, part)
+    return value
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise TargetError(f"there is no file {str(path)!r}")
+    _put_first(path.parent)  # what the file imports from beside it
+    name = f"_checked_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # it ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _from_name(name: str) -> ModuleType:
+    _put_first(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # it is there, and imports what is not
+        raise TargetError(f"there is no module {name!r} ({error}), looked for from {Path.cwd()} on") from error
+    except (TypeError, ValueError) as error:
+        if name and not name.startswith("."):
+            raise
+        raise TargetError(f"{name!r} is no module") from error
+
+
+def _put_first(folder: Path) -> None:
+    if str(folder.resolve()) not in sys.path:
+        sys.path.insert(0, str(folder.resolve()))
+
+
+def where(error: BaseException, module: ModuleType | None) -> str:
+    """The line that raised: the innermost of the module's own, or else of no matter whom."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [each for each in frames if module is not None and each.filename == module.__file__]
+    frame = (own or frames)[-1]
+    return f"{frame.filename}:{frame.lineno}, in {frame.name}"
+
+
+def literal(text: str) -> Any:
+    """A Python literal, or a bare word as a string."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        if text.isidentifier():
+            return text
+        raise TargetError(f"{text!r} is neither a literal of Python nor a word") from None
+
+
+def named(given: Iterable[str], what: str) -> dict[str, str]:
+    """NAME=VALUE, each name once."""
+    found: dict[str, str] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise TargetError(f"{what} {each!r} is not NAME=VALUE")
+        if name in found:
+            raise TargetError(f"{what} {name} is given twice: {found[name]} and {value}")
+        found[name] = value
+    return found
+
+
+def draw(pair: Pair, shapes: Mapping[str, str], options: Mapping[str, Any], dtype: str, seed: int) -> Case:
+    """Arrays of these shapes at the places that their names or positions have among the forward's inputs.
+
+    They are normal, rounded to sixteenths: typical values, that are short fractions for exact arithmetic.
+    An option that the forward takes before its last array goes to its place, too.
+    """
+    generator, left = np.random.default_rng(seed), dict(options)
+    places = {_place(pair, name): _shape(name, shape) for name, shape in shapes.items()}
+    if len(places) < len(shapes):
+        raise TargetError(f"--shape names one argument twice: {', '.join(shapes)}")
+    inputs, beyond = list(pair.inputs), max(places, default=-1) + 1
+    inputs += [Input(f"arg{k}") for k in range(len(inputs), beyond)]
+    missing = [
+        each.name for k, each in enumerate(inputs) if each.required and k not in places and each.name not in left
+    ]
+    if missing or not places:
+        raise TargetError(f"--shape is missing for {' and '.join(missing) or 'every array'}: {takes(pair)}")
+    filled: list[Any] = []
+    for k, each in enumerate(inputs[:beyond]):
+        if k in places:
+            filled.append(np.asarray(np.rint(16 * generator.standard_normal(places[k])) / 16, dtype))
+        else:
+            filled.append(left.pop(each.name, each.default))
+    return Case(tuple(filled), left)
+
+
+def takes(pair: Pair) -> str:
+    """What the forward takes, in words."""
+    names = [each.name if each.required else f"{each.name} (may be left out)" for each in pair.inputs]
+    text = f"the forward takes {', '.join(names) or 'arrays by position, 0=..., 1=...'}"
+    own = [f"{name} {array.shape}" for name, array in pair.parameters.items()]
+    return f"{text}; its parameters {', '.join(own)} are its own" if own else text
+
+
+def _place(pair: Pair, name: str) -> int:
+    names = [each.name for each in pair.inputs]
+    if name in names:
+        return names.index(name)
+    if name.isdecimal() and (int(name) < len(names) or not names):
+        return int(name)
+    raise TargetError(f"--shape {name}=... is for none of its arrays: {takes(pair)}")
+
+
+def _shape(name: str, text: str) -> tuple[int, ...]:
+    sizes = [each.strip() for each in text.split(",") if each.strip()]
+    if not all(each.isdecimal() for each in sizes):
+        raise TargetError(f"--shape {name}={text} is no shape: sizes are whole numbers, as in {name}=2,3,8,8")
+    return tuple(map(int, sizes))
+
+
+def listed(target: Target, name: str) -> list[Case]:
+    """The cases that the module lists, or its function returns, by this name: (arrays, options), or arrays alone."""
+    value = attribute(target.module, name)
+    found = []
+    for k, each in enumerate(value() if callable(value) else value):
+        arrays, options = each, {}
+        if isinstance(each, Sequence) and len(each) == 2 and isinstance(each[1], Mapping):
+            arrays, options = each
+        if not isinstance(arrays, (tuple, list)):
+            what = type(arrays).__name__
+            raise TargetError(f"{name}[{k}] is a {what}, neither (arrays, options) nor a tuple of arrays")
+        found.append(Case(tuple(arrays), dict(options)))
+    return found

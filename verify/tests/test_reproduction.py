@@ -1,0 +1,173 @@
+"""The lines that a FAIL prints run as printed, for every oracle, and show the two values they say they show."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnn_core import conv2d, max_pool2d, relu, softmax_cross_entropy
+from verify import gradcheck
+from verify.gradcheck import Certificate
+from verify.gradcheck.reproduction import YOURS, runnable
+
+SHAPE, KERNEL = (2, 2, 5, 4), (2, 2, 3, 2)
+
+
+def _half_again(right: Any) -> Callable[..., Any]:
+    """A closure: no name leads to it."""
+    return lambda dy, cache: tuple(None if g is None else 1.5 * g for g in right(dy, cache))
+
+
+def wrong_convolution(dy: Any, cache: Any) -> Any:
+    """To be imported by the lines."""
+    return tuple(None if g is None else -g for g in conv2d.im2col.backward(dy, cache))
+
+
+class Scale:
+    """A layer whose functions are found through their class."""
+
+    @staticmethod
+    def forward(x: Any) -> Any:
+        """y = 3 x."""
+        return 3 * x, None
+
+    @staticmethod
+    def backward(dy: Any, cache: Any) -> Any:
+        """Wrong in every entry."""
+        return (2 * dy,)
+
+
+def _draw(shape: Any, seed: int = 0, kind: str = "normal") -> Any:
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=shape) if kind == "normal" else generator.integers(-2, 3, shape).astype(float)
+
+
+LABELS = np.array([0, 3, 1])
+POOL = {"kernel_size": 2}
+# Structure, and how it comes to be: implementation, arrays, options, and which way is right.
+ORACLES: dict[str, tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = {
+    "multilinear": ("multilinear", conv2d.im2col, (_draw(SHAPE), _draw(KERNEL), None), {"stride": 2, "padding": 1}),
+    "float32": (
+        "multilinear",
+        conv2d.im2col,
+        (_draw(SHAPE).astype(np.float32), _draw(KERNEL).astype(np.float32)),
+        {"padding": "same"},
+    ),
+    "large": ("multilinear", conv2d.im2col, (_draw((2, 8, 20, 20)), _draw((4, 8, 3, 3))), {}),
+    "piecewise-linear": ("piecewise-linear", max_pool2d.im2col, (_draw((2, 1, 4, 4), kind="integers"),), POOL),
+    "piecewise-multilinear": (
+        "piecewise-multilinear",
+        max_pool2d.im2col,
+        (_draw((2, 1, 4, 4), kind="integers"),),
+        POOL,
+    ),
+    "analytic": ("analytic", softmax_cross_entropy.naive, (_draw((3, 4)), LABELS), {"reduction": "none"}),
+    "smooth": ("smooth", softmax_cross_entropy.naive, (_draw((3, 4)), LABELS), {}),
+    "scalar": ("piecewise-linear", relu.vectorized, (np.array(2.0),), {}),
+}
+
+
+def _shown(text: str, **names: Any) -> tuple[float, float]:
+    """What the lines print, run as they are but for what is said to be the reader's."""
+    printed: list[Any] = []
+    exec("\n".join(runnable(text)), {**names, "print": lambda *values: printed.extend(values)})
+    return float(printed[0]), float(printed[1])
+
+
+def _said(text: str) -> tuple[float, float]:
+    """What the comment of the last line says will be printed."""
+    found = re.search(r"# (\S+), where differences say (\S+)$", text)
+    assert found is not None, text
+    return float(found[1]), float(found[2])
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_the_lines_run_and_show_what_they_say(name: str) -> None:
+    structure, implementation, arrays, options = ORACLES[name]
+    backward = _half_again(implementation.backward)
+    found = gradcheck(
+        implementation.forward, backward, arrays, options, structure=structure, seed=0, raise_on_failure=False
+    )
+    assert found.verdict == "FAIL"
+    lines = found.reproduction.splitlines()
+    assert 0 < len(lines) <= 10, found
+    assert f"backward = {YOURS}" in found.reproduction  # a closure
+    assert f"from {implementation.forward.__module__} import {implementation.forward.__name__} as forward" in lines
+    claimed, true = _shown(found.reproduction, backward=backward)
+    assert (claimed, true) == _said(found.reproduction)
+    assert claimed == pytest.approx(1.5 * true, rel=1e-6)  # a plain central difference, where it is one
+    assert found.reproduction == found.to_dict()["reproduction"]
+    assert all(f"    {line}" in str(found) for line in lines)
+
+
+def test_lines_of_what_can_be_imported_run_in_a_process_of_their_own() -> None:
+    for forward, backward, arrays in (
+        (conv2d.im2col.forward, wrong_convolution, (_draw(SHAPE), _draw(KERNEL))),
+        (Scale.forward, Scale.backward, (_draw((3, 4)),)),
+    ):
+        found = gradcheck(forward, backward, arrays, seed=0, raise_on_failure=False)
+        assert YOURS not in found.reproduction
+        module = f"from {__name__} import "
+        assert module in found.reproduction
+        printed = subprocess.run(
+            [sys.executable, "-c", found.reproduction],
+            cwd=Path(__file__).parent,
+            env={"PYTHONPATH": f"{Path(__file__).parent}:{Path(__file__).parents[2]}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        assert tuple(map(float, printed)) == _said(found.reproduction)
+
+
+def test_where_small_numbers_do_not_show_it_the_arrays_found_stand_there() -> None:
+    """A relu that is wrong at 0 alone."""
+
+    def backward(dy: Any, cache: Any) -> Any:
+        return (np.where(cache.x >= 0, dy, 0.0),)
+
+    x = _draw((4, 3), kind="integers")
+    found = gradcheck(relu.naive.forward, backward, (x,), seed=0, raise_on_failure=False)
+    assert str(x.tolist()) in found.reproduction
+    assert found.worst is not None
+    shown = _shown(found.reproduction, backward=backward)
+    assert shown == (found.worst.analytic, found.worst.numeric)
+
+
+def test_a_gradient_that_is_not_finite_is_shown() -> None:
+    def backward(dy: Any, cache: Any) -> Any:
+        return (np.full_like(dy, np.nan),)
+
+    found = gradcheck(lambda x: (3 * x, None), backward, (np.ones(3),), seed=0, raise_on_failure=False)
+    claimed, true = _shown(found.reproduction, forward=lambda x: (3 * x, None), backward=backward)
+    assert claimed != claimed
+    assert np.isfinite(true)
+
+
+def test_what_passes_and_what_breaks_a_contract_has_no_lines() -> None:
+    def check(backward: Any) -> Certificate:
+        return gradcheck(lambda x: (3 * x, None), backward, (np.ones(3),), raise_on_failure=False)
+
+    assert check(lambda dy, _: (3 * dy,)).reproduction == ""
+    assert check(lambda dy, _: (3 * dy[1:],)).reproduction == ""
+
+
+def test_options_that_cannot_be_written_down_are_yours() -> None:
+    def forward(x: Any, *, scale: Any) -> Any:
+        return scale(x), None
+
+    found = gradcheck(
+        forward, lambda dy, _: (dy,), (np.ones(3),), {"scale": lambda x: 3 * x}, seed=0, raise_on_failure=False
+    )
+    assert f"options = {YOURS}" in found.reproduction
+    shown = _shown(
+        found.reproduction, forward=forward, backward=lambda dy, _: (dy,), options={"scale": lambda x: 3 * x}
+    )
+    assert shown == _said(found.reproduction)

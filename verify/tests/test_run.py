@@ -1,0 +1,101 @@
+"""Tests of how a failing case shrinks: to a small one of the same bug, and to no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from cnn_core import Implementation, linear, max_pool2d
+from verify import run
+from verify.layers import LAYERS, Case, Layer
+from verify.run import Row, verify_layer
+
+
+def _two_bugs(dy: Any, cache: Any) -> Any:
+    """Of a large w dw is transposed in its memory; of a smaller one dx has the wrong sign; of the smallest, none."""
+    dx, dw = map(np.asarray, linear.vectorized.backward(dy, cache)[:2])
+    if dw.size >= 9:
+        return dx, dw.T.reshape(dw.shape).copy()
+    return -dx if dw.size >= 6 else dx, dw
+
+
+def _without_bias() -> st.SearchStrategy[Case]:
+    sizes = st.tuples(st.integers(2, 5), st.integers(2, 4), st.integers(2, 4))
+    return sizes.map(lambda s: Case((np.ones((s[0], s[1])), np.ones((s[2], s[1]))), {}))
+
+
+LINEAR = replace(LAYERS["linear"], cases=_without_bias)
+TWO_BUGS = linear.vectorized._replace(backward=_two_bugs)
+
+
+def _assigned(dy: Any, cache: Any) -> Any:
+    """A pool whose windows assign."""
+    dx = np.zeros(cache.x_shape)
+    for n, c, i, j in np.ndindex(*dy.shape):
+        h, v = divmod(int(cache.indices[n, c, i, j]), cache.columns.size)
+        dx[n, c, h, v] = dy[n, c, i, j]
+    return (dx,)
+
+
+ASSIGNED = max_pool2d.im2col._replace(backward=_assigned)
+
+
+@pytest.fixture
+def causes_seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The first cause of every failure on the way, shrinking included."""
+    seen: list[str] = []
+    kind = run._kind
+
+    def listening(certificate: Any) -> Any:
+        found = kind(certificate)
+        seen.append(found[1])
+        return found
+
+    monkeypatch.setattr(run, "_kind", listening)
+    return seen
+
+
+def _rows(code: str, seen: list[str], wrong: Implementation, layer: Layer) -> Iterator[Row]:
+    """The rows of those of 20 seeds whose first failure has this cause."""
+    for seed in range(20):
+        seen.clear()
+        row = verify_layer(layer, wrong, 100, seed)
+        if seen and seen[0] == code:
+            yield row
+
+
+def _ends(wrong: Implementation, layer: Layer, seeds: int) -> set[str]:
+    """The causes that so many seeds end at."""
+    certificates = [verify_layer(layer, wrong, 100, seed).certificate for seed in range(seeds)]
+    return {each.causes[0].code for each in certificates if each is not None}
+
+
+@pytest.mark.parametrize(("code", "case"), [("transposed", "x (2, 3), w (3, 3)"), ("sign", "x (2, 2), w (3, 2)")])
+def test_a_bug_does_not_shrink_into_another(code: str, case: str, causes_seen: list[str]) -> None:
+    row = next(_rows(code, causes_seen, TWO_BUGS, LINEAR))
+    assert row.certificate is not None
+    assert row.certificate.causes[0].code == code
+    assert f"case: {case}" in row.message
+
+
+def test_a_bug_meets_the_other_as_it_shrinks(causes_seen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test above guards against: unguarded, all end as the other."""
+    next(_rows("transposed", causes_seen, TWO_BUGS, LINEAR))
+    assert set(causes_seen) == {"transposed", "sign"}
+    monkeypatch.setattr(run, "_kind", lambda certificate: certificate.verdict)
+    assert _ends(TWO_BUGS, LINEAR, 5) == {"sign"}
+
+
+def test_a_bug_does_not_shrink_until_it_has_no_name(causes_seen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest windows that overlap make one wrong entry, which speaks for nothing."""
+    row = next(_rows("overlap-assigned", causes_seen, ASSIGNED, LAYERS["max_pool2d"]))
+    assert row.certificate is not None
+    assert row.certificate.causes[0].code == "overlap-assigned"
+    assert "unknown" in causes_seen
+    monkeypatch.setattr(run, "_kind", lambda certificate: certificate.verdict)
+    assert _ends(ASSIGNED, LAYERS["max_pool2d"], 1) == {"unknown"}
