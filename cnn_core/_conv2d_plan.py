@@ -18,8 +18,8 @@ from cnn_core._arguments import Array
 from cnn_core._geometry import Axis
 from cnn_core._im2col import Block
 
-# Bytes of a block. Measured with 1 MiB of level-2 and 32 MiB of level-3 cache: smaller blocks make more calls
-# and products that spend their time reading filters, larger ones leave the cache.
+# Bytes of a block, half of them where products are small. Measured with 1 MiB of level-2 and 32 MiB of level-3
+# cache: smaller blocks make more calls, larger ones leave the cache, and fresh memory costs more than a copy.
 _BLOCK = 8 << 20
 # Outputs that a product for many threads should have at least; below, reading the filters dominates.
 _POSITIONS = 3072
@@ -65,7 +65,7 @@ def choose(
     read = groups * channels * rows.size * columns.size / plane
     unfolded = groups * width * (rows.kernel if stacked else min(rows.kernel, rows.stride))
     image = max(1, int(itemsize * plane * (read + unfolded + groups * filters)))
-    most = max(1, _BLOCK // image)
+    most = max(1, (_BLOCK // 2 if entries <= _SMALL else _BLOCK) // image)
     batch_inner = min(images, most) >= 4 and 16 * unfolded / max(1, columns.out) > 2 * (read + groups * filters)
     if batch_inner or entries <= _SMALL:
         count = most
