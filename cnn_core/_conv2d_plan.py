@@ -30,7 +30,7 @@ _ROW = 1 << 12
 # OpenBLAS takes one thread for up to 2^18 multiplications, and a kernel that need not pack its operands.
 _TILE = 1 << 18
 # Filter matrices so small that such tiles are long; then threads cost more than they bring.
-_SMALL = 1 << 12
+_SMALL = 3 << 10
 
 
 class Plan(NamedTuple):
