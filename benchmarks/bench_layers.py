@@ -1,12 +1,16 @@
-"""Every layer, naive against fast: forward and backward of each case its declaration gives to time.
+"""Every layer at the sizes its declaration gives: naive, fast, the bare matrix product, PyTorch and JAX.
 
-Validated, then timed: the two versions are compared on the very arrays they are timed on. Exact
-layers, on small integers, must agree in every entry; the others within a tolerance derived here.
+Validated, then timed: all contenders are compared on the very arrays they are timed on. Exact layers, on
+small integers, must agree in every entry; the others within a tolerance derived here. Then they are timed in
+turn (`turns.py`): the ratios of a case are of one stretch of time.
+
+    pytest benchmarks/bench_layers.py [-k "conv2d and LeNet"] [--small]
 """
 
 from __future__ import annotations
 
 import functools
+import tracemalloc
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,151 +19,148 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from benchmarks.contenders import PASSES, PRODUCTS, Contender, contender, passes, versions
+from benchmarks.turns import REPLAY, Rounds, in_turns, keep
 from verify.layers import LAYERS, BenchCase, Layer
 
 Array = NDArray[Any]
 
-_PASSES = ("forward", "backward")
 _EXACT = ("multilinear", "piecewise-linear")
-_PRODUCTS = ("conv2d", "linear")  # the layers whose arithmetic is counted; the others only move entries
-_NAIVE_ROUNDS = 3
+_SMALL = 32  # how many times fewer images a dry run and `--small` take
 
 
-class Timed(NamedTuple):
-    """One version of one pass, ready to be timed; `arrays` are its arguments and its results."""
+class Prepared(NamedTuple):
+    """A case whose contenders agree, ready to be timed; `differences` from the fast version, the largest of each."""
 
-    call: Callable[[], Any]
     arrays: tuple[Array, ...]
-    difference: float | None
+    dy: Array
+    contenders: Mapping[str, Contender]
+    differences: Mapping[str, float]
 
 
-def _parameters() -> list[tuple[str, str, str, str]]:
+def _parameters() -> list[tuple[str, str, str, str, str]]:
     return [
-        (layer.name, direction, case.name, version)
+        (layer.name, case.zoo, case.name, direction, version)
         for layer in LAYERS.values()
         for case in layer.bench
-        for direction in _PASSES
-        for version in _versions(case)
+        for direction in PASSES
+        for version in versions(layer, case)
+        if direction in passes(case, version)
     ]
 
 
-def _versions(case: BenchCase) -> tuple[str, ...]:
-    return ("naive", "fast") if case.naive else ("fast",)
-
-
-@pytest.mark.parametrize(("layer", "direction", "case", "version"), _parameters())
+@pytest.mark.benchmark(timer=REPLAY)
+@pytest.mark.parametrize(("layer", "zoo", "case", "direction", "version"), _parameters())
 def test_layer(
     layer: str,
-    direction: str,
+    zoo: str,
     case: str,
+    direction: str,
     version: str,
     benchmark: BenchmarkFixture,
-    blas: dict[str, Any],
-    pytestconfig: pytest.Config,
+    dtype: str,
+    small: bool,
 ) -> None:
-    dtype = pytestconfig.getoption("dtype")
-    timed = _prepared(layer, case, dtype)[direction, version]
-    benchmark.group = f"{layer} {direction} {case}"
+    ready = _prepared(layer, zoo, case, dtype, small)
+    if not benchmark.enabled:  # a dry run: that they agree is enough
+        benchmark.pedantic(tuple)  # type: ignore[no-untyped-call]  # pytest-benchmark's gap
+        return
+    rounds = _timed(layer, zoo, case, direction, dtype, small)
+    benchmark.group = f"{layer} {direction} {zoo}: {case}"
+    flops = _flops(LAYERS[layer], direction, ready)
     benchmark.extra_info.update(
-        _work(LAYERS[layer], direction, timed.arrays),
-        bytes=sum(array.nbytes for array in timed.arrays),
-        max_difference=timed.difference,
         dtype=dtype,
-        kernel=blas["kernel"],
-        threads=blas["threads"],
+        shape=ready.arrays[0].shape,
+        bytes=_bytes(direction, ready),
+        max_difference=ready.differences.get(version),
+        extra_bytes=extra_bytes(ready.contenders[version].calls[direction]) if version == "fast" else None,
+        flops=flops,
+        gflop_per_s=flops and flops / rounds[version].median / 1e9,
+        share_of_matmul=rounds["matmul"].median / rounds[version].median if "matmul" in rounds else None,
     )
-    if version == "fast":
-        benchmark(timed.call)
-    else:  # in a dry run the one that it was compared in is enough
-        call = timed.call if benchmark.enabled else tuple
-        benchmark.pedantic(call, rounds=_NAIVE_ROUNDS)  # type: ignore[no-untyped-call]  # pytest-benchmark's gap
+    keep(benchmark, rounds[version])
 
 
-@functools.cache  # one naive run a case, not one for each of its four timings
-def _prepared(layer: str, case: str, dtype: str) -> Mapping[tuple[str, str], Timed]:
-    (found,) = (each for each in LAYERS[layer].bench if each.name == case)
-    return prepare(LAYERS[layer], found, np.dtype(dtype))
+@functools.lru_cache(maxsize=1)  # the tests of one case follow each other
+def _prepared(layer: str, zoo: str, case: str, dtype: str, small: bool) -> Prepared:
+    (found,) = (each for each in LAYERS[layer].bench if (each.zoo, each.name) == (zoo, case))
+    images = max(1, found.images // _SMALL) if small else found.images
+    return prepare(LAYERS[layer], found, np.dtype(dtype), images)
 
 
-def prepare(layer: Layer, case: BenchCase, dtype: np.dtype[Any]) -> Mapping[tuple[str, str], Timed]:
-    """Each (pass, version) of a case, ready to be timed; AssertionError unless the versions agree."""
+@functools.lru_cache(maxsize=1)
+def _timed(layer: str, zoo: str, case: str, direction: str, dtype: str, small: bool) -> dict[str, Rounds]:
+    ready = _prepared(layer, zoo, case, dtype, small).contenders
+    calls = {name: each.calls[direction] for name, each in ready.items() if direction in each.calls}
+    return in_turns(calls, seconds=0 if small else 1)
+
+
+def prepare(layer: Layer, case: BenchCase, dtype: np.dtype[Any], images: int) -> Prepared:
+    """The contenders of a case at a batch of so many images; AssertionError unless they agree."""
     generator = np.random.default_rng(0)
     arrays = tuple(
-        array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array for array in case.draw(generator)
+        array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
+        for array in case.draw(generator, images)
     )
-    y, _ = layer.fast.forward(*arrays, **case.options)
+    y, cache = layer.fast.forward(*arrays, **case.options)
     exact = layer.structure in _EXACT
     dy = np.asarray(generator.integers(-4, 5, y.shape) if exact else generator.normal(size=y.shape)).astype(dtype)
-    tolerances = dict.fromkeys(_PASSES, 0.0) if exact else _TOLERANCES[layer.name](arrays, y, dy)
+    forward, backward = (0.0, 0.0) if exact else _TOLERANCES[layer.name](arrays, y, dy)
 
-    runs = {version: _run(implementation, arrays, case, dy) for version, implementation in _named(layer, case)}
+    contenders = {}
+    for version in versions(layer, case):
+        made = contender(version, layer, case, arrays, dy)
+        kept = {direction: made.calls[direction] for direction in passes(case, version)}
+        contenders[version] = made._replace(calls=kept)
+    right = contenders["fast"].results
     differences = {
-        direction: _agreed(f"{layer.name} {direction}, {case.name}", results, tolerances[direction])
-        for direction in _PASSES
-        if len(results := [run[direction].results for run in runs.values()]) == 2
+        version: _agreed(f"{layer.name}, {case.name}", version, each.results, right, forward, backward)
+        for version, each in contenders.items()
+        if each.results and version != "fast"
     }
     if exact:
-        largest = _largest_partial_sum(layer, case, arrays, dy)
+        largest = _largest_partial_sum(layer, case, arrays, dy, cache)
         limit = 2 / np.finfo(dtype).eps  # 2^24 in float32, 2^53 in float64
         assert largest < limit, f"{case.name}: partial sums up to {largest:g} are not exact in {dtype}"
-    return {
-        (direction, version): Timed(run.call, (*run.arguments, *run.results), differences.get(direction))
-        for version, passes in runs.items()
-        for direction, run in passes.items()
-    }
+    return Prepared(arrays, dy, contenders, differences)
 
 
-class _Run(NamedTuple):
-    call: Callable[[], Any]
-    arguments: tuple[Array, ...]
-    results: tuple[Array, ...]
-
-
-def _named(layer: Layer, case: BenchCase) -> list[tuple[str, Any]]:
-    both = zip(("naive", "fast"), layer.implementations, strict=True)
-    return [(version, implementation) for version, implementation in both if version in _versions(case)]
-
-
-def _run(implementation: Any, arrays: tuple[Array, ...], case: BenchCase, dy: Array) -> dict[str, _Run]:
-    """Both passes of one version, run once."""
-    forward = functools.partial(implementation.forward, *arrays, **case.options)
-    y, cache = forward()
-    backward = functools.partial(implementation.backward, dy, cache)
-    kept = tuple(field for field in cache if isinstance(field, np.ndarray))
-    return {
-        "forward": _Run(forward, arrays, (y,)),
-        "backward": _Run(backward, (dy, *kept), tuple(gradient for gradient in backward() if gradient is not None)),
-    }
-
-
-def _agreed(what: str, results: list[tuple[Array, ...]], tolerance: float) -> float:
-    """The largest difference between the results of naive and fast; AssertionError if they disagree."""
+def _agreed(
+    what: str, version: str, results: tuple[Array, ...], right: tuple[Array, ...], forward: float, backward: float
+) -> float:
+    """The largest difference from the results of the fast version; AssertionError if they disagree."""
     largest = 0.0
-    for position, (naive, fast) in enumerate(zip(*results, strict=True)):
-        said = [(array.shape, array.dtype) for array in (naive, fast)]
-        assert said[0] == said[1], f"{what}: result {position} is {said[0]} by naive, {said[1]} by fast"
-        difference = float(np.max(np.abs(naive - fast), initial=0.0))
-        assert difference <= tolerance, f"{what}: result {position} differs by {difference:g}, tolerance {tolerance:g}"
+    for position, (other, fast) in enumerate(zip(results, right, strict=True)):
+        name = f"gradient {position}" if position else "y"
+        said = [(array.shape, array.dtype) for array in (other, fast)]
+        assert said[0] == said[1], f"{what}: {name} is {said[0]} by {version}, {said[1]} by fast"
+        difference = float(np.max(np.abs(other - fast), initial=0.0))
+        tolerance = backward if position else forward
+        assert difference <= tolerance, (
+            f"{what}: {name} of {version} differs by {difference:g}, tolerance {tolerance:g}"
+        )
         largest = max(largest, difference)
     return largest
 
 
-def _largest_partial_sum(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array) -> float:
+def _largest_partial_sum(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, cache: Any) -> float:
     """A bound on every partial sum, in whatever order the sums are taken.
 
     A multilinear layer adds products: none of its partial sums exceeds the sum of their absolute
     values, which is what the layer makes of absolute values. A piecewise-linear one copies entries
-    of x, and adds entries of dy.
+    of x, and each entry of dx is a sum of entries of dy.
     """
     if layer.structure == "piecewise-linear":
-        return float(max(np.abs(arrays[0]).max(), np.abs(dy).sum(dtype=np.float64)))
+        (gradient,) = layer.fast.backward(np.abs(dy), cache)
+        assert gradient is not None
+        return float(max(np.abs(arrays[0]).max(), gradient.max()))
     y, cache = layer.fast.forward(*(np.abs(array).astype(np.float64) for array in arrays), **case.options)
     gradients = layer.fast.backward(np.abs(dy).astype(np.float64), cache)
     return float(max(result.max() for result in (y, *gradients) if result is not None))
 
 
-def _softmax_cross_entropy(arrays: tuple[Array, ...], y: Array, dy: Array) -> dict[str, float]:
-    """Twice what rounding can do to one version; u = eps/2, and exp and log err by 4 ulp, E = 8 u.
+def _softmax_cross_entropy(arrays: tuple[Array, ...], y: Array, dy: Array) -> tuple[float, float]:
+    """Twice what rounding can do to one version, forward and backward; u = eps/2, exp and log err by 4 ulp, E = 8 u.
 
     With d_c the distance of logit c from the largest, exp(-d_c) errs by (d_c + E)u of itself. As
     d exp(-d) < 1 and their sum s is at least 1, s errs by (E + 2C)u of itself. A loss, log s + d_label
@@ -171,19 +172,51 @@ def _softmax_cross_entropy(arrays: tuple[Array, ...], y: Array, dy: Array) -> di
     k = images + 4 * classes + 2 * 8 + 4
     unit = float(np.finfo(y.dtype).eps) / 2
     gamma = k * unit / (1 - k * unit)
-    return {"forward": 2 * gamma * (1 + float(y)), "backward": 2 * gamma * float(np.abs(dy)) / images}
+    return 2 * gamma * (1 + float(y)), 2 * gamma * float(np.abs(dy)) / images
 
 
 # Layers that are not exact, each with its derivation.
 _TOLERANCES = {"softmax_cross_entropy": _softmax_cross_entropy}
 
 
-def _work(layer: Layer, direction: str, arrays: tuple[Array, ...]) -> dict[str, int]:
-    """Floating-point operations where a layer multiplies, entries read and written where it does not."""
-    if layer.name not in _PRODUCTS:
-        return {"entries_moved": sum(array.size for array in arrays)}
-    # Forward (x, w, b, y), backward (dy, x, w, b, dx, dw, db): each entry of y is a sum of as many
-    # products as one filter has weights, and the bias is one addition more.
-    y, w = (arrays[3], arrays[1]) if direction == "forward" else (arrays[0], arrays[2])
-    products = y.size * w[0].size
-    return {"flops": (2 if direction == "forward" else 4) * products + y.size}
+def _bytes(direction: str, ready: Prepared) -> int:
+    """Of the arrays a pass is given and of those it gives: what it must read and write once at least."""
+    y, *gradients = ready.contenders["fast"].results
+    given = sum(array.nbytes for array in ready.arrays)
+    forward, backward = given + y.nbytes, given + ready.dy.nbytes + sum(gradient.nbytes for gradient in gradients)
+    return {"forward": forward, "backward": backward, "both": forward + backward}[direction]
+
+
+def _flops(layer: Layer, direction: str, ready: Prepared) -> int | None:
+    """Floating-point operations of a layer that multiplies.
+
+    Each entry of y is a sum of as many products as one filter has weights; dw and dx have as many
+    products each. A bias is an addition more for each entry of y, and of dy.
+    """
+    if layer.name not in PRODUCTS:
+        return None
+    entries, weights = ready.dy.size, ready.arrays[1][0].size
+    forward = entries * (2 * weights + (len(ready.arrays) > 2))
+    backward = entries * (4 * weights + (len(ready.arrays) > 2))
+    work = {"forward": forward, "backward": backward, "both": forward + backward}
+    return int(work[direction])
+
+
+def extra_bytes(call: Callable[[], Any]) -> int:
+    """The peak of what a call holds beyond its arguments and its results, in one run that is not timed."""
+    tracemalloc.start()
+    try:
+        results = call()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    return max(0, peak - sum(array.nbytes for array in _results(results)))
+
+
+def _results(returned: Any) -> list[Array]:
+    """y and the gradients in what forward, backward or both returned; not the cache, which is extra."""
+    if isinstance(returned, np.ndarray):
+        return [returned]
+    if type(returned) is not tuple:
+        return []
+    return [array for each in returned for array in _results(each)]

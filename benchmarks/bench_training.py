@@ -1,14 +1,15 @@
-"""A training step of the tutorial's network: forward, backward and Adam, ours and PyTorch's.
+"""Training, ours and PyTorch's: a step and an epoch of the tutorial's network and of LeNet, with Adam.
 
-128 images, float32, as many threads for either. Before one is timed both take the same steps from the
-same parameters over the same batches and must agree; then it goes on from where it is, in a circle
-over the batches. The goal: a step of ours takes at most three times as long as PyTorch's.
+The training images of scikit-learn's digits, enlarged to 28x28, in batches of 128, float32, as many threads
+for either. Before they are timed both take the same steps from the same parameters over the same batches and
+must agree; then they go on, in turn, in a circle over the batches. An epoch is all batches once.
 
     pytest benchmarks/bench_training.py
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 from collections.abc import Callable, Iterator
@@ -19,14 +20,33 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from cnn_core.network import IMAGE_SHAPE, initial_parameters, tutorial_network
-from cnn_core.optim import Adam
+from benchmarks.turns import REPLAY, Rounds, in_turns, keep
+from cnn_core import Implementation, conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
+from cnn_core.data import load_digits, scaled
+from cnn_core.network import Step, chain
 
 Array = NDArray[Any]
+Batch = tuple[Array, Array]
 
-IMAGES, BATCHES = 128, 10
+BATCH_SIZE = 128
 AGREEING_STEPS = 3
 LEARNING_RATE = 1e-3
+
+
+class Network(NamedTuple):
+    """Convolutions (filters, channels, kernel, padding), each with relu and 2x2 max pooling; then linear layers."""
+
+    convolutions: tuple[tuple[int, int, int, int], ...]
+    biased: bool
+    features: tuple[int, ...]
+
+
+# The tutorial's, whose convolution has no bias, and LeCun et al. 1998's LeNet-5, with relu, max pooling and all
+# maps connected, as frameworks have it today.
+NETWORKS = {
+    "tutorial": Network(((2, 1, 5, 0),), False, (288, 60, 10)),
+    "LeNet": Network(((6, 1, 5, 2), (16, 6, 5, 0)), True, (400, 120, 84, 10)),
+}
 
 
 class Trainer(NamedTuple):
@@ -36,74 +56,118 @@ class Trainer(NamedTuple):
     parameters: Callable[[], list[Array]]
 
 
-@pytest.mark.parametrize("version", ["ours", "pytorch"])
-@pytest.mark.parametrize("steps", [1, 200])
-def test_training(
-    version: str, steps: int, benchmark: BenchmarkFixture, blas: dict[str, Any], pytestconfig: pytest.Config
-) -> None:
-    trainer = _trainers(version, pytestconfig.getoption("blas_threads"))[version]
-    benchmark.group = f"training, {steps} step{'s' if steps > 1 else ''} of {IMAGES} images"
-    benchmark.extra_info.update(dtype="float32", kernel=blas["kernel"], threads=blas["threads"])
-    if steps == 1:
-        benchmark(trainer.step)
-    else:
-        benchmark.pedantic(_run, (trainer, steps), rounds=5)  # type: ignore[no-untyped-call]  # pytest-benchmark's gap
+@pytest.mark.benchmark(timer=REPLAY)
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("span", ["step", "epoch"])
+@pytest.mark.parametrize("version", ["fast", "torch"])
+def test_training(network: str, span: str, version: str, benchmark: BenchmarkFixture, small: bool) -> None:
+    if version == "torch":
+        pytest.importorskip("torch", reason="PyTorch is what we compare with: an extra, and large")
+    _trainers(network)
+    if not benchmark.enabled:
+        benchmark.pedantic(tuple)  # type: ignore[no-untyped-call]  # pytest-benchmark's gap
+        return
+    benchmark.group = f"training {network}, {span}"
+    benchmark.extra_info.update(dtype="float32", batch_size=BATCH_SIZE, steps=1 if span == "step" else len(_batches()))
+    keep(benchmark, _timed(network, span, small)[version])
 
 
-def _run(trainer: Trainer, steps: int) -> None:
+@functools.cache
+def _timed(network: str, span: str, small: bool) -> dict[str, Rounds]:
+    steps = len(_batches()) if span == "epoch" else 1
+    calls = {version: functools.partial(_run, trainer.step, steps) for version, trainer in _trainers(network).items()}
+    return in_turns(calls, seconds=0 if small else 5)
+
+
+def _run(step: Callable[[], float], steps: int) -> None:
     for _ in range(steps):
-        trainer.step()
+        step()
 
 
-def _trainers(version: str, threads: int) -> dict[str, Trainer]:
-    """Ours and PyTorch's, in agreement; ours alone where there is no PyTorch and none is asked for."""
-    if version == "ours" and importlib.util.find_spec("torch") is None:
-        return {"ours": _ours()}
-    torch = pytest.importorskip("torch", reason="PyTorch is what we compare with: an extra, and large")
-    torch.set_num_threads(threads)
-    trainers = {"ours": _ours(), "pytorch": _pytorchs(torch)}
-    _check_agreement(**trainers)
+@functools.cache
+def _trainers(name: str) -> dict[str, Trainer]:
+    """Ours, and PyTorch's in agreement with it where there is a PyTorch."""
+    trainers = {"fast": _ours(NETWORKS[name])}
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        trainers["torch"] = _pytorchs(NETWORKS[name], torch)
+        _check_agreement(trainers["fast"], trainers["torch"])
     return trainers
 
 
-def _batches() -> Iterator[tuple[Array, Array]]:
-    """The same batches in the same order at every call, without end."""
-    generator = np.random.default_rng(0)
-    images = generator.random((BATCHES, IMAGES, *IMAGE_SHAPE), np.float32)
-    return itertools.cycle(zip(images, generator.integers(0, 10, (BATCHES, IMAGES)), strict=True))
+@functools.cache
+def _batches() -> tuple[Batch, ...]:
+    """The batches of one epoch, in an order drawn once."""
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.train_images))
+    parts = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
+    images = scaled(digits.train_images, digits.maximum, np.float32)
+    return tuple((images[part], digits.train_labels[part].astype(np.int64)) for part in parts)
 
 
-def _ours() -> Trainer:
-    network, optimizer, batches = tutorial_network("fast", loss="mean"), Adam(LEARNING_RATE), _batches()
-    parameters = initial_parameters(np.random.default_rng(1))
+def _initial(network: Network) -> list[Array]:
+    """Weights normal with variance 2 / fan-in, as in cnn_core.network; biases zero."""
+    generator, found = np.random.default_rng(1), []
+    shapes = [(f, c, k, k) for f, c, k, _ in network.convolutions]
+    shapes += [(out, into) for into, out in itertools.pairwise(network.features)]
+    for shape in shapes:
+        deviation = np.sqrt(2 / np.prod(shape[1:]))
+        found.append((generator.standard_normal(shape) * deviation).astype(np.float32))
+        if network.biased or len(shape) == 2:
+            found.append(np.zeros(shape[0], np.float32))
+    return found
+
+
+def _chain(network: Network) -> Implementation:
+    steps = []
+    for _, _, _, padding in network.convolutions:
+        steps.append(Step(conv2d.im2col, 1 + network.biased, {"padding": padding}))
+        steps += [Step(relu.vectorized), Step(max_pool2d.im2col, options={"kernel_size": 2, "stride": 2})]
+    steps.append(Step(flatten.vectorized))
+    for _ in network.features[2:]:
+        steps += [Step(linear.vectorized, 2), Step(relu.vectorized)]
+    steps += [Step(linear.vectorized, 2), Step(softmax_cross_entropy.vectorized, 1, {"reduction": "mean"})]
+    return chain("network", steps)
+
+
+def _ours(network: Network) -> Trainer:
+    from cnn_core.optim import Adam
+
+    layers, optimizer, batches = _chain(network), Adam(LEARNING_RATE), itertools.cycle(_batches())
+    parameters = tuple(_initial(network))
     state, upstream = optimizer.init(parameters), np.ones((), np.float32)
 
     def step() -> float:
         nonlocal parameters, state
         x, labels = next(batches)
-        loss, cache = network.forward(x, *parameters, labels)
-        _, *gradients = network.backward(upstream, cache, need_dx=False)
-        parameters, state = optimizer.step(parameters, gradients, state)  # type: ignore[arg-type]
+        loss, cache = layers.forward(x, *parameters, labels)
+        _, *gradients = layers.backward(upstream, cache, need_dx=False)
+        parameters, state = optimizer.step(parameters, gradients[: len(parameters)], state)  # type: ignore[arg-type]
         return loss.item()
 
     return Trainer(step, lambda: list(parameters))
 
 
-def _pytorchs(torch: Any) -> Trainer:
-    functional, batches = torch.nn.functional, _batches()
-    parameters = [torch.tensor(w, requires_grad=True) for w in initial_parameters(np.random.default_rng(1))]
-    conv_w, fc1_w, fc1_b, fc2_w, fc2_b = parameters
+def _pytorchs(network: Network, torch: Any) -> Trainer:
+    functional = torch.nn.functional
+    batches: Iterator[Any] = itertools.cycle([tuple(map(torch.from_numpy, batch)) for batch in _batches()])
+    parameters = [torch.tensor(w, requires_grad=True) for w in _initial(network)]
     optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE)
 
     def step() -> float:
-        x, labels = map(torch.from_numpy, next(batches))
-        pooled = functional.max_pool2d(functional.relu(functional.conv2d(x, conv_w)), 2)
-        hidden = functional.relu(functional.linear(pooled.flatten(1), fc1_w, fc1_b))
-        loss = functional.cross_entropy(functional.linear(hidden, fc2_w, fc2_b), labels)
+        (x, labels), rest = next(batches), iter(parameters)
+        for _, _, _, padding in network.convolutions:
+            y = functional.conv2d(x, next(rest), next(rest) if network.biased else None, padding=padding)
+            x = functional.max_pool2d(functional.relu(y), 2)
+        x = functional.linear(x.flatten(1), next(rest), next(rest))
+        for _ in network.features[2:]:
+            x = functional.linear(functional.relu(x), next(rest), next(rest))
+        loss = functional.cross_entropy(x, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return float(loss.item())
 
     return Trainer(step, lambda: [w.detach().numpy() for w in parameters])
 
@@ -111,7 +175,7 @@ def _pytorchs(torch: Any) -> Trainer:
 def _check_agreement(ours: Trainer, pytorch: Trainer) -> None:
     """Some steps of both: the losses must agree to rounding, the parameters to a hundredth of their way.
 
-    Fewer than k = 1024 roundings lie between a pixel and the loss (sums of 25, 288, 60, 10 and 128
+    Fewer than k = 1024 roundings lie between a pixel and the loss (LeNet: sums of 25, 150, 400, 120, 84, 10 and 128
     products, and a few functions), so a loss is right to gamma_k. Adam divides each gradient by its
     own size: a gradient that is rounding alone moves its parameter by as much as any other, either
     way. Such are few, so the parameters are compared in the norm; no step of theirs exceeds the rate.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import sys
 import warnings
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
 
+_LIBRARIES = ("torch", "jax")
 _FACTS = pytest.StashKey[dict[str, Any]]()
 _WARNINGS = pytest.StashKey[list[str]]()
 
@@ -24,6 +27,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--dtype", choices=("float32", "float64"), default="float32", help="of the layers' arrays (default: float32)"
+    )
+
+    group.addoption(
+        "--small",
+        action="store_true",
+        help="a few images and the fewest rounds: to try the benchmarks and the report, not to measure",
     )
 
 
@@ -45,12 +54,19 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     machine_info["blas"] = config.stash[_FACTS]
+    machine_info["small"] = config.getoption("small")
 
 
 @pytest.fixture(scope="session")
-def blas(pytestconfig: pytest.Config) -> dict[str, Any]:
-    """The linear algebra library: blas, version, kernel, threads; and numpy, the version of NumPy."""
-    return pytestconfig.stash[_FACTS]
+def dtype(pytestconfig: pytest.Config) -> str:
+    """Of the layers' arrays."""
+    return str(pytestconfig.getoption("dtype"))
+
+
+@pytest.fixture(scope="session")
+def small(pytestconfig: pytest.Config) -> bool:
+    """Whether sizes and rounds are only to be tried, as in every dry run."""
+    return bool(pytestconfig.getoption("small") or pytestconfig.getoption("benchmark_disable"))
 
 
 def _drop_coretype() -> list[str]:
@@ -62,11 +78,28 @@ def _drop_coretype() -> list[str]:
     return [f"warning: OPENBLAS_CORETYPE={kernel} is set, which slows a current NumPy down; it is {fate}"]
 
 
+def _pin(threads: int) -> dict[str, str]:
+    """As many threads for everyone; the versions of those who are installed.
+
+    XLA sizes JAX's pool from NPROC, once, as JAX starts; JAX 0.10.2 has no other way but the process's
+    affinity: a 2048 x 2048 product took 1.95 cores with --xla_cpu_multi_thread_eigen=false in XLA_FLAGS,
+    1.00 with NPROC=1.
+    """
+    os.environ["NPROC"] = str(threads)
+    found = {name: importlib.metadata.version(name) for name in _LIBRARIES if importlib.util.find_spec(name)}
+    if "torch" in found:
+        import torch
+
+        torch.set_num_threads(threads)
+    return found
+
+
 def _facts(threads: int) -> dict[str, Any]:
     # Loaded here, not above: `_drop_coretype` comes first.
     import numpy as np
     from threadpoolctl import threadpool_info, threadpool_limits
 
+    libraries_beside = _pin(threads)
     threadpool_limits(limits=threads)
     libraries = [each for each in threadpool_info() if each["user_api"] == "blas"]
     library = libraries[0] if libraries else {}  # Accelerate, for one, is not known to threadpoolctl
@@ -76,4 +109,5 @@ def _facts(threads: int) -> dict[str, Any]:
         "kernel": library.get("architecture", "unknown"),
         "threads": library.get("num_threads", "unknown"),
         "numpy": np.__version__,
+        **libraries_beside,
     }

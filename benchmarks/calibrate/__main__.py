@@ -1,4 +1,4 @@
-"""`python -m benchmarks.calibrate [WHAT ...] [--scale S] [--write]`: measure the checker, print Markdown, keep JSON."""
+"""`python -m benchmarks.calibrate [WHAT ...] [--scale S] [--write]`: measure the checker, print it, perhaps keep it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parents[1] / "results" / "calibration.json"
-PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, RESULTS = DOCS / "calibration.md", DOCS / "calibration.json"
 
 # What is measured -> its claim, and the arguments of its `measure` at scale 1.
 FIGURES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -33,27 +33,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calibrate", description=__doc__)
     parser.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(FIGURES)}; all without any")
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of trials; 1 is what the page states")
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.parent.name}/{PAGE.name}, too")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="keep it in docs/calibration.json, of which docs/calibration.md is made",
+    )
     options = parser.parse_args(arguments)
     unknown = [what for what in options.what if what not in FIGURES]
     if unknown or not options.scale > 0:
         parser.error(f"unknown: {', '.join(unknown)}" if unknown else f"--scale {options.scale}: must be positive")
-    results = _stored() if options.write else {}
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if options.write else {}
     for what in options.what or FIGURES:
         found = _measure(what, options.scale)
         if found is not None:
             results[what] = found
             print(section(what, found), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if options.write:
-        PAGE.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         PAGE.write_text(page(results), encoding="utf-8")
     return 0
-
-
-def _stored() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
 
 
 def _measure(what: str, scale: float) -> dict[str, Any] | None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from benchmarks.turns import in_turns
 from cnn_core import conv2d
 from verify import gradcheck
 
-SMALL = ((2, 3, 8, 8), (4, 3, 3, 3)), {"stride": 2, "padding": 1}
-LARGE = ((2, 64, 56, 56), (64, 64, 3, 3)), {"stride": 1, "padding": 1}
+Shapes = tuple[tuple[int, ...], tuple[int, ...]]
+
+# x and w, and the options.
+SMALL: tuple[Shapes, dict[str, int]] = ((2, 3, 8, 8), (4, 3, 3, 3)), {"stride": 2, "padding": 1}
+LARGE: tuple[Shapes, dict[str, int]] = ((2, 64, 56, 56), (64, 64, 3, 3)), {"stride": 1, "padding": 1}
 
 
 def _torch_pair(options: dict[str, int]) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -37,40 +39,36 @@ def _torch_pair(options: dict[str, int]) -> tuple[Callable[..., Any], Callable[.
     return forward, backward
 
 
-def _interleaved(repeats: int, *jobs: Callable[[], Any]) -> list[float]:
-    """The median seconds of each job, in turn with the others."""
-    times: list[list[float]] = [[] for _ in jobs]
-    for _ in range(repeats + 1):
-        for job, own in zip(jobs, times, strict=True):
-            started = time.perf_counter()
-            job()
-            own.append(time.perf_counter() - started)
-    return [statistics.median(own[1:]) for own in times]
-
-
-def _compare(shapes: Any, options: dict[str, int], repeats: int, *, fast: bool) -> dict[str, Any]:
+def jobs(shapes: Shapes, options: dict[str, int], *, fast: bool) -> dict[str, Callable[[], Any]]:
+    """A check of the same convolution by each: ours of PyTorch's layer and of our own, and PyTorch's in either mode."""
     import torch
 
     generator = np.random.default_rng(0)
     arrays = tuple(generator.normal(size=shape) for shape in shapes)
     tensors = tuple(torch.tensor(array, requires_grad=True) for array in arrays)
-    pair = _torch_pair(options)
 
     def ours(forward: Callable[..., Any], backward: Callable[..., Any], options: dict[str, int]) -> Callable[[], Any]:
         return lambda: gradcheck(forward, backward, arrays, options, structure="multilinear", full_jacobian=not fast)
 
-    theirs, own, core = _interleaved(
-        repeats,
-        lambda: torch.autograd.gradcheck(
-            lambda x, w: torch.nn.functional.conv2d(x, w, **options), tensors, fast_mode=fast
-        ),
-        ours(*pair, {}),
-        ours(*conv2d.im2col[1:], options),
-    )
+    def theirs() -> bool:
+        return bool(
+            torch.autograd.gradcheck(lambda x, w: torch.nn.functional.conv2d(x, w, **options), tensors, fast_mode=fast)
+        )
+
     return {
-        "PyTorch's time over ours, PyTorch's convolution": theirs / own,
-        "PyTorch's time over ours, our convolution": theirs / core,
-        "miss probability": ours(*pair, {})().miss_probability,
+        "ours": ours(*_torch_pair(options), {}),
+        "ours, our convolution": ours(*conv2d.im2col[1:], options),
+        "torch": theirs,
+    }
+
+
+def _compare(shapes: Shapes, options: dict[str, int], seconds: float, *, fast: bool) -> dict[str, Any]:
+    checks = jobs(shapes, options, fast=fast)
+    medians = {name: rounds.median for name, rounds in in_turns(checks, seconds=seconds).items()}
+    return {
+        "PyTorch's time over ours, PyTorch's convolution": medians["torch"] / medians["ours"],
+        "PyTorch's time over ours, our convolution": medians["torch"] / medians["ours, our convolution"],
+        "miss probability": checks["ours"]().miss_probability,
     }
 
 
@@ -96,17 +94,15 @@ def _memory() -> float:
     return peak / size
 
 
-def measure(repeats: int) -> dict[str, Any]:
-    """Medians of `repeats` interleaved runs; two threads. Needs PyTorch."""
+def measure(seconds: int) -> dict[str, Any]:
+    """Medians of rounds in turn, `seconds` a row; two threads. Needs PyTorch."""
     import torch
 
     torch.set_num_threads(2)
     return {
         "memory over that of x, w and y": _memory(),
         "rows": {
-            "full Jacobian, x (2, 3, 8, 8), w (4, 3, 3, 3); PyTorch's slow mode": _compare(
-                *SMALL, 3 * repeats, fast=False
-            ),
-            "x (2, 64, 56, 56), w (64, 64, 3, 3); PyTorch's fast mode": _compare(*LARGE, repeats, fast=True),
+            "full Jacobian, x (2, 3, 8, 8), w (4, 3, 3, 3); PyTorch's slow mode": _compare(*SMALL, seconds, fast=False),
+            "x (2, 64, 56, 56), w (64, 64, 3, 3); PyTorch's fast mode": _compare(*LARGE, seconds, fast=True),
         },
     }

@@ -114,8 +114,10 @@ def _array(point: Point, i: int, draw: str | int) -> str:
     array: Any = point.arrays[i]
     if not isinstance(array, np.ndarray):
         return repr(array)
-    if not isinstance(draw, int) or i not in point.subject.wrt:
+    if not isinstance(draw, int) or (i not in point.subject.wrt and array.size <= _MOST_LITERALS):
         return _literal(array)
+    if array.dtype.kind in "iub":  # labels, say
+        return f"rng.integers({array.min()}, {array.max()} + 1, {array.shape}).astype({array.dtype.name!r})"
     if isinstance(point, AtKinks):  # no ties, and no zeros, within a step of 1
         middle = 2 * array.size - 2 + array.size % 2
         drawn = f"(rng.choice([-1, 1]) * (4 * rng.permutation({array.size}).reshape({array.shape}) - {middle}))"

@@ -34,12 +34,17 @@ class Reject(NamedTuple):
 
 
 class BenchCase(NamedTuple):
-    """One size to time: `draw(generator)` makes the arrays. `naive` is false where loops would take minutes."""
+    """One size to time: `draw(generator, images)` makes the arrays of a batch, of `images` when it is timed.
+
+    `zoo` is the group it is shown in. `naive` is false where loops would take minutes.
+    """
 
     name: str
-    draw: Callable[[np.random.Generator], tuple[Array, ...]]
+    zoo: str
+    images: int
+    draw: Callable[[np.random.Generator, int], tuple[Array, ...]]
     options: Mapping[str, Any] = {}
-    naive: bool = True
+    naive: bool = False
 
 
 @dataclass(frozen=True, repr=False)

@@ -90,11 +90,68 @@ _REJECTS = (
 )
 
 
-def _arrays(x: tuple[int, ...], w: tuple[int, ...]) -> BenchCase:
-    def draw(generator: np.random.Generator) -> tuple[Array, ...]:
-        return tuple(generator.integers(-4, 5, shape).astype(np.float32) for shape in (x, w, w[:1]))
+def _bench(
+    zoo: str,
+    images: int,
+    channels: int,
+    filters: int,
+    kernel: int,
+    size: int,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    bias: bool = True,
+    naive: bool = False,
+) -> BenchCase:
+    """A square kernel on square images."""
+    w = (filters, channels // groups, kernel, kernel)
 
-    return BenchCase(f"{x[1]}->{w[0]} {w[2]}x{w[3]} on {x[0]}x{x[2]}x{x[3]}", draw)
+    def draw(generator: np.random.Generator, images: int) -> tuple[Array, ...]:
+        shapes = ((images, channels, size, size), w, (filters,))
+        return tuple(generator.integers(-4, 5, shape).astype(np.float32) for shape in shapes[: 3 if bias else 2])
+
+    name = f"{channels}->{filters} {kernel}x{kernel}" + f"/{stride}" * (stride > 1) + f" g{groups}" * (groups > 1)
+    options = {"stride": stride, "padding": padding, "groups": groups}
+    return BenchCase(f"{name} on {size}x{size}, N = {images}", zoo, images, draw, options, naive)
+
+
+# Every distinct convolution of ResNet-50 (channels, filters, kernel, stride, size), stage by stage; He et al.
+# 2016, arXiv:1512.03385, table 1, with the stride in the 3x3 as torchvision has it (its "v1.5"). None has a bias.
+_RESNET50 = (
+    (3, 64, 7, 2, 224),
+    *((64, 64, 1, 1, 56), (64, 64, 3, 1, 56), (64, 256, 1, 1, 56), (256, 64, 1, 1, 56)),
+    *((256, 128, 1, 1, 56), (128, 128, 3, 2, 56), (256, 512, 1, 2, 56)),
+    *((128, 512, 1, 1, 28), (512, 128, 1, 1, 28), (128, 128, 3, 1, 28)),
+    *((512, 256, 1, 1, 28), (256, 256, 3, 2, 28), (512, 1024, 1, 2, 28)),
+    *((256, 1024, 1, 1, 14), (1024, 256, 1, 1, 14), (256, 256, 3, 1, 14)),
+    *((1024, 512, 1, 1, 14), (512, 512, 3, 2, 14), (1024, 2048, 1, 2, 14)),
+    *((512, 2048, 1, 1, 7), (2048, 512, 1, 1, 7), (512, 512, 3, 1, 7)),
+)
+
+
+def _resnet50(channels: int, filters: int, kernel: int, stride: int, size: int) -> BenchCase:
+    return _bench("ResNet-50", 8, channels, filters, kernel, size, bias=False, padding=kernel // 2, stride=stride)
+
+
+_BENCH = (
+    _bench("small enough for loops", 4, 3, 8, 3, 32, padding=1, naive=True),
+    _bench("small enough for loops", 8, 1, 2, 5, 28, naive=True),
+    _bench("tutorial", 128, 1, 2, 5, 28, bias=False),
+    _bench("LeNet", 128, 1, 6, 5, 28, padding=2),
+    _bench("LeNet", 128, 6, 16, 5, 14),
+    _bench("VGG on CIFAR", 32, 3, 64, 3, 32, padding=1),
+    _bench("VGG on CIFAR", 32, 64, 64, 3, 32, padding=1),
+    *(_resnet50(*shape) for shape in _RESNET50),
+    # Depthwise as in MobileNet, arXiv:1704.04861; in 32 groups as in ResNeXt-50, arXiv:1611.05431.
+    _bench("depthwise and grouped", 8, 32, 32, 3, 112, bias=False, padding=1, groups=32),
+    _bench("depthwise and grouped", 8, 128, 128, 3, 56, bias=False, padding=1, stride=2, groups=128),
+    _bench("depthwise and grouped", 8, 128, 128, 3, 56, bias=False, padding=1, groups=32),
+    _bench("depthwise and grouped", 8, 512, 512, 3, 14, bias=False, padding=1, groups=32),
+    *(_bench("by batch", images, 64, 64, 3, 56, padding=1) for images in (8, 16, 32, 64, 128, 256)),
+    *(_bench("by channels", 8, channels, channels, 3, 28, padding=1) for channels in (8, 16, 32, 64, 128, 256)),
+    *(_bench("by image size", 8, 32, 32, 3, size, padding=1) for size in (14, 28, 56, 112, 224)),
+)
 
 
 CONV2D = Layer(
@@ -104,6 +161,6 @@ CONV2D = Layer(
     structure="multilinear",
     cases=conv2d_cases,
     rejects=_REJECTS,
-    bench=(_arrays((16, 3, 32, 32), (8, 3, 3, 3)), _arrays((32, 1, 28, 28), (2, 1, 5, 5))),
+    bench=_BENCH,
     source="Dumoulin & Visin 2016, arXiv:1603.07285",
 )

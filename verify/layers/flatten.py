@@ -8,13 +8,20 @@ from hypothesis.extra.numpy import array_shapes
 
 from cnn_core import flatten
 from verify import strategies
-from verify.layers._layer import BenchCase, Case, Layer, Reject
+from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
 
 
 def flatten_cases() -> st.SearchStrategy[Case]:
     """Valid calls of one to five axes, unequal and empty ones included."""
     shapes = array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=4)
     return shapes.flatmap(strategies.integers).map(lambda x: Case((x,), {}))
+
+
+def _bench(zoo: str, images: int, channels: int, size: int, naive: bool = False) -> BenchCase:
+    def draw(generator: np.random.Generator, images: int) -> tuple[Array, ...]:
+        return (generator.integers(-99, 100, (images, channels, size, size)).astype(np.float32),)
+
+    return BenchCase(f"{channels}x{size}x{size}, N = {images}", zoo, images, draw, naive=naive)
 
 
 FLATTEN = Layer(
@@ -28,8 +35,6 @@ FLATTEN = Layer(
         Reject("integer x", (np.zeros((2, 3), np.int8),), {}, TypeError, "x must be a floating .* got dtype int8"),
         Reject("object x", (np.zeros((2, 3), object),), {}, TypeError, "x must be a floating .* got dtype object"),
     ),
-    bench=(
-        BenchCase("16x8x32x32", lambda generator: (generator.integers(-99, 100, (16, 8, 32, 32)).astype(np.float32),)),
-    ),
+    bench=(_bench("small enough for loops", 16, 8, 32, naive=True), _bench("tutorial", 128, 2, 12)),
     source="torch.nn.Flatten",
 )

@@ -49,8 +49,12 @@ _REJECTS = (
 )
 
 
-def _draw(generator: np.random.Generator) -> tuple[Array, ...]:
-    return tuple(generator.integers(-4, 5, shape).astype(np.float32) for shape in ((64, 288), (60, 288), (60,)))
+def _bench(zoo: str, images: int, features: int, outputs: int, naive: bool = False) -> BenchCase:
+    def draw(generator: np.random.Generator, images: int) -> tuple[Array, ...]:
+        shapes = ((images, features), (outputs, features), (outputs,))
+        return tuple(generator.integers(-4, 5, shape).astype(np.float32) for shape in shapes)
+
+    return BenchCase(f"{features}->{outputs}, N = {images}", zoo, images, draw, naive=naive)
 
 
 LINEAR = Layer(
@@ -60,6 +64,11 @@ LINEAR = Layer(
     structure="multilinear",
     cases=linear_cases,
     rejects=_REJECTS,
-    bench=(BenchCase("288->60 on 64", _draw),),
+    bench=(
+        _bench("small enough for loops", 32, 288, 60, naive=True),
+        _bench("tutorial", 128, 288, 60),
+        _bench("LeNet", 128, 400, 120),
+        _bench("ResNet-50", 32, 2048, 1000),
+    ),
     source="torch.nn.functional.linear",
 )

@@ -82,12 +82,16 @@ _REJECTS = (
 )
 
 
-def _arrays(x: tuple[int, ...], kernel_size: int, stride: int) -> BenchCase:
-    def draw(generator: np.random.Generator) -> tuple[Array, ...]:
-        return (generator.integers(-99, 100, x).astype(np.float32),)
+def _bench(
+    zoo: str, images: int, channels: int, size: int, kernel_size: int, *, naive: bool = False, **options: int
+) -> BenchCase:
+    """Square windows at stride 2."""
 
-    options = {"kernel_size": kernel_size, "stride": stride}
-    return BenchCase(f"{kernel_size}x{kernel_size}/{stride} on {'x'.join(map(str, x))}", draw, options)
+    def draw(generator: np.random.Generator, images: int) -> tuple[Array, ...]:
+        return (generator.integers(-99, 100, (images, channels, size, size)).astype(np.float32),)
+
+    name = f"{kernel_size}x{kernel_size}/2 on {channels}x{size}x{size}, N = {images}"
+    return BenchCase(name, zoo, images, draw, {"kernel_size": kernel_size, "stride": 2, **options}, naive)
 
 
 MAX_POOL2D = Layer(
@@ -97,6 +101,13 @@ MAX_POOL2D = Layer(
     structure="piecewise-linear",
     cases=max_pool2d_cases,
     rejects=_REJECTS,
-    bench=(_arrays((16, 8, 32, 32), 2, 2), _arrays((16, 8, 32, 32), 3, 2)),
+    bench=(
+        _bench("small enough for loops", 16, 8, 32, 2, naive=True),
+        _bench("small enough for loops", 16, 8, 32, 3, naive=True),
+        _bench("tutorial", 128, 2, 24, 2),
+        _bench("VGG on CIFAR", 32, 64, 32, 2),
+        _bench("VGG on CIFAR", 32, 64, 32, 3),
+        _bench("ResNet-50", 8, 64, 112, 3, padding=1),
+    ),
     source="torch.nn.functional.max_pool2d; Ranzato et al. 2007, CVPR",
 )

@@ -8,13 +8,20 @@ from hypothesis.extra.numpy import array_shapes
 
 from cnn_core import relu
 from verify import strategies
-from verify.layers._layer import BenchCase, Case, Layer, Reject
+from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
 
 
 def relu_cases() -> st.SearchStrategy[Case]:
     """Valid calls on small integers, zeros among them, of any shape, empty ones and scalars included."""
     shapes = array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
     return shapes.flatmap(strategies.integers).map(lambda x: Case((x,), {}))
+
+
+def _bench(zoo: str, images: int, channels: int, size: int, naive: bool = False) -> BenchCase:
+    def draw(generator: np.random.Generator, images: int) -> tuple[Array, ...]:
+        return (generator.integers(-99, 100, (images, channels, size, size)).astype(np.float32),)
+
+    return BenchCase(f"{channels}x{size}x{size}, N = {images}", zoo, images, draw, naive=naive)
 
 
 RELU = Layer(
@@ -29,7 +36,10 @@ RELU = Layer(
         Reject("number", (1.0,), {}, TypeError, "x must be a NumPy array, got float"),
     ),
     bench=(
-        BenchCase("16x8x32x32", lambda generator: (generator.integers(-99, 100, (16, 8, 32, 32)).astype(np.float32),)),
+        _bench("small enough for loops", 16, 8, 32, naive=True),
+        _bench("tutorial", 128, 2, 24),
+        _bench("VGG on CIFAR", 32, 64, 32),
+        _bench("ResNet-50", 8, 64, 112),
     ),
     source="Nair & Hinton 2010, ICML",
 )

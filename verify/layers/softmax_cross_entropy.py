@@ -54,8 +54,11 @@ _REJECTS = (
 )
 
 
-def _draw(generator: np.random.Generator) -> tuple[Array, ...]:
-    return generator.normal(size=(128, 10)).astype(np.float32), generator.integers(0, 10, 128)
+def _bench(zoo: str, images: int, classes: int, naive: bool = False) -> BenchCase:
+    def draw(generator: np.random.Generator, images: int) -> tuple[Array, ...]:
+        return generator.normal(size=(images, classes)).astype(np.float32), generator.integers(0, classes, images)
+
+    return BenchCase(f"{classes} classes, N = {images}", zoo, images, draw, naive=naive)
 
 
 SOFTMAX_CROSS_ENTROPY = Layer(
@@ -65,6 +68,10 @@ SOFTMAX_CROSS_ENTROPY = Layer(
     structure="analytic",
     cases=softmax_cross_entropy_cases,
     rejects=_REJECTS,
-    bench=(BenchCase("10 classes on 128", _draw),),
+    bench=(
+        _bench("small enough for loops", 64, 10, naive=True),
+        _bench("tutorial", 128, 10),
+        _bench("ResNet-50", 32, 1000),
+    ),
     source="torch.nn.functional.cross_entropy",
 )

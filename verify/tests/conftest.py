@@ -1,8 +1,10 @@
-"""The Hypothesis profiles: `--hypothesis-profile quick`, `ci` (the default) or `nightly`."""
+"""The Hypothesis profiles: `--hypothesis-profile quick`, `ci` (the default) or `nightly`; and a small run."""
 
+import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from verify.profiles import EXAMPLES
@@ -19,3 +21,15 @@ settings.load_profile("ci")
 
 # `benchmarks` is no part of what is installed; last, so that what is installed comes first.
 sys.path.append(str(Path(__file__).parents[2]))
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The JSON that the benchmarks themselves write, of some cases at a few images."""
+    root, path = Path(__file__).parents[2], tmp_path_factory.mktemp("run") / "run.json"
+    command = [sys.executable, "-m", "pytest", "-q", *sorted(map(str, (root / "benchmarks").glob("bench_*.py")))]
+    command += ["--small", "--blas-threads=1", f"--benchmark-json={path}"]
+    command += ["-k", "loops or LeNet or batch or machine or slow-0 or fast-0"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    return path

@@ -381,14 +381,14 @@ def test_inputs_that_cannot_be_are_refused(inputs: Any, message: str) -> None:
 
 
 def test_the_lines_that_reproduce_a_failure_begin_with_the_layer() -> None:
-    class Scaled(torch.autograd.Function):
+    class Scaled(Function):
         @staticmethod
         def forward(ctx: Any, x: Any, factor: float) -> Any:
             ctx.factor = factor
             return factor * x
 
         @staticmethod
-        def backward(ctx: Any, dy: Any) -> Any:  # type: ignore[override]
+        def backward(ctx: Any, dy: Any) -> Any:
             return dy, None
 
     certificate = adapter.gradcheck(Scaled, (torch.ones(3, dtype=torch.float64), 2.0), raise_on_failure=False)

@@ -1,41 +1,28 @@
-"""The benchmarks of the layers: what they compare before they time, and the table made of their JSON."""
+"""The benchmarks: what they compare before they time, that contenders take turns, and what they count."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import json
+import functools
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
+from benchmarks import bench_layers, turns
+from benchmarks.bench_layers import prepare
+from benchmarks.contenders import by_size, passes, versions
 from cnn_core import Implementation
 from cnn_core._arguments import Array, Gradients
 from verify.layers import LAYERS, BenchCase, Layer
 
-_ROOT = Path(__file__).parents[2]
 _FLOAT32 = np.dtype(np.float32)
-
-
-@pytest.fixture
-def bench_layers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return _imported("bench_layers", monkeypatch)
-
-
-@pytest.fixture
-def ratios(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return _imported("ratios", monkeypatch)
-
-
-def _imported(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A module of the folder `benchmarks`, which is no part of what is installed."""
-    monkeypatch.syspath_prepend(_ROOT)
-    return importlib.import_module(f"benchmarks.{name}")
 
 
 def _small(name: str, backward: Callable[..., Gradients] | None = None, scale: float = 1) -> Layer:
@@ -47,37 +34,39 @@ def _small(name: str, backward: Callable[..., Gradients] | None = None, scale: f
         y, cache = fast.forward(*arrays, **options)
         return np.asarray(y * y.dtype.type(scale)), cache
 
-    def draw(generator: np.random.Generator) -> tuple[Array, ...]:
+    def draw(generator: np.random.Generator, images: int) -> tuple[Array, ...]:
         if name == "conv2d":
             return tuple(
-                generator.integers(-4, 5, shape).astype(_FLOAT32) for shape in ((2, 3, 5, 6), (4, 3, 3, 2), (4,))
+                generator.integers(-4, 5, shape).astype(_FLOAT32) for shape in ((images, 3, 5, 6), (4, 3, 3, 2), (4,))
             )
-        return generator.normal(size=(6, 5)).astype(_FLOAT32), generator.integers(0, 5, 6)
+        return generator.normal(size=(images, 5)).astype(_FLOAT32), generator.integers(0, 5, images)
 
     broken = Implementation(fast.name, scaled, backward or fast.backward)
     module = SimpleNamespace(**{"naive": layer.reference, fast.name: broken})
-    return dataclasses.replace(layer, module=module, bench=(BenchCase("small", draw),))  # type: ignore[arg-type]  # a stand-in
+    return dataclasses.replace(layer, module=module, bench=(BenchCase("small", "zoo", 2, draw, naive=True),))  # type: ignore[arg-type]  # a stand-in
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("conv2d", 0), ("softmax_cross_entropy", 1e-5)])
-def test_versions_that_agree_are_ready_to_be_timed(bench_layers: ModuleType, name: str, tolerance: float) -> None:
+def test_versions_that_agree_are_ready_to_be_timed(name: str, tolerance: float) -> None:
     layer = _small(name)
-    ready = bench_layers.prepare(layer, layer.bench[0], _FLOAT32)
-    assert set(ready) == {
-        (direction, version) for direction in ("forward", "backward") for version in ("naive", "fast")
+    ready = prepare(layer, layer.bench[0], _FLOAT32, 2)
+    assert {version: set(each.calls) for version, each in ready.contenders.items()} == {
+        "naive": {"forward", "backward"},
+        "fast": {"forward", "backward", "both"},
     }
-    assert all(timed.difference <= tolerance for timed in ready.values())
+    assert set(ready.differences) == {"naive"}
+    assert ready.differences["naive"] <= tolerance
 
 
 @pytest.mark.parametrize("name", ["conv2d", "softmax_cross_entropy"])
 @pytest.mark.parametrize("scale", [1 + 1e-4, np.nan])
-def test_a_wrong_forward_is_not_timed(bench_layers: ModuleType, name: str, scale: float) -> None:
+def test_a_wrong_forward_is_not_timed(name: str, scale: float) -> None:
     layer = _small(name, scale=scale)
-    with pytest.raises(AssertionError, match=f"{name} forward, small: result 0 differs by"):
-        bench_layers.prepare(layer, layer.bench[0], _FLOAT32)
+    with pytest.raises(AssertionError, match=f"{name}, small: y of naive differs by"):
+        prepare(layer, layer.bench[0], _FLOAT32, 2)
 
 
-def test_one_wrong_entry_of_one_gradient_is_not_timed(bench_layers: ModuleType) -> None:
+def test_one_wrong_entry_of_one_gradient_is_not_timed() -> None:
     def backward(dy: Array, cache: Any) -> Gradients:
         dx, dw, db = LAYERS["conv2d"].fast.backward(dy, cache)
         assert dw is not None
@@ -85,87 +74,109 @@ def test_one_wrong_entry_of_one_gradient_is_not_timed(bench_layers: ModuleType) 
         return dx, dw, db
 
     layer = _small("conv2d", backward)
-    with pytest.raises(AssertionError, match="conv2d backward, small: result 1 differs by 1, tolerance 0"):
-        bench_layers.prepare(layer, layer.bench[0], _FLOAT32)
+    with pytest.raises(AssertionError, match="conv2d, small: gradient 2 of naive differs by 1, tolerance 0"):
+        prepare(layer, layer.bench[0], _FLOAT32, 2)
 
 
-def test_arrays_whose_sums_would_round_are_not_called_exact(bench_layers: ModuleType) -> None:
-    layer = _small("conv2d")
-    large = layer.bench[0]._replace(draw=lambda generator: tuple(2**12 * a for a in layer.bench[0].draw(generator)))
-    with pytest.raises(AssertionError, match=r"partial sums up to .* are not exact in float32"):
-        bench_layers.prepare(layer, large, _FLOAT32)
-
-
-def test_operations_of_a_convolution_are_counted_as_its_naive_loops_do(bench_layers: ModuleType) -> None:
-    layer = _small("conv2d")
-    ready = bench_layers.prepare(layer, layer.bench[0], _FLOAT32)
-    products = 2 * 4 * 3 * 3 * 2 * 3 * 5  # n f c p q i j
-    for direction, each in (("forward", 2), ("backward", 4)):
-        work = bench_layers._work(layer, direction, ready[direction, "fast"].arrays)
-        assert work == {"flops": each * products + 2 * 4 * 3 * 5}
-
-
-def _timed(version: str, median: float, direction: str = "forward") -> dict[str, Any]:
-    return {
-        "fullname": f"bench_layers.py::test_layer[{version}]",
-        "params": {"layer": "conv2d", "direction": direction, "case": "3->8", "version": version},
-        "extra_info": {"dtype": "float32"},
-        "stats": {"median": median},
-    }
-
-
-def _table(ratios: ModuleType, path: Path, benchmarks: object) -> Result:
-    blas = {"blas": "openblas", "version": "0.3", "kernel": "Zen", "threads": 2, "numpy": "2.4.0"}
-    machine = {"cpu": {"brand_raw": "A Processor"}, "python_version": "3.12.1", "blas": blas}
-    path.write_text(json.dumps({"machine_info": machine, "benchmarks": benchmarks}), encoding="utf-8")
-    return CliRunner().invoke(ratios.main, [str(path)])
-
-
-def test_the_table_divides_naive_by_fast(ratios: ModuleType, tmp_path: Path) -> None:
-    timed = [_timed("naive", 3.0), _timed("fast", 0.002), _timed("fast", 1.5e-5, "backward")]
-    result = _table(ratios, tmp_path / "run.json", timed)
-    assert result.exit_code == 0
-    lines = [line.split() for line in result.output.splitlines()]
-    assert ["conv2d", "3->8", "forward", "3.00", "s", "2.00", "ms", "1,500"] in lines
-    assert ["3->8", "backward", "not", "timed", "15.0", "µs"] in lines
-    assert "A Processor, 2 threads, openblas 0.3, kernel Zen, NumPy 2.4.0, Python 3.12.1, float32" in result.output
-    assert "Quote its ratios" in result.output
-
-
-@pytest.mark.parametrize(
-    ("benchmarks", "message"),
-    [
-        ([], "holds no benchmark"),
-        ([_timed("naive", 3.0)], "conv2d forward, 3->8, was timed naive but not fast"),
-        (
-            [{"fullname": "bench_training.py::test_step", "params": None}],
-            "test_step is no benchmark of bench_layers.py",
-        ),
-        (None, "is not the JSON of pytest-benchmark"),
-    ],
-)
-def test_a_file_that_is_no_run_of_the_layers_is_refused(
-    ratios: ModuleType, tmp_path: Path, benchmarks: object, message: str
+@pytest.mark.parametrize("library", ["torch", "jax"])
+@pytest.mark.parametrize("name", ["conv2d", "max_pool2d", "linear", "relu", "softmax_cross_entropy"])
+def test_a_layer_that_differs_from_a_library_is_not_timed(
+    library: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = _table(ratios, tmp_path / "run.json", benchmarks)
-    assert result.exit_code == 2
-    assert message in _unwrapped(result)
+    """In both layouts what is compared is the library's own result: scaled, ours does not equal it."""
+    pytest.importorskip(library, reason=f"{library} is what we compare with")
+    layer = LAYERS[name]
+    (case, *_) = (each for each in layer.bench if not each.naive)
+    layouts = [library, f"{library} channels_last"][: 2 if name in ("conv2d", "max_pool2d") else 1]
+    assert [version for version in versions(layer, case) if version.startswith(library)] == layouts
+    right = prepare(layer, case, _FLOAT32, 2)
+    if name != "softmax_cross_entropy":
+        assert all(right.differences[version] == 0 for version in layouts)
+    wrong = _small(name, scale=2)
+    monkeypatch.setattr("importlib.util.find_spec", lambda found: found == library or None)
+    with pytest.raises(AssertionError, match=rf"y of {library} differs by"):
+        prepare(wrong, case, _FLOAT32, 2)
 
 
-@pytest.mark.parametrize("text", ["", "not JSON", "[]", "{}"])
-def test_a_file_that_is_no_report_is_refused(ratios: ModuleType, tmp_path: Path, text: str) -> None:
-    (tmp_path / "run.json").write_text(text, encoding="utf-8")
-    result = CliRunner().invoke(ratios.main, [str(tmp_path / "run.json")])
-    assert result.exit_code == 2
-    assert "is not the JSON of pytest-benchmark" in _unwrapped(result)
+def test_arrays_whose_sums_would_round_are_not_called_exact() -> None:
+    layer = _small("conv2d")
+    case = layer.bench[0]
+    large = case._replace(draw=lambda generator, images: tuple(2**12 * a for a in case.draw(generator, images)))
+    with pytest.raises(AssertionError, match=r"partial sums up to .* are not exact in float32"):
+        prepare(layer, large, _FLOAT32, 2)
 
 
-def test_a_missing_file_is_named(ratios: ModuleType, tmp_path: Path) -> None:
-    result = CliRunner().invoke(ratios.main, [str(tmp_path / "none.json")])
-    assert result.exit_code == 2
-    assert "does not exist" in _unwrapped(result)
+def test_operations_of_a_convolution_are_counted_as_its_naive_loops_do() -> None:
+    layer = _small("conv2d")
+    ready = prepare(layer, layer.bench[0], _FLOAT32, 2)
+    products, entries = 2 * 4 * 3 * 3 * 2 * 3 * 5, 2 * 4 * 3 * 5  # n f c p q i j; n f i j
+    for direction, each in (("forward", 2), ("backward", 4)):
+        assert bench_layers._flops(layer, direction, ready) == each * products + entries
+    assert bench_layers._flops(layer, "both", ready) == 6 * products + 2 * entries
 
 
-def _unwrapped(result: Result) -> str:
-    """What was said, without the frame and the line breaks that a narrow terminal adds."""
-    return " ".join(result.stderr.replace("│", " ").split())
+def test_extra_memory_is_what_is_neither_argument_nor_result() -> None:
+    def call() -> tuple[Array, Any]:
+        scratch = np.ones(1 << 20)
+        return scratch[: 1 << 18].copy(), SimpleNamespace(cache=None)
+
+    extra = bench_layers.extra_bytes(call)
+    assert 1 << 23 <= extra < 1.01 * (1 << 23)
+
+
+def test_contenders_take_turns_and_an_equal_number_of_them() -> None:
+    said: list[str] = []
+
+    def call(name: str) -> None:
+        said.append(name)
+        time.sleep(0.06)
+
+    rounds = turns.in_turns({name: functools.partial(call, name) for name in "abc"}, seconds=0)
+    assert said[:3] == list("abc")  # to see how long a call takes
+    assert said[3:] == list("cba" + "abc" + "cba" + "abc" + "cba")
+    assert all(len(each.seconds) == 5 and each.calls == 1 for each in rounds.values())
+    assert all(0.06 <= each.median < 0.6 for each in rounds.values())
+
+
+def test_short_calls_share_a_round() -> None:
+    (rounds,) = turns.in_turns({"short": lambda: None}, seconds=0).values()
+    assert rounds.calls > 100
+    assert rounds.median == sorted(rounds.seconds)[2] / rounds.calls
+
+
+def test_pytest_benchmark_reads_the_rounds_as_they_were() -> None:
+    turns.REPLAY.load(turns.Rounds((0.5, 0.25), 3))
+    assert [turns.REPLAY() for _ in range(4)] == [0, 0.5, 0, 0.25]
+
+
+def test_every_layer_is_timed_naive_and_every_case_has_a_name_of_its_own() -> None:
+    for layer in LAYERS.values():
+        assert any(case.naive for case in layer.bench), layer
+        names = [(case.zoo, case.name) for case in layer.bench]
+        assert len(set(names)) == len(names)
+
+
+def test_what_grows_is_timed_forward_and_backward_at_once() -> None:
+    growing = [case for case in LAYERS["conv2d"].bench if by_size(case)]
+    assert {case.zoo for case in growing} == {"by batch", "by channels", "by image size"}
+    assert all(passes(case, "fast") == ("both",) for case in growing)
+    assert not any("jax" in version for case in growing for version in versions(LAYERS["conv2d"], case))
+
+
+_XLA_THREADS = """
+import os, jax
+jax.block_until_ready(jax.jit(lambda a: a @ a)(jax.numpy.ones((512, 512))))
+names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+print(sum("XLAEigen" in name for name in names))
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_jax_takes_its_threads_from_the_environment(threads: str) -> None:
+    """What benchmarks/conftest.py relies on to give everyone the same number."""
+    pytest.importorskip("jax", reason="JAX is what we compare with")
+    if not os.path.isdir("/proc/self/task") or (os.cpu_count() or 1) < 2:
+        pytest.skip("threads are counted in /proc, on two cores at least")
+    command = [sys.executable, "-c", _XLA_THREADS]
+    done = subprocess.run(command, env={**os.environ, "NPROC": threads}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == threads

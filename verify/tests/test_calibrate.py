@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from benchmarks.calibrate import black_box, causes, false_alarms, localisation, sabotage, sensitivity
-from benchmarks.calibrate.__main__ import FIGURES, main, page, section
+from benchmarks.calibrate.__main__ import FIGURES, PAGE, RESULTS, main, page, section
 from benchmarks.calibrate.mutants import MUTANTS
 from benchmarks.calibrate.zoo import ZOO, Known
 
@@ -99,3 +101,7 @@ def test_what_is_not_measured_cannot_be_asked(capsys: pytest.CaptureFixture[str]
         main(["spped"])
     assert raised.value.code == 2
     assert "unknown: spped" in capsys.readouterr().err
+
+
+def test_the_page_is_made_of_what_was_measured() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(json.loads(RESULTS.read_text(encoding="utf-8")))

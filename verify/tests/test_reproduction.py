@@ -69,6 +69,7 @@ ORACLES: dict[str, tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = {
         POOL,
     ),
     "analytic": ("analytic", softmax_cross_entropy.naive, (_draw((3, 4)), LABELS), {"reduction": "none"}),
+    "many labels": ("analytic", softmax_cross_entropy.vectorized, (_draw((99, 4)), np.arange(99) % 4), {}),
     "smooth": ("smooth", softmax_cross_entropy.naive, (_draw((3, 4)), LABELS), {}),
     "scalar": ("piecewise-linear", relu.vectorized, (np.array(2.0),), {}),
 }

@@ -75,7 +75,7 @@ def _guesses(point: Point, k: int, result: ArgumentResult, kinks: bool) -> tuple
         for evidence in told[1:]:
             others = _named(_predicted(evidence)) if named else {}
             named = {code: why for code, why in named.items() if code in others}
-    elif isinstance(point, AtKinks) and not any(evidence.wrong for evidence in everywhere):
+    elif isinstance(point, AtKinks) and everywhere and not any(evidence.wrong for evidence in everywhere):
         named, seen = _named(guarded(at_ties(point, k))), " (right off ties and kinks)"
     return named, seen
 

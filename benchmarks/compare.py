@@ -1,0 +1,140 @@
+"""Did a ratio get worse? `python -m benchmarks.compare RUN.json` against benchmarks/baseline.json; exit code 1 if so.
+
+The baseline is made of several runs, on one machine, of one state of the code:
+
+    python -m benchmarks.compare --store RUN1.json RUN2.json RUN3.json
+
+It keeps the median of each ratio, and the margin, which comes from how much the same ratio differs between
+those runs. With s the standard deviation of a ratio's logarithm from run to run, pooled over all ratios, the
+difference between a run and one stored is normal with deviation sqrt(2) s, had there been one run stored. Of m
+ratios one is worse by more than exp(z sqrt(2) s) by chance in at most 1 % of the comparisons if z is the normal
+quantile of 1 - 0.01/m (Bonferroni). A ratio that differed by more than that between the stored runs keeps its
+own, larger margin: what is not normal about it has shown.
+
+Only ratios are compared, so a slower hour does no harm; but a ratio belongs to a kind of machine, and the
+baseline says whose it is. A ratio stored and not in the run is named, and one in the run and not stored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import rich_click as click
+
+from benchmarks.report.collect import NotARunError, ratios, read
+
+BASELINE = Path(__file__).with_name("baseline.json")
+_FALSE_ALARMS = 0.01
+_FEWEST_RUNS = 3
+
+
+class Baseline(NamedTuple):
+    """What is stored: the machine, the margin as a factor, each ratio, and the larger factors that some need."""
+
+    machine: dict[str, str]
+    margin: float
+    ratios: dict[str, float]
+    wider: dict[str, float]
+
+    def allowed(self, what: str) -> float:
+        """The largest ratio that is not called worse."""
+        return self.ratios[what] * self.wider.get(what, self.margin)
+
+
+class Comparison(NamedTuple):
+    """Ratios that are worse by more than their margin, worst first; stored but not measured; measured, not stored."""
+
+    slower: list[str]
+    missing: list[str]
+    unknown: list[str]
+
+
+def baseline(machine: Mapping[str, str], runs: Sequence[Mapping[str, float]]) -> Baseline:
+    """The baseline of several runs; ValueError if they are fewer than three or did not measure the same."""
+    if len(runs) < _FEWEST_RUNS:
+        raise ValueError(f"a margin needs {_FEWEST_RUNS} runs at least, got {len(runs)}")
+    names = sorted(runs[0])
+    if odd := [what for run in runs for what in run.keys() ^ runs[0].keys()]:
+        raise ValueError(f"{odd[0]!r}, and {len(set(odd)) - 1} more, are in some runs but not in all")
+    if not names:
+        raise ValueError("the runs hold no ratio")
+    logarithms = {what: [math.log(run[what]) for run in runs] for what in names}
+    deviation = math.sqrt(statistics.fmean(statistics.variance(own) for own in logarithms.values()))
+    quantile = statistics.NormalDist().inv_cdf(1 - _FALSE_ALARMS / len(names))
+    margin = math.exp(quantile * math.sqrt(2) * deviation)
+    spreads = {what: math.exp(max(own) - min(own)) for what, own in logarithms.items()}
+    medians = {what: math.exp(statistics.median(own)) for what, own in logarithms.items()}
+    return Baseline(dict(machine), margin, medians, {what: s for what, s in spreads.items() if s > margin})
+
+
+def compare(stored: Baseline, measured: Mapping[str, float]) -> Comparison:
+    """What of the run is worse than stored."""
+    common = [what for what in stored.ratios if what in measured]
+    slower = [what for what in common if not measured[what] <= stored.allowed(what)]
+    return Comparison(
+        sorted(slower, key=lambda what: stored.allowed(what) / measured[what]),
+        [what for what in stored.ratios if what not in measured],
+        [what for what in measured if what not in stored.ratios],
+    )
+
+
+def report(stored: Baseline, measured: Mapping[str, float], found: Comparison) -> str:
+    """The comparison in Markdown."""
+    compared = len(stored.ratios) - len(found.missing)
+    lines = [f"{compared} ratios compared with those of {stored.machine.get('processor')}, margin {stored.margin:.3f}"]
+    if found.slower:
+        lines += ["", "| slower than stored | stored | now | times | allowed |", "| --- | ---: | ---: | ---: | ---: |"]
+        for what in found.slower:
+            before, now = stored.ratios[what], measured[what]
+            allowed = stored.allowed(what) / before
+            lines.append(f"| {what} | {before:.3g} | {now:.3g} | {now / before:.2f} | {allowed:.2f} |")
+    for names, how in ((found.missing, "stored, but not in this run"), (found.unknown, "in this run, but not stored")):
+        if names:
+            lines += ["", f"{len(names)} {how}:", *(f"- {name}" for name in names)]
+    return "\n".join([*lines, "", f"{len(found.slower)} of {compared} slower"])
+
+
+def _load(path: Path) -> Baseline:
+    try:
+        return Baseline(**json.loads(path.read_text(encoding="utf-8")))
+    except OSError:
+        command = "python -m benchmarks.compare --store RUN1.json RUN2.json RUN3.json"
+        raise click.UsageError(f"no baseline at {path}; to make one: {command}") from None
+    except (ValueError, TypeError):
+        raise click.UsageError(f"{path} is no baseline") from None
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--store", is_flag=True, help="make the baseline of these runs instead")
+@click.option("--baseline", "path", type=click.Path(path_type=Path), default=BASELINE, help="another file than ours")
+def main(runs: tuple[Path, ...], store: bool, path: Path) -> None:
+    """Compare the ratios of one run, pytest-benchmark's JSON, with the baseline: exit code 1 if one is worse."""
+    try:
+        found = [read(each) for each in runs]
+        if store:
+            made = baseline(found[0].machine, [ratios(each) for each in found])
+            path.write_text(json.dumps(made._asdict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            click.echo(f"{path}: {len(made.ratios)} ratios, margin {made.margin:.3f}, {len(made.wider)} with more")
+            return
+    except (NotARunError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+    if len(found) > 1:
+        raise click.UsageError(f"one run is compared, got {len(found)}; to store several, --store")
+    stored, measured = _load(path), ratios(found[0])
+    compared = compare(stored, measured)
+    click.echo(report(stored, measured, compared))
+    nothing = len(compared.missing) == len(stored.ratios)
+    if nothing:
+        click.echo("nothing was compared", err=True)
+    sys.exit(1 if compared.slower or nothing else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The answers of a run: three ratios to remember, and the goals."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from benchmarks.report.collect import JAX, TORCH, Run, geometric_mean
+from benchmarks.report.tables import Table, compared, convolutions, digits, growth, mean, mib, ratios
+
+_EXTRA_BYTES = 64 << 20
+
+
+class Headline(NamedTuple):
+    """A number to remember, what it is a number of, and how to read it."""
+
+    figure: str
+    what: str
+    meaning: str
+
+
+def headlines(run: Run) -> list[Headline]:
+    """The three ratios that answer first; those that the run did not measure are left out."""
+    found = []
+    if loops := [1 / ratio for row in run.rows if (ratio := row.ratio("naive"))]:
+        meaning = (
+            "A layer's naive version is its formula in Python loops; this is its time over that of the fast version."
+        )
+        found.append(Headline(f"{digits(geometric_mean(loops))}×", "the speed of the loops", meaning))
+    rows = convolutions(run)
+    if best := ratios(rows, TORCH + JAX):
+        libraries = [name for name, layouts in (("PyTorch", TORCH), ("JAX", JAX)) if ratios(rows, layouts)]
+        meaning = (
+            f"Forward and backward of {len(best)} convolutions, over the best of {' and '.join(libraries)} in either "
+            f"layout: from {digits(min(best))} to {digits(max(best))}. Below 1 we are faster."
+        )
+        found.append(Headline(f"{digits(geometric_mean(best))}×", f"the time of {' or '.join(libraries)}", meaning))
+    elif bare := [ratio for row in run.rows if row.direction == "both" and (ratio := row.ratio("matmul"))]:
+        meaning = "The time of forward and backward over that of the matrix products alone. At 1 nothing is lost."
+        found.append(Headline(f"{digits(geometric_mean(bare))}×", "the time of the bare product", meaning))
+    steps = {each.network: each.seconds for each in run.trainings if each.span == "epoch" and "torch" in each.seconds}
+    if steps:
+        each = {network: seconds["fast"] / seconds["torch"] for network, seconds in steps.items()}
+        parts = " and ".join(f"{digits(ratio)} for {network}" for network, ratio in each.items())
+        meaning = f"An epoch of the same images with the same optimiser: {parts}. Below 1 we are faster."
+        found.append(Headline(f"{digits(geometric_mean(each.values()))}×", "the time of PyTorch's epoch", meaning))
+    return found
+
+
+def goals(run: Run) -> Table:
+    """What was aimed at, what was measured, and whether it is met; a goal that was not measured says so."""
+    conv, other = convolutions(run), [row for row in compared(run) if row.layer not in ("conv2d", "flatten")]
+    best = ratios([row for row in conv if row.best(TORCH) and row.best(JAX)], TORCH + JAX)
+    default = ratios(conv, TORCH[:1])
+    forward = [row for row in compared(run, "forward") if row.layer == "conv2d" and row.zoo == "ResNet-50"]
+    extra = [row.info["fast"]["extra_bytes"] for row in run.rows if row.layer == "conv2d"]
+    steps = [
+        each.seconds["fast"] / each.seconds["torch"]
+        for each in run.trainings
+        if each.span == "step" and "torch" in each.seconds
+    ]
+    exponent = growth(run).get("by batch", (None, None))[0]
+    rows = [
+        _goal("convolutions over the best of PyTorch and JAX, geometric mean", mean(best), 1.0),
+        _goal("the worst of them", max(best, default=None), 1.5),
+        _goal("convolutions over PyTorch's default layout, geometric mean", mean(default), 0.85),
+        _goal(
+            "forward of ResNet-50's shapes over the bare product, the worst",
+            max(ratios(forward, ("matmul",)), default=None),
+            1.3,
+        ),
+        _goal("a training step over PyTorch's, the worse of two networks", max(steps, default=None), 1.0),
+        _goal("the other layers over PyTorch, geometric mean", mean(ratios(other, TORCH)), 1.5),
+    ]
+    memory = max(extra, default=None)
+    met = None if memory is None else memory <= _EXTRA_BYTES
+    rows.append(("extra memory of a convolution, the most", mib(memory), "≤ 64 MiB", _met(met)))
+    met = None if exponent is None else 0.9 <= exponent <= 1.1
+    measured = "not measured" if exponent is None else digits(exponent)
+    rows.append(("time against batch, exponent", measured, "0.9–1.1", _met(met)))
+    return Table(("goal", "measured", "aimed at", ""), rows)
+
+
+def _goal(what: str, measured: float | None, most: float) -> tuple[str, ...]:
+    if measured is None:
+        return what, "not measured", f"≤ {most}", ""
+    return what, digits(measured), f"≤ {most}", _met(measured <= most)
+
+
+def _met(met: bool | None) -> str:
+    return "" if met is None else "met" if met else "not met"

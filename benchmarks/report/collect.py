@@ -1,0 +1,192 @@
+"""Read one run: the JSON of pytest-benchmark as rows, roofs, trainings and checks. Nothing is judged here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TORCH, JAX = ("torch", "torch channels_last"), ("jax", "jax channels_last")
+
+
+class Row(NamedTuple):
+    """One pass of one case: the median seconds of each contender, and what was noted of each."""
+
+    layer: str
+    zoo: str
+    case: str
+    direction: str
+    seconds: Mapping[str, float]
+    info: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def fast(self) -> float:
+        """Seconds of our fast version."""
+        return self.seconds["fast"]
+
+    def best(self, names: Iterable[str]) -> float | None:
+        """The shortest time among these contenders; None if none of them was timed."""
+        return min((self.seconds[name] for name in names if name in self.seconds), default=None)
+
+    def ratio(self, *names: str) -> float | None:
+        """Our time over the best of theirs: below 1 we are faster."""
+        best = self.best(names)
+        return None if best is None else self.fast / best
+
+    @property
+    def by_size(self) -> bool:
+        """Whether it is one of a row in which one size grows."""
+        return self.zoo.startswith("by ")
+
+
+class Training(NamedTuple):
+    """A step or an epoch of a network: the median seconds of each contender."""
+
+    network: str
+    span: str
+    steps: int
+    batch_size: int
+    seconds: Mapping[str, float]
+
+
+class Check(NamedTuple):
+    """A gradcheck in PyTorch's slow mode (a full Jacobian) or fast mode, of one convolution."""
+
+    mode: str
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    seconds: Mapping[str, float]
+
+
+class Run(NamedTuple):
+    """One run. `flops` and `bandwidth` are the roofs, each second, None if they were not measured."""
+
+    machine: Mapping[str, str]
+    rows: list[Row]
+    trainings: list[Training]
+    checks: list[Check]
+    flops: float | None
+    bandwidth: float | None
+
+
+class NotARunError(ValueError):
+    """The file is not one run of these benchmarks."""
+
+
+def read(path: Path) -> Run:
+    """The run in a JSON file of pytest-benchmark; NotARunError says what is wrong with it."""
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        machine, benchmarks = dict(result["machine_info"]), list(result["benchmarks"])
+    except (ValueError, KeyError, TypeError):
+        raise NotARunError(f"{path} is not the JSON of pytest-benchmark") from None
+    if not benchmarks:
+        raise NotARunError(f"{path} holds no benchmark")
+    found: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {test: {} for test in _KEYS}
+    for benchmark in benchmarks:
+        try:
+            test, parameters = benchmark["name"].partition("[")[0], dict(benchmark["params"])
+            version = parameters.pop("version", "")
+            key = tuple(parameters[name] for name in _KEYS[test])
+            seconds, info = float(benchmark["stats"]["median"]), dict(benchmark["extra_info"])
+        except (KeyError, TypeError, AttributeError, ValueError):
+            name = benchmark.get("fullname", "an entry") if isinstance(benchmark, dict) else "an entry"
+            raise NotARunError(f"{path}: {name} is no benchmark of this folder") from None
+        found[test].setdefault(key, {})[version] = (seconds, info)
+    for key, contenders in found["test_layer"].items():
+        if "fast" not in contenders:
+            raise NotARunError(f"{path}: {', '.join(key)}, was not timed fast, only {', '.join(contenders)}")
+    return _run(_machine(machine, result), found)
+
+
+# Test function -> the parameters that, beside the version, say what it timed.
+_KEYS = {
+    "test_layer": ("layer", "zoo", "case", "direction"),
+    "test_training": ("network", "span"),
+    "test_gradcheck": ("mode", "size"),
+    "test_machine": ("roof",),
+}
+
+
+def _run(machine: Mapping[str, str], found: Mapping[str, dict[tuple[Any, ...], dict[str, Any]]]) -> Run:
+    def seconds(contenders: Mapping[str, Any]) -> dict[str, float]:
+        return {version: timed[0] for version, timed in contenders.items()}
+
+    def noted(contenders: Mapping[str, Any]) -> Any:
+        return next(iter(contenders.values()))[1]
+
+    def each_second(roof: str, what: str) -> float | None:
+        timed = found["test_machine"].get((roof,))
+        return None if timed is None else noted(timed)[what] / seconds(timed)[""]
+
+    return Run(
+        machine,
+        [
+            Row(layer, zoo, case, direction, seconds(each), {version: timed[1] for version, timed in each.items()})
+            for (layer, zoo, case, direction), each in found["test_layer"].items()
+        ],
+        [
+            Training(network, span, noted(each)["steps"], noted(each)["batch_size"], seconds(each))
+            for (network, span), each in found["test_training"].items()
+        ],
+        [
+            Check(mode, tuple(noted(each)["x"]), tuple(noted(each)["w"]), seconds(each))
+            for (mode, _), each in found["test_gradcheck"].items()
+        ],
+        each_second("matrix product", "flops"),
+        each_second("copy", "bytes"),
+    )
+
+
+def _machine(machine: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, str]:
+    """What the run ran on, for a person."""
+    blas = {"blas": "unknown BLAS", "version": "", "kernel": "unknown", "threads": "unknown", **machine.get("blas", {})}
+    commit = result.get("commit_info") or {}
+    dtypes = {each["extra_info"]["dtype"] for each in result["benchmarks"] if "dtype" in each.get("extra_info", {})}
+    cpu = machine.get("cpu", {})
+    facts = {
+        "processor": f"{cpu.get('brand_raw', machine.get('machine', 'unknown'))}, {cpu.get('count', '?')} cores",
+        "threads": f"{blas['threads']} for each contender",
+        "linear algebra": f"{blas['blas']} {blas['version']}, kernel {blas['kernel']}",
+        "dtype": " and ".join(sorted(dtypes)),
+        "versions": ", ".join(
+            [f"Python {machine.get('python_version', 'unknown')}"]
+            + [f"{name} {blas[key]}" for key, name in _LIBRARIES.items() if key in blas]
+        ),
+        "system": f"{machine.get('system', 'unknown')} on {machine.get('machine', 'unknown')}",
+        "commit": str(commit.get("id", "unknown"))[:10] + (", with changes" if commit.get("dirty") else ""),
+        "date": str(result.get("datetime", "unknown"))[:10],
+    }
+    if machine.get("small"):
+        facts["caution"] = "a few images and rounds only (--small): these numbers measure nothing"
+    return facts
+
+
+_LIBRARIES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """exp of the mean logarithm: a ratio and its inverse cancel."""
+    logarithms = [math.log(value) for value in values]
+    return math.exp(sum(logarithms) / len(logarithms))
+
+
+def ratios(run: Run) -> dict[str, float]:
+    """Every ratio of the run that is worth watching, by name; each is the worse the larger it is."""
+    found: dict[str, float | None] = {}
+    for row in run.rows:
+        what = f"{row.layer} {row.direction}, {row.zoo}: {row.case}"
+        found[f"{what}, over naive"] = row.ratio("naive")
+        if row.direction == "both":
+            found[f"{what}, over the bare product"] = row.ratio("matmul")
+            found[f"{what}, over PyTorch"] = row.ratio(*TORCH)
+            found[f"{what}, over JAX"] = row.ratio(*JAX)
+    for training in run.trainings:
+        if "torch" in training.seconds:
+            ratio = training.seconds["fast"] / training.seconds["torch"]
+            found[f"training {training.network}, {training.span}, over PyTorch"] = ratio
+    for check in run.checks:
+        found[f"gradcheck {check.mode}, x {check.x}, over PyTorch"] = check.seconds["ours"] / check.seconds["torch"]
+    return {what: ratio for what, ratio in found.items() if ratio is not None}

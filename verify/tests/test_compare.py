@@ -1,0 +1,138 @@
+"""The comparison with a stored run: regressions fail, noise does not, and nothing is passed over in silence."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.compare import baseline, compare, main, report
+from verify.tests.test_report import timed, written
+
+NAMES = [f"case {i}" for i in range(100)]
+DEVIATION = 0.03
+
+
+def noisy(seed: int, deviation: float = DEVIATION) -> dict[str, float]:
+    """A run: the same ratios each time, with noise of this deviation."""
+    noise = np.random.default_rng(seed).normal(0, deviation, len(NAMES))
+    return {name: float((1 + i % 7) * np.exp(noise[i])) for i, name in enumerate(NAMES)}
+
+
+STORED = baseline({"processor": "A Processor"}, [noisy(seed) for seed in range(5)])
+
+
+def test_the_margin_follows_from_the_spread() -> None:
+    z = 3.719  # the normal quantile of 1 - 0.01/100
+    assert math.log(STORED.margin) == pytest.approx(z * math.sqrt(2) * DEVIATION, rel=0.2)
+    quiet = baseline({}, [noisy(seed, DEVIATION / 10) for seed in range(5)])
+    assert math.log(quiet.margin) == pytest.approx(math.log(STORED.margin) / 10, rel=0.01)
+
+
+def test_noise_below_the_margin_passes() -> None:
+    """At most 1 % of comparisons fail by chance; more than 9 of 300 do so with a chance of 0.1 %."""
+    failed = sum(bool(compare(STORED, noisy(seed)).slower) for seed in range(100, 400))
+    assert failed <= 9
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_planted_regression_fails_alone(seed: int) -> None:
+    run = {name: STORED.ratios[name] for name in NAMES}
+    run["case 42"] *= STORED.allowed("case 42") / STORED.ratios["case 42"] * 1.001
+    run["case 43"] *= STORED.margin * 0.999
+    run["case 7"] = np.nan if seed else 1e9
+    assert compare(STORED, run).slower in (["case 42", "case 7"], ["case 7", "case 42"])
+
+
+def test_the_worst_is_named_first() -> None:
+    run = {**STORED.ratios, "case 1": 2 * STORED.allowed("case 1"), "case 2": 3 * STORED.allowed("case 2")}
+    found = compare(STORED, run)
+    assert found.slower == ["case 2", "case 1"]
+    text = report(STORED, run, found)
+    assert "| case 2 |" in text
+    assert "2 of 100 slower" in text
+
+
+def test_what_is_faster_is_no_regression() -> None:
+    assert not compare(STORED, {name: ratio / 10 for name, ratio in STORED.ratios.items()}).slower
+
+
+def test_missing_and_unknown_cases_are_named() -> None:
+    run = {**STORED.ratios, "case new": 1.0}
+    del run["case 3"]
+    found = compare(STORED, run)
+    assert (found.slower, found.missing, found.unknown) == ([], ["case 3"], ["case new"])
+    text = report(STORED, run, found)
+    assert "1 stored, but not in this run:\n- case 3" in text
+    assert "1 in this run, but not stored:\n- case new" in text
+
+
+def test_a_ratio_that_jumps_between_the_stored_runs_keeps_its_own_margin() -> None:
+    runs = [{**noisy(seed), "case 5": 1.0 + (seed == 2)} for seed in range(5)]
+    stored = baseline({}, runs)
+    assert stored.wider["case 5"] == pytest.approx(2)
+    assert not any(compare(stored, run).slower for run in runs)
+
+
+@pytest.mark.parametrize("runs", [[], [noisy(0)], [noisy(0), noisy(1)]])
+def test_fewer_than_three_runs_have_no_margin(runs: list[dict[str, float]]) -> None:
+    with pytest.raises(ValueError, match=f"a margin needs 3 runs at least, got {len(runs)}"):
+        baseline({}, runs)
+
+
+def test_runs_of_different_cases_are_no_baseline() -> None:
+    with pytest.raises(ValueError, match=r"'case 0', and 0 more, are in some runs but not in all"):
+        baseline({}, [noisy(0), {k: v for k, v in noisy(1).items() if k != "case 0"}, noisy(2)])
+
+
+def _run(path: Path, fast: float) -> str:
+    return str(
+        written(
+            path,
+            [timed("fast", fast), timed("torch", 1), timed("fast", fast, case="8->8"), timed("torch", 1, case="8->8")],
+        )
+    )
+
+
+def test_the_command_stores_then_compares(tmp_path: Path) -> None:
+    stored, invoke = str(tmp_path / "baseline.json"), CliRunner().invoke
+    runs = [_run(tmp_path / f"{i}.json", fast) for i, fast in enumerate((1.0, 1.02, 0.99))]
+    result = invoke(main, ["--store", *runs, "--baseline", stored])
+    assert result.exit_code == 0, result.output
+    assert json.loads(Path(stored).read_text(encoding="utf-8"))["machine"]["processor"] == "A Processor, 4 cores"
+    for run in runs:
+        assert invoke(main, [run, "--baseline", stored]).exit_code == 0
+    result = invoke(main, [_run(tmp_path / "slow.json", 1.5), "--baseline", stored])
+    assert result.exit_code == 1
+    assert "| conv2d both, ResNet-50: 3->8, over PyTorch | 1 | 1.5 | 1.50 |" in result.output
+    assert "2 of 2 slower" in result.output
+
+
+def test_a_comparison_of_nothing_fails(tmp_path: Path) -> None:
+    stored = tmp_path / "baseline.json"
+    stored.write_text(json.dumps(STORED._asdict()), encoding="utf-8")
+    result = CliRunner().invoke(main, [_run(tmp_path / "run.json", 1.0), "--baseline", str(stored)])
+    assert result.exit_code == 1
+    assert "nothing was compared" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no baseline at"), ("{}", "is no baseline"), ("not JSON", "is no baseline")]
+)
+def test_what_is_no_baseline_is_wrong_usage(tmp_path: Path, content: str | None, message: str) -> None:
+    stored = tmp_path / "baseline.json"
+    if content is not None:
+        stored.write_text(content, encoding="utf-8")
+    result = CliRunner().invoke(main, [_run(tmp_path / "run.json", 1.0), "--baseline", str(stored)])
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_two_runs_are_not_compared_with_the_baseline(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, [_run(tmp_path / "run.json", 1.0)] * 2)
+    assert result.exit_code == 2
+    assert "one run is compared, got 2" in " ".join(result.stderr.replace("│", " ").split())
