@@ -142,7 +142,7 @@ def _ours(network: Network) -> Trainer:
         nonlocal parameters, state
         x, labels = next(batches)
         loss, cache = layers.forward(x, *parameters, labels)
-        _, *gradients = layers.backward(upstream, cache)
+        _, *gradients = layers.backward(upstream, cache, need_dx=False)
         parameters, state = optimizer.step(parameters, gradients[: len(parameters)], state)  # type: ignore[arg-type]
         return loss.item()
 

@@ -22,7 +22,7 @@ class Implementation(NamedTuple):
 
     name: str
     forward: Callable[..., tuple[Array, Any]]
-    backward: Callable[[Array, Any], Gradients]
+    backward: Callable[..., Gradients]
 
 
 def check_arrays(optional: str = "", **arrays: object) -> None:

@@ -1,12 +1,23 @@
-"""im2col and col2im: unfold the windows of an image into columns, and fold columns back.
+"""im2col and col2im: unfold the windows of a block of images into columns, and fold columns back.
 
-The two are adjoint, `<im2col(x), c> = <x, col2im(c)>`, and both move along one tap of the window
-at a time: the values that tap reads form a strided view of the padded image, no copy.
+The two are adjoint, `<unfold(x), c> = <x, fold(c)>`, and both move along one tap of the window at a
+time: the values that tap reads form a strided view of the padded block, no copy.
+
+A block is what is worked on at once: some images, and of each some rows of outputs, so that its
+columns stay in cache and memory does not grow with the batch. Its arrays have the axes
+
+    G C H W n    group, channel of the group, row, column, image of the block
+
+and in memory the image stands before the column, or, with `batch_inner`, last of all. A copy costs
+by the number of its contiguous runs more than by its bytes, and a run is then n times as long; what
+it costs is a transposition of the block on its way in and out. That pays where images are small.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,40 +25,148 @@ from cnn_core._arguments import Array
 from cnn_core._geometry import Axis, positions
 
 
-def pad(x: Array, rows: Axis, columns: Axis) -> Array:
-    """Copy x: (..., H, W) into zeros of the padded size; x itself where there is nothing to pad."""
-    if (rows.padded, columns.padded) == (rows.size, columns.size):
-        return x
-    padded = np.zeros((*x.shape[:-2], rows.padded, columns.padded), x.dtype)
-    crop(padded, rows, columns)[...] = x
-    return padded
+class Block(NamedTuple):
+    """Which images, which rows of their outputs, and whether the batch is the innermost axis in memory."""
+
+    images: slice
+    outputs: slice
+    batch_inner: bool
+
+    @property
+    def rows(self) -> int:
+        """The number of rows of outputs."""
+        return int(self.outputs.stop - self.outputs.start)
 
 
-def crop(padded: Array, rows: Axis, columns: Axis) -> Array:
-    """The view of a padded array that holds the unpadded one: what `pad` wrote."""
-    return padded[..., rows.before : rows.before + rows.size, columns.before : columns.before + columns.size]
+class Scratch:
+    """Named buffers that are used again for every block: fresh memory costs more than the copy into it."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._dtype, self._buffers = dtype, dict[str, Array]()
+
+    def take(self, name: str, shape: tuple[int, ...]) -> Array:
+        """The buffer of this name, contiguous, of this shape; what it holds is left over."""
+        size = math.prod(shape)
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < size:
+            buffer = self._buffers[name] = np.empty(size, self._dtype)
+        return buffer[:size].reshape(shape)
+
+    def take_block(self, name: str, shape: tuple[int, ...], block: Block) -> tuple[Array, Array]:
+        """A buffer for axes (..., H, W, n), as it lies in memory and as a view with its axes in that order.
+
+        The planes of H, W and n lie apart by no multiple of 2 KiB: such entries share a few lines of the cache.
+        """
+        *lead, height, width, images = shape
+        plane = height * width * images
+        spare = 16 if plane * self._dtype.itemsize % 2048 == 0 else 0
+        planes = self.take(name, (*lead, plane + spare))[..., :plane]
+        if block.batch_inner:
+            raw = planes.reshape(shape)
+            return raw, raw
+        raw = planes.reshape(*lead, height, images, width)
+        return raw, raw.swapaxes(-1, -2)
 
 
-def taps(padded: Array, rows: Axis, columns: Axis) -> Iterator[tuple[int, int, Array]]:
-    """For each tap (p, q) the view (..., oH, oW) of what it reads in every window."""
+def planes(array: Array, groups: int, height: int, width: int) -> Array:
+    """An array (N, G*C, ...), each channel of whose images is a plane of this size, as the view (G, C, H, W, N)."""
+    images, channels = array.shape[:2]
+    return array.reshape(images, groups, channels // groups, height, width).transpose(1, 2, 3, 4, 0)
+
+
+def padded(x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) -> Array:
+    """What the windows of a block read of x: (G, C, H, W, N), with zeros around it; a view where none are needed."""
+    (height, width), inside, here = _extent(x, block, rows, columns)
+    source = x[(..., *inside, block.images)]
+    if source.shape[2:4] == (height, width) and not block.batch_inner:
+        return source
+    _, result = scratch.take_block("padded", (*x.shape[:2], height, width, source.shape[-1]), block)
+    if source.shape[2:4] != (height, width):
+        result.fill(0)
+    result[(..., *here, slice(None))] = source
+    return result
+
+
+def unfold(xp: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch, *, stacked: bool) -> list[Array]:
+    """Columns (G, K, P) of a padded block, P its outputs; one array, or one for each row p of the window.
+
+    Stacked, K runs over (p, q, c). Otherwise over (q, c), and the rows share their columns: unfolded
+    along the width alone, what row p of a window reads is what row 0 reads so many rows further up.
+    """
+    groups, channels, _, _, images = xp.shape
+    if (rows.kernel, columns.kernel, rows.stride, columns.stride, images) == (1, 1, 1, 1, 1):
+        return [xp.reshape(groups, channels, block.rows * columns.out)]  # no window, no copy
+    outputs = (block.rows, columns.out, images)
+    if stacked:
+        shape = (groups, rows.kernel, columns.kernel, channels, *outputs)
+        raw, unfolded = scratch.take_block("columns", shape, block)
+        for p, q, view in taps(xp, block, rows, columns):
+            unfolded[:, p, q] = view
+        return [_columns(raw, block, columns, images)]
+    # With a stride, the rows that row p reads are every so many: those of one remainder lie together.
+    starts = [divmod(p * rows.dilation, rows.stride) for p in range(rows.kernel)]
+    remainders = sorted({remainder for _, remainder in starts})
+    height = starts[-1][0] + block.rows
+    shape = (groups, columns.kernel, channels, len(remainders), height, *outputs[1:])
+    raw, unfolded = scratch.take_block("columns", shape, block)
+    for q in range(columns.kernel):
+        view = xp[:, :, :, strided(q, columns.out, columns)]
+        for k, remainder in enumerate(remainders):
+            unfolded[:, q, :, k] = view[:, :, remainder :: rows.stride][:, :, :height]
+    return [
+        _columns(raw[:, :, :, remainders.index(remainder), start : start + block.rows], block, columns, images)
+        for start, remainder in starts
+    ]
+
+
+def fold(unfolded: Array, x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) -> None:
+    """Add columns (G, kH, kW, C, oH, oW, n) to x: (G, C, H, W, N) at what they were unfolded from."""
+    (height, width), inside, here = _extent(x, block, rows, columns)
+    target = x[(..., *inside, block.images)]
+    if target.shape[2:4] == (height, width) and not block.batch_inner:
+        result = target
+    else:
+        _, result = scratch.take_block("padded", (*x.shape[:2], height, width, unfolded.shape[-1]), block)
+        result.fill(0)
+    for p, q, view in taps(result, block, rows, columns):
+        view += unfolded[:, p, q]
+    if result is not target:
+        target += result[(..., *here, slice(None))]
+
+
+def taps(xp: Array, block: Block, rows: Axis, columns: Axis) -> Iterator[tuple[int, int, Array]]:
+    """For each tap (p, q) the view (G, C, oH, oW, n) of what it reads in every window of a padded block."""
     for p, q in positions(rows.kernel, columns.kernel):
-        top, left = p * rows.dilation, q * columns.dilation
-        bottom = top + (rows.out - 1) * rows.stride + 1
-        right = left + (columns.out - 1) * columns.stride + 1
-        yield p, q, padded[..., top : bottom : rows.stride, left : right : columns.stride]
+        yield p, q, xp[:, :, strided(p, block.rows, rows), strided(q, columns.out, columns)]
 
 
-def im2col(padded: Array, rows: Axis, columns: Axis) -> Array:
-    """Unfold (N, C, H, W), padded, into (N, C, kH, kW, oH, oW)."""
-    unfolded = np.empty((*padded.shape[:-2], rows.kernel, columns.kernel, rows.out, columns.out), padded.dtype)
-    for p, q, view in taps(padded, rows, columns):
-        unfolded[..., p, q, :, :] = view
-    return unfolded
+def strided(tap: int, outputs: int, axis: Axis) -> slice:
+    """What a tap reads of a padded axis in the first so many windows."""
+    start = tap * axis.dilation
+    return slice(start, start + (outputs - 1) * axis.stride + 1, axis.stride)
 
 
-def col2im(unfolded: Array, rows: Axis, columns: Axis) -> Array:
-    """Fold (N, C, kH, kW, oH, oW) into (N, C, H, W), padded, adding where windows overlap."""
-    padded = np.zeros((*unfolded.shape[:-4], rows.padded, columns.padded), unfolded.dtype)
-    for p, q, view in taps(padded, rows, columns):
-        view += unfolded[..., p, q, :, :]
-    return padded
+def _columns(raw: Array, block: Block, columns: Axis, images: int) -> Array:
+    """(G, ..., oH, W, n) with the batch in either place as (G, K, P)."""
+    return raw.reshape(len(raw), math.prod(raw.shape[1:-3]), block.rows * columns.out * images)
+
+
+def _extent(
+    x: Array, block: Block, rows: Axis, columns: Axis
+) -> tuple[tuple[int, int], tuple[slice, slice], tuple[slice, slice]]:
+    """The size (H, W) of a padded block, which part of x lies in it, and where in it.
+
+    Rows are made up to whole strides, so that those of every remainder are equally many.
+    """
+    height = ((rows.kernel - 1) * rows.dilation // rows.stride + block.rows) * rows.stride
+    width = (columns.kernel - 1) * columns.dilation + (columns.out - 1) * columns.stride + 1
+    inside, here = [], []
+    for start, length, size in (
+        (block.outputs.start * rows.stride - rows.before, height, x.shape[2]),
+        (-columns.before, width, x.shape[3]),
+    ):
+        low = min(max(start, 0), size)
+        high = max(low, min(start + length, size))
+        inside.append(slice(low, high))
+        here.append(slice(low - start, high - start))
+    return (height, width), (inside[0], inside[1]), (here[0], here[1])

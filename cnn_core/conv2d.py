@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnn_core import _im2col
+from cnn_core import _conv2d_fast
 from cnn_core._arguments import (
     Array,
     Gradients,
@@ -43,9 +43,6 @@ from cnn_core._arguments import (
     check_upstream,
 )
 from cnn_core._geometry import Axis, Padding, Pair, positions, sliding_axes, whole_number
-
-# Unfolded entries held at once: 2^18 float32 are 1 MiB, which stays in a core's level-2 cache.
-_BLOCK = 1 << 18
 
 
 class _Cache(NamedTuple):
@@ -130,63 +127,23 @@ def _im2col_forward(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> tuple[Array, _Im2colCache]:
-    """The formula at the head of this module as a matrix product: (x, w, b) -> (y, cache).
-
-    A block of images is unfolded, one column a window; the filters, one row each, multiply it.
-    """
+    """The formula at the head of this module as matrix products, block by block: (x, w, b) -> (y, cache)."""
     rows, columns, groups = _geometry(x, w, b, stride, padding, dilation, groups)
     cache = _Im2colCache(x, w, b, rows, columns, groups)
-    y = np.empty((len(x), groups, len(w) // groups, rows.out * columns.out), x.dtype)
-    filters = _by_group(w, groups)
-    for block in _blocks(cache):
-        np.matmul(filters, _unfold(cache, block), out=y[block])
-    y = y.reshape(len(x), len(w), rows.out, columns.out)
-    if b is not None:
-        y += b[:, None, None]
-    return y, cache
+    return _conv2d_fast.correlate(x, w, b, rows, columns, groups), cache
 
 
-def _im2col_backward(dy: Array, cache: _Im2colCache) -> Gradients:
+def _im2col_backward(dy: Array, cache: _Im2colCache, *, need_dx: bool = True) -> Gradients:
     """The three sums at the head of this module as matrix products: dy -> (dx, dw, db).
 
-    A block of images is unfolded again rather than kept: it costs less than the memory would.
+    Columns are unfolded again rather than kept: it costs less than the memory would. Without `need_dx`
+    dx is not computed and is None.
     """
     x, w, b, rows, columns, groups = check_cache(cache, _Im2colCache)
     dy = check_upstream(dy, (len(x), len(w), rows.out, columns.out), x.dtype)
-    upstream = dy.reshape(len(x), groups, len(w) // groups, rows.out * columns.out)
-    filters = _by_group(w, groups)
-    dx, dw = np.empty_like(x), np.zeros_like(filters)
-    for block in _blocks(cache):
-        dw += (upstream[block] @ _unfold(cache, block).swapaxes(-1, -2)).sum(axis=0)
-        dunfolded = filters.swapaxes(-1, -2) @ upstream[block]
-        shape = (len(dunfolded), x.shape[1], rows.kernel, columns.kernel, rows.out, columns.out)
-        dx[block] = _im2col.crop(_im2col.col2im(dunfolded.reshape(shape), rows, columns), rows, columns)
-    db = None if b is None else dy.sum(axis=(0, 2, 3))
-    return dx, dw.reshape(w.shape), db
-
-
-def _by_group(w: Array, groups: int) -> Array:
-    """w as one matrix a group: (groups, F/groups, C/groups * kH * kW)."""
-    filters, channels, height, width = w.shape
-    return w.reshape(groups, filters // groups, channels * height * width)
-
-
-def _unfold(cache: _Im2colCache, block: slice) -> Array:
-    """The windows of a block of images as columns: (images, groups, C/groups * kH * kW, oH * oW)."""
-    x, w, _, rows, columns, groups = cache
-    images = x[block]
-    taps = w.shape[1] * rows.kernel * columns.kernel
-    unfolded = _im2col.im2col(_im2col.pad(images, rows, columns), rows, columns)
-    return unfolded.reshape(len(images), groups, taps, rows.out * columns.out)
-
-
-def _blocks(cache: _Im2colCache) -> Iterator[slice]:
-    """Slices of the batch whose unfolded windows fit the cache of a core, one image at least."""
-    x, _, _, rows, columns, _ = cache
-    entries = x.shape[1] * rows.kernel * columns.kernel * rows.out * columns.out
-    images = max(1, _BLOCK // max(1, entries))
-    for start in range(0, len(x), images):
-        yield slice(start, start + images)
+    dx = _conv2d_fast.input_gradient(dy, w, x.shape, rows, columns, groups) if need_dx else None
+    dw = _conv2d_fast.filter_gradient(x, w, dy, rows, columns, groups)
+    return dx, dw, None if b is None else dy.sum(axis=(0, 2, 3))
 
 
 def _geometry(

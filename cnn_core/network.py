@@ -21,6 +21,7 @@ Sources: Griewank & Walther 2008, "Evaluating derivatives", section 3.2 (the rev
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
@@ -66,12 +67,15 @@ class _Cache(NamedTuple):
 def chain(name: str, steps: Iterable[Step]) -> Implementation:
     """The steps one after another, as one layer.
 
-    `forward(x, *arrays) -> (y, cache)` takes no options; `backward(dy, cache) -> (dx, *gradients)`.
+    `forward(x, *arrays) -> (y, cache)` takes no options; `backward(dy, cache) -> (dx, *gradients)`. Who
+    trains has no use for dx: `backward(dy, cache, need_dx=False)` leaves it out, None in its place, where the
+    first step knows how to.
     """
     steps = tuple(steps)
     if not steps:
         raise ValueError(f"chain {name!r} must have at least one step")
     counts = [whole_number("arrays", step.arrays, 0) for step in steps]
+    spares = "need_dx" in inspect.signature(steps[0].layer.backward).parameters
 
     def forward(x: Array, *arrays: Array | None) -> tuple[Array, _Cache]:
         """The first formula at the head of this module: (x, *arrays) -> (y, cache)."""
@@ -85,15 +89,16 @@ def chain(name: str, steps: Iterable[Step]) -> Implementation:
             caches.append(cache)
         return y, _Cache(name, steps, tuple(caches))
 
-    def backward(dy: Array, cache: _Cache) -> Gradients:
+    def backward(dy: Array, cache: _Cache, *, need_dx: bool = True) -> Gradients:
         """The second formula at the head of this module: dy -> (dx, *gradients)."""
         caches = _own(cache, name, steps)
         upstream: Array | None = dy
         gradients: Gradients = ()
-        for step, count, step_cache in reversed(list(zip(steps, counts, caches, strict=True))):
-            upstream, *further = step.layer.backward(upstream, step_cache)
+        for position, (step, count) in reversed(list(enumerate(zip(steps, counts, strict=True)))):
+            options = {"need_dx": need_dx} if spares and position == 0 else {}
+            upstream, *further = step.layer.backward(upstream, caches[position], **options)
             gradients = (*further[:count], *gradients)
-        return upstream, *gradients
+        return upstream if need_dx else None, *gradients
 
     return Implementation(name, forward, backward)
 

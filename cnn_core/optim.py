@@ -118,19 +118,29 @@ class Adam:
         _check(parameters, gradient=gradients, first=state.first, second=state.second)
         beta1, beta2, steps = float(self.beta1), float(self.beta2), state.steps + 1
         first = _decayed(beta1, state.first, gradients)
-        second = _decayed(beta2, state.second, [g * g for g in gradients])
+        second = _decayed(beta2, state.second, [np.multiply(g, g, out=np.empty_like(g)) for g in gradients])
         # The corrections are scalars: folded into the rate and the root they cost no pass over the arrays.
         rate = float(self.learning_rate) / (1 - beta1**steps)
         root, epsilon = math.sqrt(1 - beta2**steps), float(self.epsilon)
-        updated = (
-            np.asarray(w - rate * m / (np.sqrt(v) / root + epsilon))
-            for w, m, v in zip(parameters, first, second, strict=True)
-        )
+        updated = []
+        for w, m, v in zip(parameters, first, second, strict=True):
+            scale = np.sqrt(v, out=np.empty_like(v))
+            scale /= root
+            scale += epsilon
+            step = np.multiply(m, rate, out=np.empty_like(m))
+            step /= scale
+            updated.append(np.subtract(w, step, out=step))
         return tuple(updated), AdamState(steps, first, second)
 
 
 def _decayed(beta: float, moments: Sequence[Array], values: Sequence[Array]) -> Arrays:
-    return tuple(np.asarray(beta * m + (1 - beta) * g) for m, g in zip(moments, values, strict=True))
+    """beta m + (1 - beta) g for each pair."""
+    decayed = []
+    for m, g in zip(moments, values, strict=True):
+        result = np.multiply(m, beta, out=np.empty_like(m))
+        result += (1 - beta) * g
+        decayed.append(result)
+    return tuple(decayed)
 
 
 def _zeros(parameters: Sequence[Array]) -> Arrays:

@@ -70,7 +70,16 @@ def _vectorized_backward(dy: Array, cache: _VectorizedCache) -> Gradients:
 
 
 def _where_positive(x: Array, values: Array) -> Array:
-    return np.where(x.real <= 0, x.dtype.type(0), values)  # NaN is not <= 0
+    """values where x > 0 or NaN, else 0: by masks of bits, as a branch would be mispredicted half of the time."""
+    bits = np.dtype(f"i{x.real.itemsize}")
+    dead = np.asarray(x.real <= 0).view(np.int8)  # NaN is not <= 0
+    mask = np.asarray(dead - np.int8(1)).astype(bits)  # all zeros where dead, else all ones
+    if np.iscomplexobj(x):
+        result = np.empty(x.shape, x.dtype)
+        result.real, result.imag = ((mask & part.view(bits)).view(part.dtype) for part in (values.real, values.imag))
+        return result
+    masked: Array = np.bitwise_and(mask, values.view(bits), out=mask).view(x.dtype)
+    return masked
 
 
 naive = Implementation("naive", _naive_forward, _naive_backward)

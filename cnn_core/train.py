@@ -104,7 +104,7 @@ def train(
         rate = learning_rate * (1 - (step - 1) / planned)
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends in the loss, which is checked
             loss, cache = network.forward(x, *parameters, labels[batch])
-            _, *gradients = network.backward(upstream, cache)
+            _, *gradients = network.backward(upstream, cache, need_dx=False)
             # None stands for an array not given, and all are given.
             parameters, state = optimizer(rate).step(parameters, cast("list[Array]", gradients), state)
         losses.append(_finite(float(loss), step))

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cnn_core import Implementation, _im2col, linear
-from cnn_core._geometry import sliding_axes
+from cnn_core import Implementation, linear
 from verify import strategies
 from verify.layers import LAYERS, Case
 
@@ -606,19 +605,3 @@ def test_a_class_that_cannot_be_changes_nothing(layer: Implementation, case: Cas
     assert wide_dx is not None
     same(wide_dx[:, :-1], dx)
     assert not wide_dx[:, -1].any()
-
-
-@given(data=st.data(), pooling=st.booleans(), seed=seeds())
-def test_im2col_and_col2im_are_adjoint(data: Any, pooling: bool, seed: int) -> None:
-    window = data.draw(strategies.windows(pooling=pooling))
-    rows, columns = sliding_axes(window.size, window.kernel, **window.options)
-    x = some((2, 2, *window.size), seed)
-    padded = _im2col.pad(x, rows, columns)
-    same(_im2col.crop(padded, rows, columns), x)
-    assert padded.sum() == x.sum()
-    unfolded = _im2col.im2col(padded, rows, columns)
-    dunfolded, dpadded = some(unfolded.shape, seed + 1), some(padded.shape, seed + 2)
-    assert (unfolded * dunfolded).sum() == (padded * _im2col.col2im(dunfolded, rows, columns)).sum()
-    assert (_im2col.im2col(dpadded, rows, columns) * dunfolded).sum() == (
-        dpadded * _im2col.col2im(dunfolded, rows, columns)
-    ).sum()

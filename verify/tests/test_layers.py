@@ -139,7 +139,7 @@ def test_an_upstream_gradient_unlike_y_is_refused(
     with pytest.raises(TypeError, match="dy must have the dtype of y, float64, got float32"):
         implementation.backward(np.zeros(y.shape, np.float32), cache)
     with pytest.raises(TypeError, match="dy must be a NumPy array of dtype float64, got float"):
-        implementation.backward(1.0, cache)  # type: ignore[arg-type]
+        implementation.backward(1.0, cache)
 
 
 def test_every_public_layer_is_declared() -> None:

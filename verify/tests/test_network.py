@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnn_core import conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
+from cnn_core import _conv2d_fast, conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
 from cnn_core._arguments import Array, Implementation
 from cnn_core.network import PARAMETERS, Step, Version, chain, initial_parameters, tutorial_network
 
@@ -45,7 +45,7 @@ def test_chain_does_not_swap_or_drop_what_the_layers_composed_by_hand_give(loss:
     labels = np.array([7, 0, 9])
     network = tutorial_network("fast", loss=loss)  # type: ignore[arg-type]
     y, cache = network.forward(x, conv_w, *fully, labels)
-    gradients = network.backward(np.float64(1.5), cache)  # type: ignore[arg-type]
+    gradients = network.backward(np.float64(1.5), cache)
 
     z1, c1 = conv2d.im2col.forward(x, conv_w)
     a1, c2 = relu.vectorized.forward(z1)
@@ -58,13 +58,13 @@ def test_chain_does_not_swap_or_drop_what_the_layers_composed_by_hand_give(loss:
     shapes = [z1.shape, p1.shape, f1.shape, a2.shape, z3.shape]
     assert shapes == [(3, 2, 24, 24), (3, 2, 12, 12), (3, 288), (3, 60), (3, 10)]
 
-    (d3,) = softmax_cross_entropy.vectorized.backward(np.float64(1.5), c8)  # type: ignore[arg-type]
-    d2, dw2, db2 = linear.vectorized.backward(d3, c7)  # type: ignore[arg-type]
-    (d2,) = relu.vectorized.backward(d2, c6)  # type: ignore[arg-type]
-    d1, dw1, db1 = linear.vectorized.backward(d2, c5)  # type: ignore[arg-type]
+    (d3,) = softmax_cross_entropy.vectorized.backward(np.float64(1.5), c8)
+    d2, dw2, db2 = linear.vectorized.backward(d3, c7)
+    (d2,) = relu.vectorized.backward(d2, c6)
+    d1, dw1, db1 = linear.vectorized.backward(d2, c5)
     for layer, layer_cache in [(flatten.vectorized, c4), (max_pool2d.im2col, c3), (relu.vectorized, c2)]:
-        (d1,) = layer.backward(d1, layer_cache)  # type: ignore[arg-type]
-    dx, dw, _ = conv2d.im2col.backward(d1, c1)  # type: ignore[arg-type]
+        (d1,) = layer.backward(d1, layer_cache)
+    dx, dw, _ = conv2d.im2col.backward(d1, c1)
 
     assert _equal((y,), (by_hand,))
     assert _equal(gradients, (dx, dw, dw1, db1, dw2, db2))
@@ -151,6 +151,29 @@ def test_a_chain_is_a_layer_of_another_chain() -> None:
         y, cache = network.forward(*arrays, w3)
         results.append((y, *network.backward(_integers(np.random.default_rng(8), *y.shape), cache)))
     assert _equal(*results)
+
+
+@pytest.mark.parametrize("version", ["naive", "fast"])
+def test_leaving_out_dx_changes_no_other_gradient(version: Version) -> None:
+    network = tutorial_network(version, loss="mean")
+    y, cache = network.forward(*_network_arrays(np.random.default_rng(17), 1), np.array([3]))
+    dx, *gradients = network.backward(np.ones_like(y), cache)
+    left_out, *others = network.backward(np.ones_like(y), cache, need_dx=False)
+    assert dx is not None
+    assert left_out is None
+    assert _equal(tuple(gradients), tuple(others))
+
+
+def test_leaving_out_dx_spares_the_first_layers_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unwanted(*arguments: object) -> None:
+        raise AssertionError("dx is computed")
+
+    monkeypatch.setattr(_conv2d_fast, "input_gradient", unwanted)
+    network = tutorial_network("fast")
+    y, cache = network.forward(*_network_arrays(np.random.default_rng(18), 2))
+    network.backward(y, cache, need_dx=False)
+    with pytest.raises(AssertionError, match="dx is computed"):
+        network.backward(y, cache)
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])

@@ -1,0 +1,264 @@
+"""The plans of the fast convolution: every one is right, every one is reached and taken, and memory stays bounded.
+
+A plan only says how a convolution is cut up. So each is forced here on the small cases of the strategies,
+those that `choose` keeps for large sizes included.
+"""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import Phase, find, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cnn_core import _conv2d_fast as fast
+from cnn_core import conv2d
+from cnn_core._conv2d_plan import Plan, choose
+from cnn_core._geometry import Axis, sliding_axes
+from cnn_core._im2col import Scratch, fold, padded, planes, unfold
+from verify.layers import LAYERS, Case
+
+Array = NDArray[Any]
+Geometry = tuple[Axis, Axis, int]
+
+# So few images, rows of outputs and outputs at a time that small cases have several pieces, and a shorter last one.
+PLANS = st.builds(
+    Plan, st.integers(1, 3), st.integers(1, 3), st.booleans(), st.booleans(), st.sampled_from([1, 2, 3, 5, 1 << 18])
+)
+
+
+class Drawn(NamedTuple):
+    """A case, and a plan to force on it."""
+
+    case: Case
+    plan: Plan
+
+
+DRAWN = st.builds(Drawn, LAYERS["conv2d"].cases(), PLANS)
+
+
+def given_arrays(case: Case) -> tuple[Array, Array, Array | None]:
+    """x, w and b."""
+    x, w, b = case.arrays
+    assert x is not None
+    assert w is not None
+    return x, w, b
+
+
+def geometry(case: Case) -> Geometry:
+    """The axes along which the window slides, and the groups."""
+    _, cache = conv2d.im2col.forward(*case.arrays, **case.options)
+    return cache.rows, cache.columns, cache.groups
+
+
+def same(name: str, right: Array, got: Array) -> None:
+    """Equal in every bit that a number has."""
+    assert got.dtype == right.dtype, name
+    assert np.array_equal(right, got), name
+
+
+@given(drawn=DRAWN, dtype=st.sampled_from([np.float64, np.float32, np.complex128]), seed=st.integers(0, 99))
+def test_every_plan_agrees_with_naive_bit_for_bit_on_integers(drawn: Drawn, dtype: Any, seed: int) -> None:
+    arrays, options = drawn.case
+    case = Case(tuple(a if a is None else a.astype(dtype) for a in arrays), options)
+    (x, w, b), axes, plan = given_arrays(case), geometry(case), drawn.plan
+    y, cache = conv2d.naive.forward(x, w, b, **options)
+    dy = np.random.default_rng(seed).integers(-9, 10, y.shape).astype(dtype)
+    dx, dw, _ = conv2d.naive.backward(dy, cache)
+    assert dx is not None
+    assert dw is not None
+    same("y", y, fast.correlate(x, w, b, *axes, plan))
+    same("dw", dw, fast.filter_gradient(x, w, dy, *axes, plan))
+    same("dx, folded", dx, fast.folded(dy, w, x.shape, *axes, plan))
+
+
+@given(drawn=DRAWN, seed=st.integers(0, 99))
+def test_at_stride_1_every_plan_turned_round_agrees_with_naive_bit_for_bit(drawn: Drawn, seed: int) -> None:
+    case = Case(drawn.case.arrays, {**drawn.case.options, "stride": 1})
+    (x, w, b), axes = given_arrays(case), geometry(case)
+    y, cache = conv2d.naive.forward(x, w, b, **case.options)
+    dy = np.random.default_rng(seed).integers(-9, 10, y.shape).astype(float)
+    dx, _, _ = conv2d.naive.backward(dy, cache)
+    assert dx is not None
+    same("dx", dx, fast.turned(dy, w, *axes, drawn.plan))
+
+
+@pytest.mark.parametrize("plan", [None, Plan(1, 1, False, False, 1), Plan(2, 2, True, True, 2)])
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "padding"),
+    [((2, 0, 4, 5), (3, 0, 2, 2), 0), ((2, 3, 4, 5), (0, 3, 2, 2), 0), ((2, 3, 0, 5), (2, 3, 2, 2), 1)],
+    ids=["no channels", "no filters", "no rows"],
+)
+def test_arrays_without_entries_are_no_trouble(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], padding: int, plan: Plan | None
+) -> None:
+    case = Case((np.ones(x_shape), np.ones(w_shape), np.ones(w_shape[0])), {"padding": padding})
+    (x, w, b), axes = given_arrays(case), geometry(case)
+    y, cache = conv2d.naive.forward(x, w, b, padding=padding)
+    dx, dw, _ = conv2d.naive.backward(y, cache)
+    assert dx is not None
+    assert dw is not None
+    same("y", y, fast.correlate(x, w, b, *axes, plan))
+    same("dw", dw, fast.filter_gradient(x, w, y, *axes, plan))
+    same("dx, folded", dx, fast.folded(y, w, x.shape, *axes, plan))
+    same("dx, turned", dx, fast.turned(y, w, *axes, plan))
+
+
+def outputs(drawn: Drawn) -> int:
+    """How many outputs a product of the plan makes, in its first block."""
+    rows, columns, _ = geometry(drawn.case)
+    return min(drawn.plan.images, len(given_arrays(drawn.case)[0])) * min(drawn.plan.outputs, rows.out) * columns.out
+
+
+def on_rows(corner: Callable[[Plan, Axis], bool]) -> Callable[[Drawn], bool]:
+    """Whether plan and height are such, and there is an image at all."""
+    return lambda drawn: bool(given_arrays(drawn.case)[0].size) and corner(drawn.plan, geometry(drawn.case)[0])
+
+
+def remainders(axis: Axis) -> int:
+    """How many of its strides' remainders a window touches."""
+    return len({tap * axis.dilation % axis.stride for tap in range(axis.kernel)})
+
+
+CORNERS: dict[str, Callable[[Drawn], bool]] = {
+    "no image": lambda drawn: len(given_arrays(drawn.case)[0]) == 0,
+    "several blocks of images, the last shorter": lambda drawn: (
+        len(given_arrays(drawn.case)[0]) % drawn.plan.images > 0
+        and len(given_arrays(drawn.case)[0]) > drawn.plan.images
+    ),
+    "several bands of rows, the last shorter": on_rows(
+        lambda plan, rows: rows.out > plan.outputs and rows.out % plan.outputs > 0
+    ),
+    "bands that overlap in x": on_rows(
+        lambda plan, rows: rows.out > plan.outputs and (rows.kernel - 1) * rows.dilation >= rows.stride
+    ),
+    "several images, the batch innermost": lambda drawn: (
+        drawn.plan.batch_inner and min(drawn.plan.images, len(given_arrays(drawn.case)[0])) > 1
+    ),
+    "several images, the batch outside": lambda drawn: (
+        not drawn.plan.batch_inner and min(drawn.plan.images, len(given_arrays(drawn.case)[0])) > 1
+    ),
+    "all rows in one product": on_rows(lambda plan, rows: plan.stacked and rows.kernel > 1),
+    "a product for each row": on_rows(lambda plan, rows: not plan.stacked and rows.kernel > 1),
+    "a product for each row, of several remainders": on_rows(
+        lambda plan, rows: not plan.stacked and remainders(rows) > 1
+    ),
+    "a product for each row, whose remainder not all rows share": on_rows(
+        lambda plan, rows: not plan.stacked and 1 < remainders(rows) < rows.kernel
+    ),
+    "several tiles": lambda drawn: 1 < drawn.plan.tile < outputs(drawn) and outputs(drawn) % drawn.plan.tile == 0,
+    "several tiles and a rest": lambda drawn: drawn.plan.tile < outputs(drawn) and outputs(drawn) % drawn.plan.tile > 0,
+    "one tile": lambda drawn: 0 < outputs(drawn) < drawn.plan.tile,
+    "an image multiplied where it lies": lambda drawn: (
+        outputs(drawn) > 0
+        and drawn.plan.images == 1
+        and all(a.kernel == a.stride == 1 for a in geometry(drawn.case)[:2])
+    ),
+    "nothing to pad": lambda drawn: all(a.before == a.after == 0 for a in geometry(drawn.case)[:2]),
+    "one filter a group": lambda drawn: len(given_arrays(drawn.case)[1]) == geometry(drawn.case)[2],
+    "depthwise": lambda drawn: given_arrays(drawn.case)[1].shape[1] == 1 and geometry(drawn.case)[2] > 1,
+    "dy cropped, where x was padded beyond the window": on_rows(
+        lambda plan, rows: rows.stride == 1 and rows.before > (rows.kernel - 1) * rows.dilation
+    ),
+}
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+def test_cases_and_plans_reach(corner: str) -> None:
+    quickly = settings(max_examples=5000, phases=[Phase.generate], database=None, deadline=None)
+    assert find(DRAWN, CORNERS[corner], settings=quickly, random=Random(0))
+
+
+# (N, C, H, W), (F, C/groups, kH, kW), options
+Sizes = tuple[tuple[int, int, int, int], tuple[int, int, int, int], dict[str, int]]
+
+TAKEN: dict[str, tuple[Callable[[Plan, int], bool], Sizes]] = {
+    "tiles": (lambda plan, _: plan.tile < 1 << 18, ((128, 1, 28, 28), (6, 1, 5, 5), {})),
+    "no tiles": (lambda plan, _: plan.tile == 1 << 18, ((8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1})),
+    "stacked": (lambda plan, _: plan.stacked, ((8, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "padding": 3})),
+    "shifted": (lambda plan, _: not plan.stacked, ((8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1})),
+    "batch inner": (lambda plan, _: plan.batch_inner, ((128, 6, 14, 14), (16, 6, 5, 5), {})),
+    "batch outside": (lambda plan, _: not plan.batch_inner, ((64, 3, 32, 32), (64, 3, 3, 3), {"padding": 1})),
+    "an image": (lambda plan, _: plan.images == 1, ((8, 256, 56, 56), (64, 256, 1, 1), {})),
+    "some images": (lambda plan, _: 1 < plan.images < 64, ((64, 512, 7, 7), (2048, 512, 1, 1), {})),
+    "all images": (lambda plan, _: plan.images == 8, ((8, 512, 7, 7), (512, 512, 3, 3), {"padding": 1})),
+    "bands": (lambda plan, rows: plan.outputs < rows, ((1, 64, 512, 512), (64, 64, 3, 3), {"padding": 1})),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_sizes_in_use_take_every_kind_of_plan(kind: str) -> None:
+    holds, (x, w, options) = TAKEN[kind]
+    stride, padding = options.get("stride", 1), options.get("padding", 0)
+    rows, columns = sliding_axes(x[2:], w[2:], stride=stride, padding=padding, dilation=1)
+    assert holds(choose(x[0], (1, *w), rows, columns, 4), rows.out)
+
+
+@given(drawn=DRAWN)
+def test_blocks_are_the_outputs_cut_up(drawn: Drawn) -> None:
+    rows, _, _ = geometry(drawn.case)
+    seen = np.zeros((len(given_arrays(drawn.case)[0]), rows.out), int)
+    for block in drawn.plan.blocks(len(seen), rows):
+        assert block.batch_inner == drawn.plan.batch_inner
+        assert block.rows > 0
+        seen[block.images, block.outputs] += 1
+    assert (seen == 1).all()
+
+
+@given(drawn=DRAWN, seed=st.integers(0, 99))
+def test_unfold_and_fold_are_adjoint_block_by_block(drawn: Drawn, seed: int) -> None:
+    (x, _, _), (rows, columns, groups) = given_arrays(drawn.case), geometry(drawn.case)
+    generator = np.random.default_rng(seed)
+    for block in drawn.plan.blocks(len(x), rows):
+        xp = padded(planes(x, groups, rows.size, columns.size), block, rows, columns, Scratch(x.dtype))
+        (unfolded,) = unfold(xp, block, rows, columns, Scratch(x.dtype), stacked=True)
+        outs = block.rows, columns.out, xp.shape[-1]
+        dunfolded = generator.integers(-9, 10, (groups, rows.kernel, columns.kernel, xp.shape[1], *outs)).astype(float)
+        # P of `unfolded` lies as the block does: the batch inside, or before the columns.
+        ordered = dunfolded if block.batch_inner else dunfolded.swapaxes(-1, -2)
+        dx = np.zeros_like(x)
+        fold(dunfolded, planes(dx, groups, rows.size, columns.size), block, rows, columns, Scratch(x.dtype))
+        assert (unfolded * ordered.reshape(unfolded.shape)).sum() == (x * dx).sum()
+        each = unfold(xp, block, rows, columns, Scratch(x.dtype), stacked=False)
+        same("rows of the window", unfolded, np.concatenate(each, axis=1))
+
+
+def memory(call: Callable[[], Any]) -> tuple[Any, int]:
+    """What a call returns, and how many bytes it held at most beside that."""
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        results = call()
+        held = sum(array.nbytes for array in results if isinstance(array, np.ndarray))
+        return results, tracemalloc.get_traced_memory()[1] - before - held
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "options"),
+    [
+        pytest.param((8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}, id="3x3"),
+        pytest.param((256, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}, id="3x3 on 256", marks=pytest.mark.long),
+        pytest.param((1, 16, 512, 512), (16, 16, 3, 3), {"padding": 1}, id="3x3 on a large image"),
+        pytest.param((8, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "padding": 3}, id="7x7/2"),
+        pytest.param((16, 512, 14, 14), (512, 512, 3, 3), {"stride": 2, "padding": 1}, id="3x3/2, many channels"),
+        pytest.param((8, 256, 56, 56), (64, 256, 1, 1), {}, id="1x1"),
+        pytest.param((512, 1, 28, 28), (6, 1, 5, 5), {"padding": 2}, id="5x5, few channels"),
+        pytest.param((64, 64, 56, 56), (64, 1, 3, 3), {"padding": 1, "groups": 64}, id="depthwise"),
+    ],
+)
+def test_memory_beside_arguments_and_results_is_bounded(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], options: dict[str, int]
+) -> None:
+    generator = np.random.default_rng(0)
+    x, w = (generator.standard_normal(shape, np.float32) for shape in (x_shape, w_shape))
+    (y, cache), forward = memory(lambda: conv2d.im2col.forward(x, w, w[:, 0, 0, 0].copy(), **options))
+    _, backward = memory(lambda: conv2d.im2col.backward(y, cache))
+    assert max(forward, backward) <= 64 << 20, f"forward {forward / 2**20:.1f} MiB, backward {backward / 2**20:.1f} MiB"
