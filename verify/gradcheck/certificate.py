@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -108,9 +109,11 @@ class Certificate:
         return "\n".join(lines)
 
     def _promise(self) -> str:
-        work = f"{self.forward_calls} forwards, {self.backward_calls} backwards, {self.seconds:.2g} s"
+        work = f"{self.forward_calls} forwards, {self.backward_calls} backwards, {max(self.seconds, 1e-3):.2g} s"
         if self.verdict != PASS:
             return work
+        if not any(math.prod(result.shape) for result in self.arguments):
+            return f"no entries to compare: the call and the shapes of what it returns were checked; {work}"
         if self.miss_probability is not None:
             return f"a wrong gradient would have passed with probability at most {self.miss_probability:.1e}; {work}"
         return f"an error above {self.detection_floor:.1e} of a gradient's largest entry is caught; {work}"

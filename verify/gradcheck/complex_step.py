@@ -54,7 +54,8 @@ class ComplexStep(Point):
 
     def slopes(self, k: int, v: Array) -> Array:
         """Im f(a + i h v) / h."""
-        return np.asarray(self.subject.complex_value(self.arrays, k, _STEP * v).imag / _STEP)
+        step = np.multiply(_STEP, v, dtype=np.float64)  # too short for a float32
+        return np.asarray(self.subject.complex_value(self.arrays, k, step).imag / _STEP)
 
     def residual(self, k: int, v: Array, slopes: Array | None = None) -> float:
         """What the complex step says less what the gradient says."""

@@ -9,16 +9,13 @@ A backward that errs by a polynomial of degree d in what is drawn survives one d
 with probability at most d / |S| (Schwartz 1980, Zippel 1979; for matrix products Freivalds 1977);
 trials are repeated until (d / |S|)^trials is small enough. d counts v, dy and the arrays, once each.
 Errors tied to particular values (`if x == 0.123`) are outside this bound.
-
-Piecewise-linear functions: the same, between the kinks. The entries are drawn so far apart that no
-order between two of them, and no sign, changes between a - v and a + v; that f(a + v) - f(a) =
-f(a) - f(a - v) is checked at every draw. What happens at the kinks is in kinks.py.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Self
@@ -29,7 +26,6 @@ from verify.gradcheck.certificate import PASS, StructureError
 from verify.gradcheck.exact_numbers import (
     CHUNK,
     Array,
-    draw_gapped,
     draw_integers,
     dyadic_shift,
     exact_dot,
@@ -83,7 +79,7 @@ class Differences(ExactPoint):
         exactly(y, -round(math.log2(step)) * len(subject.wrt))
         if dy_unit != 1:
             others = dy_bits * (len(subject.wrt) - 1)
-            room = mantissa_bits(y.dtype) - GUARD_BITS - y.size.bit_length() - others
+            room = min(mantissa_bits(y.dtype), mantissa_bits(subject.dtype)) - GUARD_BITS - y.size.bit_length() - others
             dy_bits = max(dy_bits, min(WIDE_BITS, room))
         dy = draw_integers(generator, y.shape, dy_bits, y.dtype, dy_unit)
         return cls(subject, arrays, y, dy, subject.pull_back(arrays, dy, cache), step)
@@ -187,12 +183,35 @@ def _trial(findings: Findings, bits: int, unit: float, generator: np.random.Gene
         drawn = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype, unit)
         arrays = subject.with_array(arrays, k, drawn)
     point = Differences.draw(subject, arrays, bits, generator, unit, unit)
+    confirm = functools.partial(_confirm_affine, subject, bits=bits, generator=generator)
     entries = sum(subject.arrays[k].size for k in subject.wrt)
     if entries > _FEW:
         point = point.without_y()
     elif number == 0:
         _check_no_kink_at_zero(point, findings.undecided())
-    _compare(point, bits, generator, findings, affine=entries <= _VERY_FEW and number < 2)
+    compare(point, bits, generator, findings, affine=entries <= _VERY_FEW and number < 2, confirm=confirm)
+
+
+def _confirm_affine(subject: Subject, k: int, *, bits: int, generator: np.random.Generator) -> None:
+    """Raise StructureError unless f is affine in argument k between whole numbers, too: a floor is so on them alone."""
+    bits = max(2, bits - math.ceil(GUARD_BITS / len(subject.wrt)))
+    unit = 2.0 ** -(bits // 2)
+    for _ in range(draws_to_confirm(subject, k)):
+        drawn = [draw_integers(generator, subject.arrays[j].shape, bits, subject.dtype) for j in subject.wrt]
+        check_affine_at(subject, k, placed(subject, drawn, unit), bits, unit, generator)
+
+
+def draws_to_confirm(subject: Subject, k: int) -> int:
+    """At so many points, along one direction each: at one an entry of a floor may seem affine every other time."""
+    return max(2, 16 // int(subject.arrays[k].size))
+
+
+def check_affine_at(
+    subject: Subject, k: int, arrays: Arrays, bits: int, unit: float, generator: np.random.Generator
+) -> None:
+    v = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype)
+    point = Differences(subject, arrays, subject.value(arrays), v, {}, unit)
+    point.check_affine(k, v, point.slopes(k, v))
 
 
 def _check_no_kink_at_zero(point: Differences, arguments: Sequence[int]) -> None:
@@ -207,44 +226,12 @@ def _check_no_kink_at_zero(point: Differences, arguments: Sequence[int]) -> None
             raise StructureError(f"not affine in {point.subject.names[k]}: f(a) - f(0) is not f(0) - f(-a)")
 
 
-def check_between_kinks(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float:
-    """Add what is found between kinks; a bound on the probability that a wrong gradient passed.
-
-    Raises StructureError where the function is not affine between kinks.
-    """
-    subject = findings.subject
-    shapes = [subject.arrays[k].shape for k in subject.wrt]
-    entries = sum(math.prod(shape) for shape in shapes)
-    spare = mantissa_bits(subject.dtype) - _fraction_bits(subject, generator)
-    # The entries reach entries * 2^(gap_bits - 1), with a bit to spare for sums of two; a product may
-    # take an entry of each array, and a gradient a dy and an entry of each other array, for each output.
-    factors, entry_bits = len(subject.wrt), entries.bit_length()
-    gap_bits = min(MOST_BITS + 2, spare // factors - entry_bits)
-    outputs = subject.value(subject.arrays).size
-    dy_bits = min(MOST_BITS, spare - outputs.bit_length() - (factors - 1) * (gap_bits + entry_bits))
-    v_bits = gap_bits - 2  # |v| is at most a quarter of the gap
-    if min(v_bits, dy_bits) < 3:
-        raise StructureError(f"{entries} entries of {subject.dtype} leave no room for gaps between them")
-    rate, trials = plan(len(subject.wrt) + 2, set_size(min(v_bits, dy_bits)), miss_probability, subject.dtype)
-    drawn: list[Array] = []
-    for trial in range(max(2, trials)):
-        # Every other point mirrors the one before, so that each entry is seen on both sides of 0.
-        drawn = [-array for array in drawn] if trial % 2 else draw_gapped(generator, shapes, gap_bits)
-        arrays: Arrays = subject.arrays
-        for k, array in zip(subject.wrt, drawn, strict=True):
-            arrays = subject.with_array(arrays, k, np.asarray(array).astype(subject.arrays[k].dtype))
-        _compare(Differences.draw(subject, arrays, dy_bits, generator), v_bits, generator, findings, affine=True)
-    return rate**trials
-
-
-def _fraction_bits(subject: Subject, generator: np.random.Generator) -> int:
-    """How many bits below the unit the function makes of integers: those of a leaky slope."""
+def placed(subject: Subject, drawn: Sequence[Array], unit: float) -> Arrays:
+    """The subject's arrays, those of wrt replaced by what was drawn, times the unit."""
     arrays: Arrays = subject.arrays
-    for k in subject.wrt:
-        drawn = draw_integers(generator, subject.arrays[k].shape, 2, subject.arrays[k].dtype)
-        arrays = subject.with_array(arrays, k, drawn)
-    shift = dyadic_shift(exactly(subject.value(arrays)))
-    return shift + GUARD_BITS if shift else 0
+    for k, array in zip(subject.wrt, drawn, strict=True):
+        arrays = subject.with_array(arrays, k, np.asarray(unit * array).astype(subject.arrays[k].dtype))
+    return arrays
 
 
 def plan(degree: int, size: int, miss_probability: float, dtype: np.dtype[Any]) -> tuple[float, int]:
@@ -255,8 +242,14 @@ def plan(degree: int, size: int, miss_probability: float, dtype: np.dtype[Any]) 
     return rate, max(1, math.ceil(math.log(miss_probability) / math.log(rate)))
 
 
-def _compare(
-    point: Differences, v_bits: int, generator: np.random.Generator, findings: Findings, *, affine: bool
+def compare(
+    point: Differences,
+    v_bits: int,
+    generator: np.random.Generator,
+    findings: Findings,
+    *,
+    affine: bool,
+    confirm: Callable[[int], None] | None = None,
 ) -> None:
     """One trial: every argument that has not failed before, along one direction each.
 
@@ -275,8 +268,10 @@ def _compare(
         wrong = index is None and point.residual(k, v, slopes) != 0
         if affine or wrong:  # of what has failed at its kinks, too: is it the function it was taken for?
             point.check_affine(k, v, point.slopes(k, v) if slopes is None else slopes)
+        if wrong and confirm is not None:
+            confirm(k)
         if wrong and gradient.size <= _FEW:  # of few entries, one direction may be rounded alike on both sides
-            for _ in range(4):
+            for _ in range(max(4, 16 // gradient.size)):
                 other = draw_integers(generator, gradient.shape, v_bits, gradient.dtype)
                 point.check_affine(k, other, point.slopes(k, other))
         if k not in undecided:

@@ -51,14 +51,16 @@ def set_size(bits: int) -> int:
 
 
 def draw_gapped(generator: np.random.Generator, shapes: list[tuple[int, ...]], gap_bits: int) -> list[Array]:
-    """Arrays whose entries, over all arrays, are 2^gap_bits apart and at least half of that from 0.
+    """Arrays whose entries, over all arrays, are 3/4 of 2^gap_bits apart at least, and 3/8 from 0; gap_bits >= 3.
 
-    In a random order, they are the odd multiples of 2^(gap_bits - 1) around 0.
+    In a random order, they are the odd multiples of 2^(gap_bits - 1) around 0, each moved by up to a quarter of that:
+    about a round number a function that rounds is symmetric, and may pass for affine.
     """
     sizes = [int(np.prod(shape)) for shape in shapes]
     total = sum(sizes)
     order = generator.permutation(total) - total // 2
-    values = (2 * order + 1) << (gap_bits - 1)
+    eighth = 1 << (gap_bits - 3)
+    values = ((2 * order + 1) << (gap_bits - 1)) + generator.integers(-eighth, eighth, total, endpoint=True)
     parts = np.split(values, np.cumsum(sizes)[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 

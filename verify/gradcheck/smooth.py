@@ -72,7 +72,8 @@ def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: 
         found = _Found.of(point, ladders, [point.coarse_estimate(each) for each in ladders])
         if not np.isfinite(found.tolerance) or not found.sharp:
             h = max(each.steps[each.blind] for each in ladders if each.blind is not None)
-            undecided(f"y is flat at steps of {h:.2g}, or blind to them: compute in float64 throughout", *found[:2])
+            told = f"y is flat at steps of {h:.2g}, or blind to them, as one that rounds: compute in float64 throughout"
+            undecided(told, *found[:2])
             return
     if found.right == found.wrong:
         undecided("the differences contradict each other: right along one direction, wrong along another", *found[:2])
@@ -205,4 +206,6 @@ def _remedy(point: Extrapolated, k: int, found: _Found) -> str:
         return f"{note}: two calls of the forward with the same arrays differ; fix its randomness"
     if noise > 100 * point.rounding(k):
         return f"{note}: f is uncertain by {noise:.2g}; let the forward compute in float64 throughout"
+    if point.arrays[k].dtype != np.float64 or point.y.dtype != np.float64:  # type: ignore[union-attr]
+        return f"{note}: float32 is too coarse for differences, check in float64"
     return f"{note}: take arrays of moderate size, away from kinks and poles"

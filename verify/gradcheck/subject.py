@@ -77,6 +77,9 @@ class Subject:
                 raise TypeError(f"wrt={wrt!r}: {self.names[position]} is no floating array, but {what}")
             if np.iscomplexobj(self.arrays[position]):
                 raise TypeError(f"{self.names[position]} is complex; gradients are checked at real arrays")
+            if self.arrays[position].dtype.itemsize > 8:
+                dtype = self.arrays[position].dtype
+                raise TypeError(f"{self.names[position]} has dtype {dtype}: at most float64 is checked")
             index = not_finite(self.arrays[position])
             if index is not None:
                 where = f"{self.names[position]}[{', '.join(map(str, index))}]"
@@ -84,6 +87,7 @@ class Subject:
         chosen = floating if wrt is None else tuple(int(k) for k in wrt)
         if not chosen:
             given = f" ({kinds(self.names, self.arrays)})" if self.arrays else ""
+            given += " (for tensors there is verify.adapters)" if "Tensor" in given or "ArrayImpl" in given else ""
             why = "wrt is empty" if wrt is not None else f"none of the {len(self.arrays)} arrays is floating{given}"
             raise ValueError(f"nothing to check: {why}")
         return chosen
@@ -151,6 +155,8 @@ class Subject:
 
     def borrowed(self, arrays: Arrays) -> tuple[Array, Any]:
         """The same, but y is good only until the next call."""
+        # Of arrays without axes arithmetic makes scalars; the layer gets arrays.
+        arrays = [np.asarray(array) if isinstance(array, np.generic) else array for array in arrays]
         result = self._guarded("forward", arrays, *arrays, **self.options)
         if not isinstance(result, tuple) or len(result) != 2:
             got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
@@ -237,11 +243,12 @@ class Subject:
             raise ContractError(
                 "wrong-shape", position, name, f"d{name} has shape {gradient.shape}, {name} has {array.shape}"
             )
-        if gradient.dtype != array.dtype:
+        if gradient.dtype.newbyteorder("=") != array.dtype.newbyteorder("="):  # NumPy computes in the machine's order
             raise ContractError(
                 "wrong-dtype", position, name, f"d{name} has dtype {gradient.dtype}, {name} has {array.dtype}"
             )
-        return np.array(gradient)  # a copy: the backward may write its next gradients to the same place
+        # A copy: the backward may write its next gradients to the same place.
+        return np.array(gradient, gradient.dtype.newbyteorder("="))
 
 
 def _same(now: Array, mark: bytes | int) -> bool:

@@ -479,6 +479,87 @@ def test_noise_or_half_precision_behind_real_parts_is_not_taken_for_a_wrong_grad
             assert gradcheck(forward, backward, (x,), seed=seed, raise_on_failure=False).verdict == "INCONCLUSIVE"
 
 
+def _same(dy: np.ndarray, _: Any) -> Any:
+    return (dy.copy(),)
+
+
+def _zero(dy: np.ndarray, _: Any) -> Any:
+    return (0 * dy,)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2,), (1,)], ids=str)
+@pytest.mark.parametrize(
+    ("function", "right", "wrong"),
+    [
+        (np.floor, _zero, _same),
+        (np.trunc, _zero, _same),
+        (np.round, _zero, _same),
+        (lambda x: np.round(8 * x) / 8, _zero, _same),
+        (lambda x: x % 1, _same, _zero),
+        (lambda x: x - 2 * np.round(x / 2), _same, _zero),
+    ],
+    ids=["floor", "trunc", "round", "round to eighths", "fraction", "minimum image"],
+)
+def test_what_jumps_at_whole_numbers_is_checked_where_the_arrays_are(
+    function: Callable[[Any], Any], right: Callable[..., Any], wrong: Callable[..., Any], shape: tuple[int, ...]
+) -> None:
+    # On whole numbers, by whole steps, each of them is as linear as x or 0, which it is not elsewhere.
+    for seed in range(20):
+        x = np.random.default_rng(seed).normal(size=shape)
+        assert gradcheck(lambda x: (function(x), None), right, (x,), seed=seed)
+        assert not gradcheck(lambda x: (function(x), None), wrong, (x,), seed=seed, raise_on_failure=False)
+
+
+def test_arrays_of_two_precisions_are_held_to_the_coarser() -> None:
+    x, w = np.ones((3, 4), np.float32), np.ones((4, 2))
+
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        x, w = cache
+        return (dy @ w.T).astype(np.float32), x.T @ dy
+
+    def wrong(dy: np.ndarray, cache: Any) -> Any:
+        dx, dw = backward(dy, cache)
+        dx[1, 1] *= 1 + 2.0**-10
+        return dx, dw
+
+    for seed in range(10):
+        assert gradcheck(lambda x, w: (x @ w, (x, w)), backward, (x, w), seed=seed)
+        assert gradcheck(lambda x: (3 * x.astype(float), x), lambda dy, x: ((3 * dy).astype(x.dtype),), (x,), seed=seed)
+        with pytest.raises(GradientMismatch, match=r"worst entry dx\[1, 1\]"):
+            gradcheck(lambda x, w: (x @ w, (x, w)), wrong, (x, w), seed=seed)
+
+
+def test_a_wrong_entry_in_float32_is_shown_beside_the_right_value() -> None:
+    x = np.array([1, 2, 3], np.float32)
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        return (2 * x * dy * np.array([1, 1, 2], np.float32),)
+
+    worst = gradcheck(lambda x: (x * x, x), backward, (x,), seed=0, raise_on_failure=False).worst
+    assert worst is not None
+    assert worst.analytic == pytest.approx(2 * worst.numeric, rel=1e-6)  # a few roundings of a float32, 6e-8 each
+
+
+def test_arrays_of_another_byte_order_without_axes_or_without_entries_are_checked() -> None:
+    def double(x: Any) -> Any:
+        assert isinstance(x, np.ndarray)
+        return 2 * x, None
+
+    def backward(dy: Any, _: Any) -> Any:
+        return (2 * dy,)
+
+    for x in (np.ones(3, ">f8"), np.array(1.5), np.ones((0, 3))):
+        assert gradcheck(double, backward, (x,))
+    with pytest.raises(GradientMismatch, match=r"dx has shape \(7,\), x has \(0, 3\)"):
+        gradcheck(double, lambda dy, _: (np.ones(7),), (np.ones((0, 3)),))
+    refuses: Any = lambda x: 1 / 0  # noqa: E731
+    with pytest.raises(ZeroDivisionError):
+        gradcheck(refuses, backward, (np.ones((0, 3)),))
+    if np.dtype(np.longdouble).itemsize > 8:
+        with pytest.raises(TypeError, match="at most float64 is checked"):
+            gradcheck(double, backward, (np.ones(3, np.longdouble),))
+
+
 def test_none_in_the_place_of_an_integer_array_is_taken_as_pytorch_means_it() -> None:
     def backward(dy: np.ndarray, cache: Any) -> Any:
         indices, weight = cache
