@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from test_report import timed, written  # type: ignore[import-not-found]  # its neighbour: pytest puts this folder on the path
 
 from benchmarks.compare import baseline, compare, main, report
-from verify.tests.test_report import timed, written
 
 NAMES = [f"case {i}" for i in range(100)]
 DEVIATION = 0.03
