@@ -132,6 +132,12 @@ MUTANTS: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]
         (X,),
         {"gradients-at-zeros"},
     ),
+    "wrong at zeros of what is linear": (
+        lambda x: (2 * x, x),
+        lambda dy, x: ((dy * np.where(x == 0, 3, 2)).astype(x.dtype),),
+        (X,),
+        {"gradients-at-zeros"},
+    ),
     "no empty batch": (
         lambda x: (x.reshape(len(x), -1), x.shape),
         lambda dy, shape: (dy.reshape(shape).copy(),),
@@ -210,6 +216,15 @@ def test_a_backward_that_does_not_vanish_with_dy_is_not_linear() -> None:
     layer = _identity, lambda dy, cache: (dy + 1,)
     report = check_layer(layer, [((X,), {})], checks=["backward-is-linear-in-dy"], raise_on_failure=False)
     assert report["backward-is-linear-in-dy"].note == "dx is not 0 where dy is 0"
+
+
+def test_ties_are_looked_at_where_the_layer_is_linear_too() -> None:
+    def backward(dy: Any, x: Any) -> Any:
+        return (np.where((x.ravel()[:, None] == x.ravel()).sum(axis=1) > 1, 3, 2).reshape(x.shape) * dy,)
+
+    layer = (lambda x: (2 * x, x)), backward
+    report = check_layer(layer, [((X,), {})], checks=["gradients-at-ties"], raise_on_failure=False)
+    assert report["gradients-at-ties"].verdict == "FAIL"
 
 
 def test_every_check_fails_for_some_mutant() -> None:

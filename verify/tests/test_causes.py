@@ -317,3 +317,21 @@ def test_causes_cost_no_more_than_their_columns() -> None:
     )
     assert found.causes[0].code == "flipped", found
     assert found.forward_calls <= MOST_ENTRIES + 150
+
+
+def test_what_shows_along_directions_alone_does_not_say_that_no_entry_is_wrong() -> None:
+    def forward(x: Any) -> Any:
+        centred = x - x.mean(axis=0)
+        inverse = 1 / np.sqrt((centred**2).mean(axis=0) + 1e-5)
+        return centred * inverse, (centred, inverse)
+
+    def backward(dy: Any, cache: Any) -> Any:
+        centred, inverse = cache
+        right = inverse * (dy - dy.mean(axis=0) - centred * inverse**2 * (dy * centred).mean(axis=0))
+        return (right * (1 + 1e-6),)
+
+    x = np.random.default_rng(0).normal(size=(8, 5))
+    told = str(gradcheck(forward, backward, (x,), structure="smooth", seed=0, raise_on_failure=False))
+    assert told.startswith("FAIL")
+    assert "(0 of" not in told
+    assert "no entry shows alone; together they do" in told

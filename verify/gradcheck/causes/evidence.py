@@ -83,6 +83,8 @@ class Evidence:
     @property
     def seen(self) -> str:
         """How many entries speak, in words."""
+        if not self.wrong:
+            return "no entry shows alone; together they do"
         of = f"{self.claimed.size} entries" if self.whole else f"{len(self.known)} entries looked at"
         return f"{self.wrong} of {of} are wrong"
 
