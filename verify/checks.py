@@ -60,9 +60,7 @@ class Trial(NamedTuple):
         keywords = {"structure": self.structure, "seed": self.seed, **keywords}
         return gradcheck(self.forward, self.backward, arrays, self.options, **keywords)
 
-    def check_at(
-        self, arrays: tuple[Any, ...], what: str, look: Callable[[Any], None] = lambda y: None
-    ) -> Certificate:
+    def check_at(self, arrays: tuple[Any, ...], what: str, look: Callable[[Any], None] = lambda y: None) -> Certificate:
         """Check the gradients at arrays that were made of its own, if the forward takes them; first look at its y."""
         subject = self.subject(arrays)
         with np.errstate(all="ignore"):
