@@ -211,6 +211,8 @@ def _contract(name: str, trial: Trial) -> None:
     def backward(dy: Any, cache: Any) -> Any:
         return subject.call("backward", subject.arrays, dy, cache)
 
+    if hasattr(trial.forward, "argument_names"):  # of an adapter's, a method: not among what is wrapped
+        forward.argument_names = trial.forward.argument_names  # type: ignore[attr-defined]
     generator = trial.generator()
     call = Call.of(forward, backward, subject.arrays, subject.options, generator)
     taken = [dtype for dtype in (np.float32, np.float64) if _takes(call, dtype)]
