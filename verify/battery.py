@@ -7,12 +7,15 @@ empty batch; and the contracts of verify.gradcheck.contracts. Hypothesis is impo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from verify.checks import CHECKS, NOT_APPLICABLE, Found, Trial, judge
 from verify.gradcheck.certificate import FAIL, INCONCLUSIVE, PASS
+
+if TYPE_CHECKING:
+    from verify.adapters import Pair
 
 EXPECTED_FAILURE = "EXPECTED FAILURE"
 # Of several cases the worst decides.
@@ -54,10 +57,13 @@ class LayerReport:
         for check, verdict, cases, note, case in self.results:
             reason = f"  ({note})" if note and not case else ""
             lines.append(f"  {check:<{width}}  {cases:>4} {'case ' if cases == 1 else 'cases'}  {verdict}{reason}")
+        together: dict[tuple[str, str], list[str]] = {}
         for result in self.results:
             if result.case:
-                note = result.note.replace("\n", "\n  ")
-                lines += [f"{result.check}, at {result.case}:", f"  {note}"]
+                together.setdefault((result.case, result.note), []).append(result.check)
+        for (case, note), found in together.items():
+            who = found[0] if len(found) == 1 else f"{len(found)} checks"
+            lines += [f"{who}, at {case}:", "  " + note.replace("\n", "\n  ")]
         return "\n".join(lines)
 
 
@@ -86,11 +92,12 @@ def check_layer(
 ) -> LayerReport:
     """Check all that a layer owes its users, at each of the cases.
 
-    layer is a pair (forward, backward), or anything that has both, callable. cases is a sequence of
-    (arrays, options), or a Hypothesis strategy of them, from which each check draws `examples` (default: as
-    many as the Hypothesis profile in force says) and shrinks what fails to the smallest case that fails by
-    the same cause. `structure` is gradcheck's. `batch` holds the positions of the arrays whose first axis is
-    a batch that may be empty. `checks` names those to run (default: all, `verify.checks.CHECKS`).
+    layer is a pair (forward, backward), or of any kind that `verify.adapters.adapt` knows: where a case holds
+    its inputs alone, its own parameters go with them. cases is a sequence of (arrays, options), or a
+    Hypothesis strategy of them, from which each check draws `examples` (default: as many as the Hypothesis
+    profile in force says) and shrinks what fails to the smallest case that fails by the same cause.
+    `structure` is gradcheck's. `batch` holds the positions of the arrays whose first axis is a batch that
+    may be empty. `checks` names those to run (default: all, `verify.checks.CHECKS`).
 
     `expected_failures` maps the names of checks that fail, or stay undecided, to the reason. It is strict:
     one that does not fail is a failure. What does not apply (float32 where the layer refuses it) says so.
@@ -103,12 +110,16 @@ def check_layer(
     names = list(CHECKS if checks is None else known(dict.fromkeys(checks, ""), "checks"))
     if not names:
         raise ValueError(f"checks must name some of {', '.join(CHECKS)}, got none")
-    pair = pair_of(layer)
+    drawn = hasattr(cases, "example")
+    _check_call(batch, examples, drawn=drawn)
+    cases = cases if drawn else _listed(cases)
+    pair = adapted(layer)
 
     def trial(case: Any) -> Trial:
-        return Trial(*pair, *_case(case), structure, tuple(batch), seed)
+        arrays, own_options = _case(case)
+        return Trial(*pair, _with_parameters(pair, arrays), own_options, structure, tuple(batch), seed)
 
-    over = _over_strategy if hasattr(cases, "example") else _over_sequence
+    over = _over_strategy if drawn else _over_sequence
     tallies = [_Tally(name) for name in names]
     for tally in tallies:
         over(tally, trial, cases, examples, seed)
@@ -128,18 +139,40 @@ def layer_name(layer: Any) -> str:
     return type(layer).__name__
 
 
-def pair_of(layer: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The forward and the backward of a layer; TypeError where it has none."""
-    pair = {name: getattr(layer, name, None) for name in ("forward", "backward")}
-    if not any(pair.values()) and isinstance(layer, (tuple, list)) and len(layer) == 2:
-        pair = dict(zip(pair, layer, strict=True))
-    lacking = [name for name, function in pair.items() if not callable(function)]
-    if lacking:
-        raise TypeError(f"a layer is a pair (forward, backward) or has both; {layer!r} lacks {' and '.join(lacking)}")
-    forward: Any
-    backward: Any
-    forward, backward = pair.values()
-    return forward, backward
+def adapted(layer: Any) -> Pair:
+    """The forward and the backward of a layer of any kind that verify.adapters knows; TypeError where it has none."""
+    from verify.adapters import adapt
+
+    return adapt(tuple(layer) if isinstance(layer, list) else layer)
+
+
+def _with_parameters(pair: Pair, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arrays of a case, and where it holds the inputs alone, the parameters that the layer owns."""
+    alone = not pair.inputs or len(arrays) <= len(pair.inputs)
+    return pair.arrays(arrays) if pair.parameters and alone else arrays
+
+
+def _check_call(batch: Any, examples: Any, *, drawn: bool) -> None:
+    """TypeError or ValueError for what cannot be."""
+    if isinstance(batch, str) or not isinstance(batch, Sequence) or not all(isinstance(k, int) for k in batch):
+        raise TypeError(f"batch must be a sequence of the positions of arrays, such as (0,), got {batch!r}")
+    if examples is None:
+        return
+    if not drawn:
+        raise ValueError(f"examples={examples} is for a strategy of cases, not for a sequence")
+    if not isinstance(examples, int) or examples < 1:
+        raise ValueError(f"examples must be a whole number from 1 up, got {examples!r}")
+
+
+def _listed(cases: Any) -> list[Any]:
+    """The cases, once and for all checks."""
+    if not isinstance(cases, Iterable):
+        raise TypeError(f"cases must be a sequence of (arrays, options), or a strategy of them, got {cases!r}")
+    listed = list(cases)
+    if not listed:
+        used = isinstance(cases, Iterator)
+        raise ValueError("cases is an iterator that is exhausted: give a list" if used else "cases holds none")
+    return listed
 
 
 def _case(case: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
@@ -193,10 +226,8 @@ class _Tally:
         return CheckResult(self.check, self.worst.verdict, self.cases, self.worst.note, self.case)
 
 
-def _over_sequence(tally: _Tally, trial: Callable[[Any], Trial], cases: Any, examples: int | None, seed: int) -> None:
+def _over_sequence(tally: _Tally, trial: Callable[[Any], Trial], cases: Any, *_: Any) -> None:
     """Each case in turn; the first that fails ends it."""
-    if examples is not None:
-        raise ValueError(f"examples={examples} is for a strategy of cases, not for a sequence")
     any(tally.fails(trial(case)) for case in cases)
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from verify import output, targets
 from verify.adapters import UnknownArgument, adapt, gradcheck
 from verify.gradcheck import ORACLES, StructureError
+from verify.gradcheck.arguments import check_call
 from verify.run import ERROR, Row, exit_code
 from verify.targets import Case, Target, TargetError
 
@@ -112,6 +113,11 @@ def _cases(
 def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> None:
     """Fill in the row."""
     started = time.perf_counter()
+    bound, arrays, _ = adapt(target.layer).bound(case.inputs)
+    try:
+        check_call(*bound, arrays, case.options)
+    except TypeError as error:
+        raise TargetError(str(error)) from error
     try:
         certificate = gradcheck(target.layer, case.inputs, case.options, raise_on_failure=False, **settings)
     except UnknownArgument as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
-from verify.battery import LayerError, check_layer, known, layer_name, pair_of
+from verify.battery import LayerError, adapted, check_layer, known, layer_name
 from verify.checks import CHECKS, NOT_APPLICABLE
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def parametrize_with_checks(
         raise ValueError(f"layers need names, each its own: give a mapping; got {len(layers)} called {names}")
     parameters = []
     for name, layer in by_name.items():
-        pair_of(layer)
+        adapted(layer)
         own = _of(name, cases, by_name, "cases") if isinstance(cases, Mapping) else cases
         reasons = expected_failures or {}
         if any(isinstance(reason, Mapping) for reason in reasons.values()):

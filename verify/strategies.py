@@ -44,9 +44,11 @@ class _Axis(NamedTuple):
 def exact_integers(shape: tuple[int, ...], most: int = 4, *, dtype: DTypeLike = np.float64) -> st.SearchStrategy[Array]:
     """Floating arrays of integers in [-most, most], on which sums and products are exact; ties and zeros abound.
 
-    Raises ValueError if the dtype does not hold every integer up to most. Shrinks to zeros.
+    Raises ValueError if the dtype does not hold every integer up to most, TypeError if that is none. Shrinks to zeros.
     """
     kind, _ = _floating(dtype), _entries(shape)
+    if not isinstance(most, int):
+        raise TypeError(f"most must be a whole number, got {most!r}")
     limit = 2 ** (np.finfo(kind).nmant + 1)
     if not 0 <= most <= limit:
         raise ValueError(f"most must lie in [0, {limit}], the integers that {kind} holds exactly, got {most!r}")
@@ -124,6 +126,8 @@ def cotangents(shape: tuple[int, ...], most: int = 9, *, dtype: DTypeLike = np.f
     ValueError if most is less than 1. Shrinks to 1, -1, 0, 0, ...
     """
     size = _entries(shape)
+    if not isinstance(most, int):
+        raise TypeError(f"most must be a whole number, got {most!r}")
     if most < 1:
         raise ValueError(f"most must be at least 1, got {most!r}")
     arrays, magnitudes = exact_integers(shape, most, dtype=dtype), st.integers(1, most)

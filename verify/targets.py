@@ -95,6 +95,8 @@ def _put_first(folder: Path) -> None:
 
 def where(error: BaseException, module: ModuleType | None) -> str:
     """The line that raised: the innermost of the module's own, or else of no matter whom."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}: {(error.text or '').strip()}"
     frames = traceback.extract_tb(error.__traceback__)
     own = [each for each in frames if module is not None and each.filename == module.__file__]
     frame = (own or frames)[-1]

@@ -36,7 +36,8 @@ def adapt(target: Any) -> Pair:
     - a tuple of two functions, or whatever has pure functions `forward` and `backward` (a module of Python, an
       `Implementation`, a class with static methods): as it is;
     - an instance whose `backward(dy)` takes no cache, or its class, if it can be made without arguments: `plain`;
-    - a torch.nn.Module, a torch.autograd.Function or its `apply`, a function of a module that uses PyTorch: `torch`;
+    - a torch.nn.Module, or its class, if it can be made without arguments, a torch.autograd.Function or its
+      `apply`, a function of a module that uses PyTorch: `torch`;
     - a jax.custom_vjp, a function that JAX made, a function of a module that uses JAX: `jax`.
 
     Raises TypeError, quoting the target, for anything else.

@@ -145,3 +145,11 @@ def positional(function: Callable[..., Any] | inspect.Signature) -> tuple[Input,
         return ()
     parameters = (each for each in signature.parameters.values() if each.kind in _POSITIONAL)
     return tuple(Input(each.name, each.default) for each in parameters)
+
+
+def made_of(target: type) -> Any:
+    """An instance of a class that can be made without arguments; TypeError of another."""
+    try:
+        return target()
+    except TypeError as error:
+        raise TypeError(f"{target!r} cannot be made without arguments, give an instance: {error}") from error

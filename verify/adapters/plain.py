@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.adapters._pair import Forward, Pair, check, positional
+from verify.adapters._pair import Forward, Pair, check, made_of, positional
 from verify.gradcheck import Certificate
 from verify.gradcheck.exact_numbers import Array
 
@@ -87,7 +87,7 @@ def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = Non
     if not (callable(getattr(target, "forward", None)) and callable(getattr(target, "backward", None))):
         raise TypeError(f"{target!r} has no functions forward and backward")
     if inspect.isclass(target) and not _is_pure(target):
-        target = _made(target)
+        target = made_of(target)
     if _is_pure(target):
         return Pair(target.forward, target.backward)
     found = tuple(_named(target, parameters) if parameters is not None else _found(target))
@@ -120,13 +120,6 @@ def _is_pure(target: Any) -> bool:
         if not all(isinstance(each, (staticmethod, classmethod)) for each in kinds):
             return False
     return sum(each.required for each in positional(target.backward)) >= 2
-
-
-def _made(target: type) -> Any:
-    try:
-        return target()
-    except TypeError as error:
-        raise TypeError(f"{target!r} cannot be made without arguments, give an instance: {error}") from error
 
 
 def _named(instance: Any, parameters: Sequence[str] | Mapping[str, str]) -> Iterator[_Parameter]:

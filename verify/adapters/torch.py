@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from verify.adapters._pair import Forward, Input, Pair, check, positional
+from verify.adapters._pair import Forward, Input, Pair, check, made_of, positional
 from verify.gradcheck import Certificate
 from verify.gradcheck.exact_numbers import Array
 from verify.gradcheck.subject import ContractError
@@ -62,6 +62,8 @@ def pair(target: Any, *, device: Any = "cpu") -> Pair:
     The module itself is not changed: neither its parameters nor its buffers are written to. Parameters that do not
     require a gradient are held, like buffers. Parameters and buffers are taken in no coarser a dtype than the inputs.
     """
+    if inspect.isclass(target) and issubclass(target, torch.nn.Module):
+        target = made_of(target)
     parameters: dict[str, Array] = {}
     function_class = _function_class(target)
     if isinstance(target, torch.nn.Module):

@@ -96,10 +96,21 @@ def _chunk_dot(u: Array, v: Array, likely: int) -> Fraction:
     left, left_shift, left_bits = _integers(u, likely)
     right, right_shift, right_bits = _integers(v, likely)
     if left is None or right is None:
-        pairs = zip(u.tolist(), v.tolist(), strict=True)
-        return sum((Fraction(a) * Fraction(b) for a, b in pairs), Fraction(0))
+        return _wide_dot(u, v)
     dot = _integer_dot(left, left_bits, right, right_bits)
     return Fraction(dot, 1 << (left_shift + right_shift))
+
+
+def _wide_dot(u: Array, v: Array) -> Fraction:
+    """The same of any finite numbers: Python's integers, shifted to the least exponent of all products."""
+    if not (np.isfinite(u).all() and np.isfinite(v).all()):
+        raise ValueError("not finite")
+    (left, low), (right, high) = (np.frexp(each.astype(np.float64, copy=False)) for each in (u, v))
+    exponents = low + high
+    least = int(exponents.min())
+    factors = (np.ldexp(each, 53).astype(np.int64).tolist() for each in (left, right))
+    terms = zip(*factors, (exponents - least).tolist(), strict=True)
+    return sum(a * b << shift for a, b, shift in terms) * Fraction(2) ** (least - 106)
 
 
 def _integers(values: Array, likely: int) -> tuple[Array | None, int, int]:

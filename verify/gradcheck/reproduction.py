@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,9 @@ _SEEDS = range(8)
 _MOST_LITERALS = 96
 # What a plain difference of rounded numbers shows for sure, relative to both values.
 _PLAIN = 1e-4
+# A complex step is believed if a central difference of this step agrees to a thousandth, which its own
+# truncation, of order 1e-10, and rounding, of 1e-11 of y, leave far behind.
+_PLAIN_STEP, _AGREES = 1e-5, 1e-3
 
 
 class _Difference(NamedTuple):
@@ -38,7 +42,8 @@ _BY_ONE = _Difference("{as_array}(a + step) if i == {k} else a", "forward(*moved
 _BEHIND = _Difference("{as_array}(a - step * {h}) if i == {k} else a", "(y - forward(*moved, **options)[0]) / {h}")
 _AHEAD = _Difference("{as_array}(a + step * {h}) if i == {k} else a", "(forward(*moved, **options)[0] - y) / {h}")
 _COMPLEX = _Difference(
-    "{as_array}(a + step * {h}j * (i == {k})) if i in {floating} else a", "forward(*moved, **options)[0].imag / {h}"
+    "{as_array}(a + step * {h}j) if i == {k} else a + 0j if i in {floating} else a",
+    "forward(*moved, **options)[0].imag / {h}",
 )
 _CENTRAL = _Difference(
     "({as_array}(a + step * {h}), {as_array}(a - step * {h})) if i == {k} else (a, a)",
@@ -55,7 +60,11 @@ def reproduce(findings: Findings, worst: Worst | None) -> str:
         text = _text(point, worst, draw, difference, h)
         with np.errstate(all="ignore"):
             values = _run(text, point)
-        if values is not None and _differ(*values, enough):
+        if values is None or not _differ(*values, enough):
+            continue
+        with np.errstate(all="ignore"):
+            confirmed = _confirmed(point, worst, draw, difference, h, values)
+        if confirmed:
             return f"{text}  # {values[0]!r}, where differences say {values[1]!r}"
     return ""
 
@@ -73,6 +82,35 @@ def _ways(point: Point, worst: Worst) -> Iterator[tuple[str | int, _Difference, 
             yield "literal", difference, 1.0 if difference is _COMPLEX else point.step, 0.0
     else:
         yield "literal", plain, h, enough
+
+
+def _confirmed(
+    point: Point, worst: Worst, draw: str | int, difference: _Difference, h: float, shown: tuple[float, float]
+) -> bool:
+    """Whether plain differences at the same arrays say so, too: a complex step through a sign or an abs is no proof.
+
+    The claim must lie outside both one-sided differences, by more than they are known to, or at kinks be none of the
+    branch that the oracle found the forward to take. To a complex step a central one must agree to a thousandth.
+    """
+
+    def by(way: _Difference, step: float) -> float:
+        values = _run(_text(point, worst, draw, way, step), point)
+        return math.nan if values is None else values[1]
+
+    claimed, true = shown
+    if isinstance(point, AtKinks) and difference is _COMPLEX:
+        return true == worst.numeric
+    if isinstance(point, Differences):
+        drawn = isinstance(draw, int)
+        ends = sorted(by(way, 1.0 if drawn else point.step) for way in (_BEHIND, _AHEAD))
+        room = _PLAIN * max(map(abs, ends))
+        apart = not ends[0] - room <= claimed <= ends[1] + room
+        # Of arrays that are drawn, those at no kink: there every right backward says the same.
+        return all(map(math.isfinite, ends)) and (ends[1] - ends[0] <= room if drawn else apart)
+    if difference is _COMPLEX:
+        central = by(_CENTRAL, _PLAIN_STEP)
+        return abs(central - true) <= _AGREES * abs(true) or abs(central - true) <= _AGREES * abs(claimed - true)
+    return True
 
 
 def _plain(point: Point, worst: Worst) -> tuple[_Difference, float, float]:
@@ -160,6 +198,8 @@ def _importable(function: Callable[..., Any]) -> str | None:
     module, path = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if module is None or module == "__main__" or module not in sys.modules:
         return None
+    if not _on_path(module):  # of a file that was loaded under a name of its own
+        return None
     found: Any = sys.modules[module]
     for part in path.split("."):
         found = getattr(found, part, None)
@@ -167,6 +207,12 @@ def _importable(function: Callable[..., Any]) -> str | None:
         return None
     first, _, rest = path.partition(".")
     return f"from {module} import {first} as {{name}}" + (f"; {{name}} = {{name}}.{rest}" if rest else "")
+
+
+def _on_path(module: str) -> bool:
+    """Whether another process finds its package: built in, or along sys.path."""
+    top = module.partition(".")[0]
+    return top in sys.builtin_module_names or PathFinder.find_spec(top) is not None
 
 
 def _place_of_gradient(point: Point, k: int) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from verify import check_layer
 from verify.adapters import adapt
 from verify.gradcheck import Certificate, GradientMismatch
 
@@ -364,7 +365,7 @@ def test_adapt_knows_what_is_of_pytorch() -> None:
     for target in (Strided, Strided.apply, nn.Linear(2, 1), drawn, torch.compiler.disable(drawn), torch.tanh, partial):
         assert type(adapt(target).forward).__name__ == "Forward"
     assert [each.name for each in adapt(Strided).inputs] == ["x", "stride", "w", "padding"]
-    with pytest.raises(TypeError, match=r"Linear.* is no .*instance of an nn\.Module"):
+    with pytest.raises(TypeError, match=r"Linear.* cannot be made without arguments, give an instance"):
         adapt(nn.Linear)
 
 
@@ -399,3 +400,11 @@ def test_the_lines_that_reproduce_a_failure_begin_with_the_layer() -> None:
     names = {"layer": Scaled, "print": lambda *values: printed.extend(values)}
     exec("\n".join(line for line in lines if not line.endswith("yours")), names)
     assert printed[1] == 2 * printed[0] != 0
+
+
+def test_a_class_of_modules_is_made_where_it_needs_no_arguments() -> None:
+    assert adapt(torch.nn.Tanh).inputs == adapt(torch.nn.Tanh()).inputs
+    x = np.random.default_rng(0).normal(size=(2, 3))
+    assert check_layer(torch.nn.Tanh, [((x,), {})], checks=["all-gradients-together"])
+    with pytest.raises(TypeError, match="Linear'> cannot be made without arguments, give an instance"):
+        adapt(torch.nn.Linear)

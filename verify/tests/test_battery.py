@@ -132,6 +132,12 @@ MUTANTS: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]
         (X,),
         {"gradients-at-zeros"},
     ),
+    "wrong at zeros of what is linear": (
+        lambda x: (2 * x, x),
+        lambda dy, x: ((dy * np.where(x == 0, 3, 2)).astype(x.dtype),),
+        (X,),
+        {"gradients-at-zeros"},
+    ),
     "no empty batch": (
         lambda x: (x.reshape(len(x), -1), x.shape),
         lambda dy, shape: (dy.reshape(shape).copy(),),
@@ -210,6 +216,15 @@ def test_a_backward_that_does_not_vanish_with_dy_is_not_linear() -> None:
     layer = _identity, lambda dy, cache: (dy + 1,)
     report = check_layer(layer, [((X,), {})], checks=["backward-is-linear-in-dy"], raise_on_failure=False)
     assert report["backward-is-linear-in-dy"].note == "dx is not 0 where dy is 0"
+
+
+def test_ties_are_looked_at_where_the_layer_is_linear_too() -> None:
+    def backward(dy: Any, x: Any) -> Any:
+        return (np.where((x.ravel()[:, None] == x.ravel()).sum(axis=1) > 1, 3, 2).reshape(x.shape) * dy,)
+
+    layer = (lambda x: (2 * x, x)), backward
+    report = check_layer(layer, [((X,), {})], checks=["gradients-at-ties"], raise_on_failure=False)
+    assert report["gradients-at-ties"].verdict == "FAIL"
 
 
 def test_every_check_fails_for_some_mutant() -> None:
@@ -301,6 +316,51 @@ def test_of_a_layer_that_breaks_the_convention_every_check_says_so() -> None:
     report = check_layer((lambda x: np.sin(x), lambda dy, x: dy), [((X,), {})], raise_on_failure=False)
     assert {result.note for result in report.results} == {"forward must return (y, cache), got ndarray"}
     assert {result.verdict for result in report.results} == {"FAIL"}
+    assert str(report).endswith("\n15 checks, at x float64 (5, 4):\n  forward must return (y, cache), got ndarray")
+
+
+class Dense:
+    """A layer that keeps its cache and its parameter in itself."""
+
+    def __init__(self) -> None:
+        self.W = W.copy()
+
+    def forward(self, x: Any) -> Any:
+        """y = x W."""
+        self.x = x
+        return x @ self.W
+
+    def backward(self, dy: Any) -> Any:
+        """The gradient of x; that of W is left behind."""
+        self.dW = self.x.T @ dy
+        return dy @ self.W.T
+
+
+@pytest.mark.parametrize("layer", [Dense, Dense()], ids=["class", "instance"])
+def test_a_layer_with_its_cache_in_itself_is_checked_with_its_own_parameters(layer: Any) -> None:
+    expected = {"another-forward-disturbs-nothing": "one cache at a time"}
+    report = check_layer(layer, [((X,), {})], expected_failures=expected, batch=[0])
+    assert report["each-gradient-alone"].verdict == "PASS"  # of x and W
+    report = check_layer(layer, [((X, 2 * W), {})], checks=list(expected), raise_on_failure=False)
+    assert report.results[0].note == "dW differs after another forward"
+    assert report.results[0].case == "x float64 (5, 4), W float64 (4, 3)"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch": 0}, r"batch must be a sequence of the positions of arrays, such as \(0,\), got 0"),
+        ({"cases": (each for each in ())}, "cases is an iterator that is exhausted"),
+        ({"cases": []}, "cases holds none"),
+        ({"cases": 3}, r"cases must be a sequence of \(arrays, options\), or a strategy of them, got 3"),
+        ({"cases": st.just(((X,), {})), "examples": 0}, "examples must be a whole number from 1 up, got 0"),
+        ({"examples": 3}, "examples=3 is for a strategy"),
+    ],
+)
+def test_a_call_that_cannot_be_says_so_at_once(wrong: dict[str, Any], message: str) -> None:
+    settings: dict[str, Any] = {"cases": [((X,), {})], **wrong}
+    with pytest.raises((TypeError, ValueError), match=message):
+        check_layer(relu.naive, **settings)
 
 
 def test_the_first_case_that_fails_ends_a_check() -> None:
@@ -355,8 +415,8 @@ def test_a_layer_that_fails_at_random_fails() -> None:
 @pytest.mark.parametrize(
     ("error", "sentence", "arguments", "keywords"),
     [
-        (TypeError, "a layer is a pair .* lacks backward", ((_forward, None), [((X, W), {})]), {}),
-        (TypeError, "a layer is a pair .* lacks forward and backward", (_forward, [((X, W), {})]), {}),
+        (TypeError, "is no layer: give a pair", ((_forward, None), [((X, W), {})]), {}),
+        (TypeError, "is no layer: give a pair", (_forward, [((X, W), {})]), {}),
         (TypeError, r"a case is \(arrays, options\), .* got a tuple of 2", ((_forward, _backward), [(X, W)]), {}),
         (TypeError, r"a case is \(arrays, options\), .* got a ndarray", (relu.naive, [X]), {}),
         (ValueError, "cases holds none", (relu.naive, []), {}),
@@ -455,7 +515,7 @@ def test_each_layer_and_check_is_a_test_and_expected_failures_are_strict(pyteste
     [
         (ValueError, "layers need names, .* got 2 called naive", ([relu.naive, relu.naive], []), {}),
         (ValueError, "layers need names, .* got 0 called nothing", ([], []), {}),
-        (TypeError, "a layer is a pair", ([_forward], []), {}),
+        (TypeError, "is no layer: give a pair", ([_forward], []), {}),
         (ValueError, "cases must go by the layers' names, relu; got tanh", ({"relu": relu.naive}, {"tanh": []}), {}),
         (
             ValueError,

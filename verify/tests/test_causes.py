@@ -15,7 +15,7 @@ from benchmarks.calibrate import causes
 from benchmarks.calibrate.mutants import MUTANTS, Mutant
 from cnn_core import Implementation, conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
 from verify import gradcheck
-from verify.gradcheck import contracts, subject
+from verify.gradcheck import Certificate, contracts, subject
 from verify.gradcheck.causes import CauseCode, cause_page, cause_table
 from verify.gradcheck.causes.evidence import MOST_ENTRIES
 from verify.layers import LAYERS
@@ -74,8 +74,15 @@ PLANTED: dict[str, tuple[Implementation, tuple[Any, ...], dict[str, Any], Callab
         softmax_cross_entropy.vectorized,
         ((4, 5), "labels"),
         {},
-        _changed(0, lambda g: g * 4),
+        _changed(0, lambda g: g * len(g)),
         "batch-reduction",
+    ),
+    "loss times four, of as many images": (
+        softmax_cross_entropy.vectorized,
+        ((4, 5), "labels"),
+        {},
+        _changed(0, lambda g: g * 4),
+        "constant-factor",
     ),
 }
 
@@ -317,3 +324,58 @@ def test_causes_cost_no_more_than_their_columns() -> None:
     )
     assert found.causes[0].code == "flipped", found
     assert found.forward_calls <= MOST_ENTRIES + 150
+
+
+def test_what_shows_along_directions_alone_does_not_say_that_no_entry_is_wrong() -> None:
+    def forward(x: Any) -> Any:
+        centred = x - x.mean(axis=0)
+        inverse = 1 / np.sqrt((centred**2).mean(axis=0) + 1e-5)
+        return centred * inverse, (centred, inverse)
+
+    def backward(dy: Any, cache: Any) -> Any:
+        centred, inverse = cache
+        right = inverse * (dy - dy.mean(axis=0) - centred * inverse**2 * (dy * centred).mean(axis=0))
+        return (right * (1 + 1e-6),)
+
+    x = np.random.default_rng(1).normal(size=(8, 5))
+    told = str(gradcheck(forward, backward, (x,), structure="smooth", seed=0, raise_on_failure=False))
+    assert told.startswith("FAIL")
+    assert "(0 of" not in told
+    assert "no entry shows alone; together they do" in told
+
+
+def test_of_a_large_layer_a_fail_costs_at_most_ten_times_what_a_pass_does() -> None:
+    def check(factor: float) -> Certificate:
+        def backward(dy: Any, x: Any) -> Any:
+            return (factor * dy / (1 + np.exp(-x)),)
+
+        x = np.random.default_rng(0).normal(size=(64, 1000))
+        return gradcheck(lambda x: (np.logaddexp(0, x), x), backward, (x,), seed=0, raise_on_failure=False)
+
+    right, wrong = check(1.0), check(1.001)
+    assert (right.verdict, wrong.verdict) == ("PASS", "FAIL")
+    assert wrong.forward_calls <= 10 * right.forward_calls
+    assert wrong.causes[0].code == "constant-factor"
+
+
+def test_a_factor_that_is_the_size_of_the_batch_by_chance_is_a_constant() -> None:
+    """Attention scores without 1 / sqrt(d) in the backward: d = 4, of a batch of 2."""
+
+    def backward(dy: Any, cache: Any) -> Any:
+        q, k = cache
+        return dy @ k, dy.swapaxes(1, 2) @ q
+
+    q, k = np.random.default_rng(0).normal(size=(2, 2, 3, 4))
+    found = gradcheck(lambda q, k: (q @ k.swapaxes(1, 2) / 2, (q, k)), backward, (q, k), seed=0, raise_on_failure=False)
+    assert [cause.code for cause in found.causes] == ["constant-factor"] * 2
+
+
+def test_where_no_smaller_batch_tells_the_constant_comes_first() -> None:
+    def forward(x: Any) -> Any:
+        if len(x) != 3:
+            raise ValueError("three images, please")
+        return np.sin(x), x
+
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    found = gradcheck(forward, lambda dy, x: (3 * dy * np.cos(x),), (x,), seed=0, raise_on_failure=False)
+    assert [cause.code for cause in found.causes] == ["constant-factor", "batch-reduction"]

@@ -306,3 +306,20 @@ def test_layers_of_jax_are_checked_by_their_names(tmp_path: Path) -> None:
     wrong = run(f"{path}:product", "--shape", "x=5,4", "--shape", "w=4,3")
     assert wrong.exit_code == 1
     assert "dx (5, 4): PASS\n  dw (4, 3): FAIL, worst entry" in wrong.output
+
+
+def test_an_option_that_the_forward_does_not_know_is_usage(tmp_path: Path) -> None:
+    path = tmp_path / "optioned.py"
+    path.write_text("def f(x, *, scale=2):\n    return scale * x, scale\n\ndef b(dy, s):\n    return (s * dy,)\n")
+    assert run(f"{path}:f,b", "--shape", "x=2,3", "--option", "scale=3").exit_code == 0
+    result = run(f"{path}:f,b", "--shape", "x=2,3", "--option", "zz=3")
+    assert result.exit_code == 2
+    assert "unexpected keyword argument 'zz'" in text(result)
+
+
+def test_of_a_file_that_is_no_python_the_line_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("import numpy as np\ndef f(x:\n    return 1\n")
+    result = run(f"{path}:f,b", "--shape", "x=2,3")
+    assert result.exit_code == 3
+    assert "broken.py:2: def f(x:" in text(result)

@@ -16,6 +16,7 @@ from cnn_core import conv2d, max_pool2d, relu, softmax_cross_entropy
 from verify import gradcheck
 from verify.gradcheck import Certificate
 from verify.gradcheck.reproduction import YOURS, runnable
+from verify.targets import load
 
 SHAPE, KERNEL = (2, 2, 5, 4), (2, 2, 3, 2)
 
@@ -172,3 +173,67 @@ def test_options_that_cannot_be_written_down_are_yours() -> None:
         found.reproduction, forward=forward, backward=lambda dy, _: (dy,), options={"scale": lambda x: 3 * x}
     )
     assert shown == _said(found.reproduction)
+
+
+def _product(x: Any, w: Any) -> Any:
+    y = np.tanh(x @ w)
+    return y, (x, w, y)
+
+
+def _product_twice(dy: Any, cache: Any) -> Any:
+    x, w, y = cache
+    inner = dy * (1 - y * y)
+    return inner @ w.T, 2 * x.T @ inner
+
+
+def test_arrays_of_unlike_shapes_are_moved_one_at_a_time() -> None:
+    found = gradcheck(_product, _product_twice, (_draw((4, 3)), _draw((3, 2))), seed=0, raise_on_failure=False)
+    assert found.structure == "analytic"
+    claimed, true = _shown(found.reproduction)
+    assert claimed == pytest.approx(2 * true)
+
+
+# Forward, a wrong and the right backward, and arrays at which a complex step, or a step beyond the domain, misleads.
+MISLEADING: dict[str, tuple[Any, Any, Any, Any]] = {
+    "softshrink": (
+        lambda x: (np.sign(x) * np.maximum(np.abs(x) - 0.5, 0), x),
+        lambda dy, x: (dy * 1.0,),
+        lambda dy, x: (dy * (np.abs(x) > 0.5),),
+        [0.1, 0.9],
+    ),
+    "abs": (
+        lambda x: (np.abs(x), x),
+        lambda dy, x: (np.where(x == 0, 3, np.sign(x)) * dy,),
+        lambda dy, x: (np.where(x >= 0, 1, -1) * dy,),
+        [0.0, 1.0, -2.0],
+    ),
+    "sqrt": (
+        lambda x: (np.sqrt(x), x),
+        lambda dy, x: (dy / np.sqrt(np.where(x == 0, 1, x)),),
+        lambda dy, x: (dy / (2 * np.sqrt(x)),),
+        [0.0, 1.0, 2.0],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISLEADING)
+def test_by_the_lines_a_right_backward_is_right(name: str) -> None:
+    forward, wrong, right, values = MISLEADING[name]
+    with np.errstate(all="ignore"):
+        found = gradcheck(forward, wrong, (np.array(values),), seed=0, raise_on_failure=False)
+        claimed, true = _shown(found.reproduction, forward=forward, backward=wrong)
+        said, same = _shown(found.reproduction, forward=forward, backward=right)
+    assert (claimed, true) == _said(found.reproduction)
+    assert same == true
+    assert claimed != pytest.approx(true, rel=1e-3)
+    assert said == pytest.approx(true, rel=1e-6)
+
+
+def test_what_was_loaded_from_a_file_under_a_name_of_its_own_is_yours(tmp_path: Path) -> None:
+    path = tmp_path / "lay.py"
+    path.write_text("def f(x):\n    return 3 * x, None\n\ndef b(dy, _):\n    return (2 * dy,)\n")
+    layer: Any = load(f"{path}:f,b").layer
+    found = gradcheck(*layer, (np.ones(3),), seed=0, raise_on_failure=False)
+    assert f"forward, backward = {YOURS}" in found.reproduction
+    assert "import lay" not in found.reproduction
+    assert "_checked" not in found.reproduction

@@ -140,3 +140,9 @@ def test_corners_are_reachable(corner: str) -> None:
 def test_what_cannot_be_made_is_refused_with_its_values(make: Callable[[], Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize("strategy", [strategies.exact_integers, strategies.tied_arrays, strategies.cotangents])
+def test_a_bound_of_integers_that_is_none_is_refused_when_called(strategy: Any) -> None:
+    with pytest.raises(TypeError, match=r"most must be a whole number, got 2\.5"):
+        strategy((2,), most=2.5)

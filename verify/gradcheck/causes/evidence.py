@@ -29,9 +29,16 @@ _DIRECTIONS, _DIRECTION_BITS = 4, 6
 MOST_ENTRIES, _MOST_KEPT, _MOST_AT_ALL = 512, 1 << 22, 1 << 24
 # An extrapolated derivative takes some forty forwards.
 _MOST_EXTRAPOLATED = 48
-_FEWEST = 16
+_FEWEST, _FEWEST_EXTRAPOLATED = 16, 4
+# Entries of y that forwards may compute for the causes of one argument, so that to fail costs no more than some
+# ten times what it costs to pass: a smooth check that passes has some eighty forwards, an exact one ten.
+_MOST_WORK, _MOST_WORK_EXTRAPOLATED, _FORWARDS_EXTRAPOLATED = 1 << 24, 1 << 25, 50
 # So many entries must be wrong, and speak for a cause.
 FEWEST_WRONG = 2
+
+
+class BudgetSpent(Exception):  # no error: what was found until then stands
+    """So much work, and no more, goes into the causes of one argument."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class Evidence:
     true: Array
     directions: tuple[Array, ...]
     slopes: tuple[Array, ...]
+    most_forwards: int
 
     @classmethod
     def gather(cls, point: Point, k: int, index: tuple[int, ...]) -> Evidence | None:
@@ -59,11 +67,12 @@ class Evidence:
         known = _chosen(point, k, index)
         if known is None:
             return None
+        most_forwards = point.subject.calls["forward"] + _budget(point)
         shape = point.gradients[k].shape
         columns = np.array([point.slopes(k, point.unit(k, np.unravel_index(i, shape))) for i in known])
         true = np.full(shape, np.nan)
         true.flat[known] = weighed(point, columns)
-        return cls(point, k, known, columns, true, *_along_directions(point, k))
+        return cls(point, k, known, columns, true, *_along_directions(point, k), most_forwards)
 
     @property
     def claimed(self) -> Array:
@@ -83,6 +92,8 @@ class Evidence:
     @property
     def seen(self) -> str:
         """How many entries speak, in words."""
+        if not self.wrong:
+            return "no entry shows alone; together they do"
         of = f"{self.claimed.size} entries" if self.whole else f"{len(self.known)} entries looked at"
         return f"{self.wrong} of {of} are wrong"
 
@@ -133,8 +144,11 @@ class Evidence:
     def fits_elsewhere(self, other: Point, j: int, place: Callable[[Array], Array] = lambda v: v) -> bool:
         """Whether the claim is what `place` is the transpose of, made of another function's true gradient.
 
-        That of argument j at the other point, for its dy: claimed = place^T(J'^T dy).
+        That of argument j at the other point, for its dy: claimed = place^T(J'^T dy). Raises BudgetSpent where
+        forwards have computed as many entries of y as they may.
         """
+        if self.point.subject.calls["forward"] >= self.most_forwards:
+            raise BudgetSpent
         return all(self.point.matches(self.k, v, other.dy, other.slopes(j, place(v))) for v in self.directions)
 
     def fits_places(self, places: Array) -> bool:
@@ -171,14 +185,23 @@ def _chosen(point: Point, k: int, index: tuple[int, ...]) -> Array | None:
     gradient = point.gradients[k]
     if min(_FEWEST, gradient.size) * point.y.size > _MOST_AT_ALL:
         return None
-    most = _MOST_EXTRAPOLATED if isinstance(point, Extrapolated) else MOST_ENTRIES
-    most = max(_FEWEST, min(most, _MOST_KEPT // max(point.y.size, 1)))
+    kept = _MOST_KEPT // max(point.y.size, 1)
+    if isinstance(point, Extrapolated):
+        most = max(_FEWEST_EXTRAPOLATED, min(_MOST_EXTRAPOLATED, kept, _budget(point) // (2 * _FORWARDS_EXTRAPOLATED)))
+    else:
+        most = max(_FEWEST, min(MOST_ENTRIES, kept))
     if gradient.size <= most:
         return np.arange(gradient.size)
     known = set(np.random.default_rng(0).choice(gradient.size, most // 2, replace=False).tolist())
     for axis in range(gradient.ndim):
         known.update(_line(gradient.shape, index, axis)[: most // (2 * gradient.ndim)].tolist())
     return np.array(sorted(known))
+
+
+def _budget(point: Point) -> int:
+    """How many forwards may be spent on the causes of one argument."""
+    work = _MOST_WORK_EXTRAPOLATED if isinstance(point, Extrapolated) else _MOST_WORK
+    return work // max(point.y.size, 1)
 
 
 def _line(shape: tuple[int, ...], index: tuple[int, ...], axis: int) -> Array:

@@ -11,10 +11,13 @@ import numpy as np
 from verify.gradcheck.causes.codes import CauseCode
 from verify.gradcheck.causes.evidence import FEWEST_WRONG, Evidence
 from verify.gradcheck.exact_numbers import Array
+from verify.gradcheck.subject import Subject
 
 # A factor is one more rounding, in the fit and in the backward, of each product: 8 units in the last place.
 _OF_A_FACTOR = 8
 _MOST_ORDERS_OF = 5
+# (N - 1) / N is off by more than this for every N up to 999: a factor that stays N does not follow.
+_FOLLOWS = 1e-3
 
 
 def plain(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
@@ -30,19 +33,63 @@ def plain(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     for copied in _broadcasts(dy, claimed.shape):
         if evidence.fits(copied):
             yield CauseCode.UPSTREAM_COPIED, "is dy"
+    if _follows_batch(evidence):
+        yield from _of_batch(evidence)
+
+
+def scaled(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
+    """A constant factor: the one that a largest entry has; it may be the batch's size, where no other batch tells."""
     factor = _factor(evidence)
-    arrays = [a for a in evidence.point.arrays if a is not None and np.ndim(a)]
-    batch = len(evidence.point.y) if evidence.point.y.ndim else len(arrays[0]) if arrays else 1
+    if factor is not None and not _equal(evidence, factor, -1):
+        yield CauseCode.CONSTANT_FACTOR, f"is {factor:.10g} times the true gradient{_sizes(evidence, factor)}"
+        if _follows_batch(evidence) is None:
+            yield from _of_batch(evidence)
+
+
+def _of_batch(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
+    """A factor that is the batch's size, or its inverse."""
+    factor, batch = _factor(evidence), _batch(evidence)
     for one, how in ((batch, "summed, not averaged, or counted N times"), (1 / batch, "averaged, not summed")):
         if batch > 1 and factor is not None and _equal(evidence, factor, one):
             yield CauseCode.BATCH_REDUCTION, f"is {factor:.6g} times the true gradient, N = {batch}: {how}"
 
 
-def scaled(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
-    """A constant factor: the one that a largest entry has."""
-    factor = _factor(evidence)
-    if factor is not None and not _equal(evidence, factor, -1):
-        yield CauseCode.CONSTANT_FACTOR, f"is {factor:.10g} times the true gradient{_sizes(evidence, factor)}"
+def _batch(evidence: Evidence) -> int:
+    arrays = [a for a in evidence.point.arrays if a is not None and np.ndim(a)]
+    return len(evidence.point.y) if evidence.point.y.ndim else len(arrays[0]) if arrays else 1
+
+
+def _follows_batch(evidence: Evidence) -> bool | None:
+    """Whether a factor that is N, or 1 / N, is N - 1, or its inverse, without the last image; None if that cannot be.
+
+    The images are those of all arrays whose first axis has N entries, or of the first of these alone.
+    """
+    if not any(_of_batch(evidence)):
+        return None
+    point, batch = evidence.point, _batch(evidence)
+    of_batch = [j for j, array in enumerate(point.arrays) if np.ndim(array) and len(array) == batch]  # type: ignore[arg-type]
+    for cut in (of_batch, of_batch[:1]):
+        try:
+            fewer = _of_fewer(evidence, cut)
+        except Exception:  # these are no images, or the layer wants more of them
+            continue
+        inverse = abs(_factor(evidence) or 1.0) < 1
+        return abs(fewer * (batch - 1) - 1 if inverse else fewer / (batch - 1) - 1) <= _FOLLOWS
+    return None
+
+
+def _of_fewer(evidence: Evidence, cut: list[int]) -> float:
+    """The claim over the derivative, along a direction, where these arrays lack their last image."""
+    point, k, own = evidence.point, evidence.k, evidence.point.subject
+    arrays = tuple(a[:-1] if j in cut and a is not None else a for j, a in enumerate(point.arrays))
+    subject = Subject(own._forward, own._backward, arrays, own.options, own.wrt)
+    subject.calls = own.calls  # a call counts as the layer's
+    other = point.at(arrays, point.dy[:-1] if point.y.ndim else point.dy, subject)
+    if other.y.shape != other.dy.shape:
+        raise ValueError(f"y of shape {other.y.shape} for one image less than {point.y.shape}")
+    claimed = subject.pull_back(arrays, other.dy, subject.value_and_cache(arrays)[1])[k]
+    v = evidence.directions[0][:-1] if k in cut else evidence.directions[0]
+    return float((claimed * v).sum()) / float((other.dy * other.slopes(k, v)).sum())
 
 
 def reduced(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
