@@ -89,7 +89,8 @@ def exact_dot(u: Array, v: Array, likely: int = 0) -> Fraction:
     """
     flat, other = u.reshape(-1), v.reshape(-1)
     chunks = (slice(start, start + CHUNK) for start in range(0, flat.size, CHUNK))
-    return sum((_chunk_dot(flat[chunk], other[chunk], likely) for chunk in chunks), Fraction(0))
+    dots = (_chunk_dot(flat[chunk], other[chunk], likely) for chunk in chunks)
+    return sum(dots, Fraction(0))
 
 
 def _chunk_dot(u: Array, v: Array, likely: int) -> Fraction:
@@ -110,7 +111,7 @@ def _wide_dot(u: Array, v: Array) -> Fraction:
     least = int(exponents.min())
     factors = (np.ldexp(each, 53).astype(np.int64).tolist() for each in (left, right))
     terms = zip(*factors, (exponents - least).tolist(), strict=True)
-    return sum(a * b << shift for a, b, shift in terms) * Fraction(2) ** (least - 106)
+    return Fraction(sum(a * b << shift for a, b, shift in terms)) * Fraction(2) ** (least - 106)
 
 
 def _integers(values: Array, likely: int) -> tuple[Array | None, int, int]:

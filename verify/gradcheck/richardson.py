@@ -9,7 +9,9 @@ over a ladder of halved steps. Each window of five steps is extrapolated to h = 
 - noise: of two windows that differ, the difference times the step is what f's values are uncertain by.
   The largest over all windows of shorter steps counts, since there noise rules: so rounding in float32
   inside, added noise, and plateaus that a short step does not leave are measured where they are seen;
-- rounding: eps sum|dy||f| / h of f, and eps sum|da||a| / h of the arrays moved.
+- rounding: eps sum|dy||f| / h of f, and eps sum|da||a| / h of the arrays moved; and k eps sum|dy||f(a + h v) - f(a)| / h of
+  the changes, with k the entries of y and of the array. That is all there is where a and f(a) are 0: there each
+  step halves every rounding with it, and no window shows any.
 
 The window with the least sum is taken, and ten times the sum is tolerated: over thirty functions whose
 derivatives are known, `tox -e calibrate` found the true error below the sum in every case.
@@ -60,10 +62,12 @@ class Ladder:
         self.steps: list[float] = []
         self.ahead: list[float] = []
         self.behind: list[float] = []
+        self.relative: list[float] = []
         self.blind: int | None = None
         # A change that rounding alone may swallow is no plateau.
         self._felt = 64 * float(np.finfo(point.y.dtype).eps) * np.abs(point.y)
         self._slope = np.zeros(point.y.shape)
+        self._unit = (point.y.size + v.size) * float(np.finfo(point.y.dtype).eps)
 
     def extend(self, levels: int) -> None:
         """Go down to so many levels."""
@@ -79,6 +83,9 @@ class Ladder:
             self.steps.append(h)
             self.ahead.append(self.point.weigh(changes[0]))
             self.behind.append(self.point.weigh(changes[1]))
+            with np.errstate(over="ignore", invalid="ignore"):
+                both = float((np.abs(self.point.dy) * (np.abs(ahead) + np.abs(behind))).sum())
+            self.relative.append(self._unit * both / (2 * h))
 
     def central(self) -> Array:
         """D(h) for each step."""
@@ -152,7 +159,7 @@ class Extrapolated(Point):
 
     def _best(self, ladder: Ladder, levels: int) -> Estimate:
         steps, central = np.array(ladder.steps[:levels]), ladder.central()[:levels]
-        return _best(steps, central, self.rounding(ladder.k))
+        return _best(steps, central, self.rounding(ladder.k), np.array(ladder.relative[:levels]))
 
     def slopes(self, k: int, v: Array) -> Array:
         """The derivative along v of each entry of y, by the window that suits all of them together."""
@@ -215,7 +222,7 @@ class Extrapolated(Point):
         return abs(float((dy * slopes).sum()) - self.claimed(k, v)) <= _TOLD * float(scale) + self.rounding(k)
 
 
-def _best(steps: Array, central: Array, rounding: float) -> Estimate:
+def _best(steps: Array, central: Array, rounding: float, relative: Array) -> Estimate:
     """The window whose value may be off by least."""
     if len(steps) < _WINDOW:
         return Estimate(np.nan, np.inf, 0, 0.0)
@@ -230,7 +237,7 @@ def _best(steps: Array, central: Array, rounding: float) -> Estimate:
     # The largest from here down.
     noise = np.maximum.accumulate(noise[::-1])[::-1]
     below = np.append(noise[1:], noise[-1])
-    errors = np.abs(full - less) + change + 2 * (below + rounding) / shortest
+    errors = np.abs(full - less) + change + 2 * (below + rounding) / shortest + relative[_WINDOW - 1 :]
     if not np.isfinite(errors).any():
         return Estimate(np.nan, np.inf, 0, float(noise[0]))
     level = int(np.nanargmin(errors))
