@@ -108,7 +108,8 @@ def _wide_dot(u: Array, v: Array) -> Fraction:
     least = int(exponents.min())
     factors = (np.ldexp(each, 53).astype(np.int64).tolist() for each in (left, right))
     terms = zip(*factors, (exponents - least).tolist(), strict=True)
-    return sum(a * b << shift for a, b, shift in terms) * Fraction(2) ** (least - 106)
+    total: int = sum(a * b << shift for a, b, shift in terms)
+    return Fraction(total << max(least - 106, 0), 1 << max(106 - least, 0))
 
 
 def _integers(values: Array, likely: int) -> tuple[Array | None, int, int]:

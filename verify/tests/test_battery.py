@@ -350,7 +350,7 @@ def test_a_layer_with_its_cache_in_itself_is_checked_with_its_own_parameters(lay
     ("wrong", "message"),
     [
         ({"batch": 0}, r"batch must be a sequence of the positions of arrays, such as \(0,\), got 0"),
-        ({"cases": (each for each in ())}, "cases is an iterator that is exhausted"),
+        ({"cases": iter(())}, "cases is an iterator that is exhausted"),
         ({"cases": []}, "cases holds none"),
         ({"cases": 3}, r"cases must be a sequence of \(arrays, options\), or a strategy of them, got 3"),
         ({"cases": st.just(((X,), {})), "examples": 0}, "examples must be a whole number from 1 up, got 0"),

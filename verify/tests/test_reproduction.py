@@ -232,8 +232,8 @@ def test_by_the_lines_a_right_backward_is_right(name: str) -> None:
 def test_what_was_loaded_from_a_file_under_a_name_of_its_own_is_yours(tmp_path: Path) -> None:
     path = tmp_path / "lay.py"
     path.write_text("def f(x):\n    return 3 * x, None\n\ndef b(dy, _):\n    return (2 * dy,)\n")
-    layer: Any = load(f"{path}:f,b").layer
-    found = gradcheck(*layer, (np.ones(3),), seed=0, raise_on_failure=False)
+    forward, backward = load(f"{path}:f,b").layer
+    found = gradcheck(forward, backward, (np.ones(3),), seed=0, raise_on_failure=False)
     assert f"forward, backward = {YOURS}" in found.reproduction
     assert "import lay" not in found.reproduction
     assert "_checked" not in found.reproduction
