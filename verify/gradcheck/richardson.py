@@ -9,9 +9,9 @@ over a ladder of halved steps. Each window of five steps is extrapolated to h = 
 - noise: of two windows that differ, the difference times the step is what f's values are uncertain by.
   The largest over all windows of shorter steps counts, since there noise rules: so rounding in float32
   inside, added noise, and plateaus that a short step does not leave are measured where they are seen;
-- rounding: eps sum|dy||f| / h of f, and eps sum|da||a| / h of the arrays moved; and k eps sum|dy||f(a + h v) - f(a)| / h of
-  the changes, with k the entries of y and of the array. That is all there is where a and f(a) are 0: there each
-  step halves every rounding with it, and no window shows any.
+- rounding: eps sum|dy||f| / h of f, and eps sum|da||a| / h of the arrays moved; of the changes, too,
+  k eps sum|dy||f(a + h v) - f(a)| / h with k the entries of y and of the array, which is all there is where
+  a and f(a) are 0: there each step halves every rounding with it, and no window shows any.
 
 The window with the least sum is taken, and ten times the sum is tolerated: over thirty functions whose
 derivatives are known, `tox -e calibrate` found the true error below the sum in every case.
