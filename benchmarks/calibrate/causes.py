@@ -42,6 +42,8 @@ _FAULTS = {
     CauseCode.WRONG_SHAPE,
     CauseCode.WRONG_DTYPE,
     CauseCode.NOT_FINITE,
+    CauseCode.RAISED,
+    CauseCode.FORWARD_RESULT,
 }
 
 

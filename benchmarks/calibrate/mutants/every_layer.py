@@ -157,3 +157,27 @@ def _scattered(gradient: Array) -> Array:
 for _layer, _count in GRADIENTS.items():
     for _which in range(_count):
         change(f"gradient {_which} with scattered errors", _layer, C.UNKNOWN, _which, _scattered)
+
+
+def _raising(dy: Array, cache: Any, right: Any) -> Gradients:
+    raise RuntimeError("out of tape")
+
+
+def _y_alone(implementation: Implementation) -> Implementation:
+    wrong: Any = lambda *arrays, **options: implementation.forward(*arrays, **options)[0]  # noqa: E731
+    return implementation._replace(forward=wrong)
+
+
+def _of_ones_twice(implementation: Implementation) -> Implementation:
+    """The numbers that gradcheck draws are hardly ever 1; those of the contracts often."""
+
+    def backward(dy: Array, cache: Any) -> Gradients:
+        return implementation.backward(np.where(np.abs(dy) == 1, 2 * dy, dy), cache)
+
+    return implementation._replace(backward=backward)
+
+
+for _layer in ("conv2d", "linear", "flatten"):
+    add("raises", _layer, C.RAISED, _raising)
+    whole("y without a cache", _layer, C.FORWARD_RESULT, _y_alone)
+    whole("dy of 1 counted twice", _layer, C.NOT_LINEAR, _of_ones_twice, battery=True)
