@@ -1,5 +1,6 @@
 """The Hypothesis profiles: `--hypothesis-profile quick`, `ci` (the default) or `nightly`; and a small run."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "pytest", "-q", *sorted(map(str, (root / "benchmarks").glob("bench_*.py")))]
     command += ["--small", "--blas-threads=1", f"--benchmark-json={path}"]
     command += ["-k", "loops or LeNet or batch or machine or slow-0 or fast-0"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    # In a worker of xdist pytest-benchmark times nothing, and its children take themselves for workers.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     return path
