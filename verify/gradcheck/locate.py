@@ -39,8 +39,10 @@ def locate(
 
 def not_finite(gradient: Array) -> tuple[int, ...] | None:
     """The index of the first NaN or infinite entry, if there is one."""
-    bad = np.argwhere(~np.isfinite(gradient))
-    return tuple(int(i) for i in bad[0]) if len(bad) else None  # of a scalar, the one index is ()
+    finite = np.isfinite(gradient)
+    if finite.all():
+        return None
+    return tuple(int(i) for i in np.argwhere(~finite)[0])  # of a scalar, the one index is ()
 
 
 def descend(direction: Array, residual: Callable[[Array], Number], whole: Number) -> tuple[tuple[int, ...], Number]:

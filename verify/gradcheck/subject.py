@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from verify.gradcheck.locate import not_finite
 
 Arrays = Sequence[Array | None]
 _LARGE = 1 << 20
+_WEIGHTS = np.random.default_rng(0).normal(size=1024)
 
 
 class ContractError(Exception):
@@ -223,9 +223,10 @@ class Subject:
         """What tells if an array was written to: its bytes, or of a large one that is not the caller's a checksum."""
         if not isinstance(array, np.ndarray):
             return None
-        if array.nbytes < _LARGE or not array.flags.c_contiguous or any(array is own for own in self.arrays):
+        plain = array.flags.c_contiguous and array.dtype.kind == "f"
+        if array.nbytes < _LARGE or not plain or any(array is own for own in self.arrays):
             return array.tobytes()
-        return zlib.crc32(array.data)
+        return _checksum(array)
 
     def _restored(self, arrays: Sequence[Any], marks: Sequence[Any]) -> list[int]:
         """The places of the arrays that were written to; those whose bytes are known are as they were again."""
@@ -251,10 +252,21 @@ class Subject:
         return np.array(gradient, gradient.dtype.newbyteorder("="))
 
 
-def _same(now: Array, mark: bytes | int) -> bool:
+def _checksum(array: Array) -> Array:
+    """A random combination of every thousand entries: less work, and less memory, than a copy.
+
+    Exchanged entries show, and so does a change of one by a 10^13th of the largest beside it.
+    """
+    flat = array.reshape(-1)
+    whole = flat.size // len(_WEIGHTS) * len(_WEIGHTS)
+    with np.errstate(all="ignore"):
+        return np.append(flat[:whole].reshape(-1, len(_WEIGHTS)) @ _WEIGHTS.astype(array.dtype), flat[whole:])
+
+
+def _same(now: Array, mark: bytes | Array) -> bool:
     """Whether nothing was written; 0 in the place of -0 is nothing."""
-    if isinstance(mark, int):
-        return zlib.crc32(now.data) == mark
+    if isinstance(mark, np.ndarray):
+        return np.array_equal(_checksum(now), mark, equal_nan=True)
     return now.tobytes() == mark or np.array_equal(now, _from_bytes(mark, now), equal_nan=now.dtype.kind in "fc")
 
 
