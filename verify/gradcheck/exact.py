@@ -142,7 +142,7 @@ def check_multilinear(findings: Findings, generator: np.random.Generator, miss_p
     The last trial is on fractions, the others on integers. Raises StructureError where the function is
     not affine in each argument on them.
     """
-    hoped = bits_in_range(findings.subject, of_backward=False)
+    hoped = _hoped_bits(findings.subject)
     before = dict(findings.results)
     try:
         missed = _trials(findings, hoped, generator, miss_probability)
@@ -156,6 +156,15 @@ def check_multilinear(findings: Findings, generator: np.random.Generator, miss_p
         findings.results.update(before)
         missed = _trials(findings, bits, generator, miss_probability)
     return missed
+
+
+def _hoped_bits(subject: Subject) -> int:
+    """How many bits the drawn integers may have if a product takes two of them, and signs cancel in sums.
+
+    The sum of n products of random signs is of the order of sqrt(n) of them, and takes one of every entry at most.
+    """
+    terms = max(int(subject.arrays[k].size) for k in subject.wrt)
+    return max(1, min(MOST_BITS, (mantissa_bits(subject.dtype) - terms.bit_length() // 2) // 2))
 
 
 def _trials(findings: Findings, bits: int, generator: np.random.Generator, miss_probability: float) -> float:
@@ -283,23 +292,22 @@ def compare(
             findings.fail(point.with_y(), k, index)
 
 
-def bits_in_range(subject: Subject, *, of_backward: bool = True) -> int:
+def bits_in_range(subject: Subject) -> int:
     """How many bits the drawn integers may have for every intermediate to stay exact.
 
     The layer is run on arrays filled with one value, so that for nonnegative coefficients no partial sum
     of a drawn case can be larger; for others `check_affine` guards. What is affine in each of d arrays
     grows at most with the d-th power of that value, and so do gradients, dy in the place of an array.
-    Without the backward its largest entry is hoped to be twice the mean one.
     """
     limit = 2.0 ** mantissa_bits(subject.dtype)
     for bits in (_TRIED_BITS, 1):
-        largest = _largest_intermediate(subject, bits, of_backward=of_backward)
+        largest = _largest_intermediate(subject, bits)
         if largest < limit:
             return min(MOST_BITS, bits + int(math.log2(limit / max(largest, 1.0)) / len(subject.wrt)))
     raise StructureError(f"at these sizes even small integers leave the {limit:.3g} that {subject.dtype} holds exactly")
 
 
-def _largest_intermediate(subject: Subject, bits: int, *, of_backward: bool) -> float:
+def _largest_intermediate(subject: Subject, bits: int) -> float:
     fill = float(2 << bits)  # |a + v| is at most this
     arrays: Arrays = [np.asarray(np.abs(a)) if k in subject.held else a for k, a in enumerate(subject.arrays)]
     for k in subject.wrt:
@@ -308,14 +316,10 @@ def _largest_intermediate(subject: Subject, bits: int, *, of_backward: bool) -> 
     magnitudes = np.abs(y, dtype=np.float64)
     # sum(|dy| |y|) / |a|, dy and a being filled with one value: all the entries of a right gradient together.
     together = float(magnitudes.sum())
-    if of_backward:
-        gradients = subject.pull_back(arrays, np.full_like(y, fill), cache)
-        claimed = max((float(np.abs(g).max()) for g in gradients.values() if g.size), default=0.0)
-        # A wrong gradient must not talk the check out of its range.
-        claimed = min(together, claimed)
-    else:
-        claimed = 2 * together / max(1, min(subject.arrays[k].size for k in subject.wrt))
-    return max(float(magnitudes.max(initial=0.0)), claimed)
+    gradients = subject.pull_back(arrays, np.full_like(y, fill), cache)
+    claimed = max((float(np.abs(g).max()) for g in gradients.values() if g.size), default=0.0)
+    # A wrong gradient must not talk the check out of its range.
+    return max(float(magnitudes.max(initial=0.0)), min(together, claimed))
 
 
 def exactly(y: Array, likely: int = 0) -> Array:

@@ -2,8 +2,8 @@
 
 Take one entry of the batch, repeat it, and put basis vectors on the batch axis: one forward along them
 gives every column of J, one backward every row, each times a random number, and all are compared, exactly
-or as the complex step allows. That the entries of the batch do not mix is tested: all but one are moved,
-and its y must stay as it is. Where they do mix (batch norm), where an argument has no batch axis (a weight), and where
+or as the complex step allows. That the entries of the batch do not mix is tested: of each, all others are moved, and
+its y must stay as it is. Where they do mix (batch norm), where an argument has no batch axis (a weight), and where
 its Jacobian has more than 2^24 entries, random directions serve as before.
 """
 
@@ -13,7 +13,6 @@ import contextlib
 import copy
 import itertools
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,20 +39,22 @@ def check_jacobians(
 
     Returns a bound on the probability that a wrong entry passed, None where rounding is tolerated.
     """
-    missed: float | None = None
+    subject = findings.subject
     for k in findings.undecided():
-        sizes = _independent(findings.subject, k, generator)
+        sizes = _sizes(subject, k)
         if sizes is None:
             continue
         if structure == "multilinear":
-            missed = max(missed or 0.0, _exact(findings, k, sizes, generator, miss_probability))
-        else:
-            stacked = _stacked(findings.subject, k, findings.subject.arrays[k][:1], sizes[0])
-            scales = draw_upstream(generator, (sizes[0],), findings.subject.dtype)
+            missed = _exact(findings, k, sizes, generator, miss_probability)
+            if missed is not None:
+                return missed
+        elif _independent(subject, k, generator):
+            stacked = _stacked(subject, k, subject.arrays[k][:1], max(sizes))
+            scales = draw_upstream(generator, (sizes[0],), subject.dtype)
             point = analytic_point(stacked, _basis(stacked.value(stacked.arrays), scales), generator)
             _compare(findings, k, point, scales, _columns(point, k, sizes))
-        break  # y's first axis is this argument's, and no other's
-    return missed
+            return None  # y's first axis is this argument's, and no other's
+    return None
 
 
 def _stacked(subject: Subject, k: int, one: Array, times: int) -> Subject:
@@ -63,37 +64,49 @@ def _stacked(subject: Subject, k: int, one: Array, times: int) -> Subject:
     return stacked
 
 
-def _independent(subject: Subject, k: int, generator: np.random.Generator) -> tuple[int, int] | None:
-    """The sizes of y and of the argument for one entry of the batch; None where there is no such thing."""
+def _times(subject: Subject) -> int:
+    """So many copies as no array is long: that y has as many entries, then, is no chance."""
+    lengths = {len(a) for a in subject.arrays if isinstance(a, np.ndarray) and a.ndim}
+    return next(number for number in itertools.count(2) if number not in lengths)
+
+
+def _sizes(subject: Subject, k: int) -> tuple[int, int] | None:
+    """The sizes of y and of the argument for one entry of the batch; None where it can have no such thing."""
     array = subject.arrays[k]
     if array.ndim < 2 or not array.size:
         return None
-    # So many copies as no array is long: that y has as many entries, then, is no chance.
-    lengths = {len(a) for a in subject.arrays if isinstance(a, np.ndarray) and a.ndim}
-    times = next(number for number in itertools.count(2) if number not in lengths)
-    copies = np.repeat(array[:1], times, axis=0)
-    moved = copies.copy()
-    moved[1:] += generator.choice([-1.0, 1.0], moved[1:].shape).astype(array.dtype)
+    times = _times(subject)
     try:
-        before = subject.value(subject.with_array(subject.arrays, k, copies))
-        if before.ndim < 1 or len(before) != times:
-            return None
-        after = subject.value(subject.with_array(subject.arrays, k, moved))
+        y = subject.value(_stacked(subject, k, array[:1], times).arrays)
     except (TypeError, ValueError, IndexError):  # the other arrays want the batch as large as it is
         return None
-    if before.shape != after.shape or not np.array_equal(before[0], after[0], equal_nan=True):
+    if y.ndim < 1 or len(y) != times:
         return None
-    sizes = before[0].size, array[0].size
+    sizes = y[0].size, array[0].size
     return sizes if 0 < math.prod(sizes) * max(sizes) <= _MOST_ENTRIES else None
+
+
+def _independent(subject: Subject, k: int, generator: np.random.Generator) -> bool:
+    """Whether each entry of the batch keeps its y while all others move."""
+    copies = _stacked(subject, k, subject.arrays[k][:1], _times(subject)).arrays
+    y, array = subject.value(copies), copies[k]
+    for i in range(len(y)):
+        v = generator.choice([-1.0, 1.0], array.shape).astype(array.dtype)
+        v[i] = 0
+        moved = subject.value(subject.moved(copies, k, v))
+        if moved.shape != y.shape or not np.array_equal(moved[i], y[i], equal_nan=True):
+            return False
+    return True
 
 
 def _exact(
     findings: Findings, k: int, sizes: tuple[int, int], generator: np.random.Generator, miss_probability: float
-) -> float:
+) -> float | None:
     """On integers: the entries of J are polynomials in the other arrays, which get all the bits there are.
 
-    First it is hoped that they are right, and in range; only if something differs the range is proved, and
-    every column of J made.
+    First it is hoped that they are right, in range, and the entries of the batch do not mix: if they did, what
+    the gradient of one has to be multiplied by would not be how its y changes, while others move along. Only if
+    something differs this is tested, None returned where they mix, the range proved, and every column of J made.
     """
     subject = findings.subject
     hoped = _room(subject) - max(sizes).bit_length()
@@ -101,10 +114,12 @@ def _exact(
         missed = _hope(findings, k, sizes, generator, miss_probability, hoped // max(1, len(subject.wrt) - 1))
         if missed is not None:
             return missed
+    if not _independent(subject, k, generator):
+        return None
     bits = _bits_of_others(subject, k)
     rate, trials = plan(max(1, len(subject.wrt) - 1), set_size(bits), miss_probability, subject.dtype)
     for trial in range(trials):
-        point, scales = _draw(subject, k, sizes, bits, generator)
+        point, scales = _draw(subject, k, sizes[0], max(sizes), bits, generator)
         columns = _columns(point, k, sizes)
         if trial == 0:
             _check_affine(point, k, columns, generator)
@@ -114,11 +129,11 @@ def _exact(
 
 
 def _draw(
-    subject: Subject, k: int, sizes: tuple[int, int], bits: int, generator: np.random.Generator
+    subject: Subject, k: int, outputs: int, times: int, bits: int, generator: np.random.Generator
 ) -> tuple[Differences, Array]:
-    """A point at one image, copied, with the basis upstream; and what each basis vector is multiplied by."""
+    """A point at so many copies of one image, with the basis upstream; and what each basis vector is multiplied by."""
     one = draw_integers(generator, (1, *subject.arrays[k].shape[1:]), _IMAGE_BITS, subject.arrays[k].dtype)
-    stacked = _stacked(subject, k, one, sizes[0])
+    stacked = _stacked(subject, k, one, times)
     for j in subject.wrt:
         if j != k:
             drawn = draw_integers(generator, subject.arrays[j].shape, bits, subject.arrays[j].dtype)
@@ -127,7 +142,7 @@ def _draw(
     # Signed, and none of them 0 or whole: what a backward does to dy that is not linear shows.
     scale_bits = _scale_bits(subject)
     unit = 2.0 ** -(scale_bits // 2)
-    scales = draw_integers(generator, (sizes[0],), scale_bits - 1, y.dtype, 2 * unit) + y.dtype.type(unit)
+    scales = draw_integers(generator, (outputs,), scale_bits - 1, y.dtype, 2 * unit) + y.dtype.type(unit)
     dy = _basis(y, scales)
     return Differences(stacked, stacked.arrays, y, dy, stacked.pull_back(stacked.arrays, dy, cache)), scales
 
@@ -149,7 +164,7 @@ def _hope(
     rate, trials = plan(max(1, len(subject.wrt) - 1), set_size(max(1, bits)), miss_probability, subject.dtype)
     images = max(_LEAST_IMAGES, -(-_ENTRIES_TO_SEE // sizes[1]))
     for _ in range(trials):
-        point, scales = _draw(subject, k, sizes, min(_MOST_BITS, bits), generator)
+        point, scales = _draw(subject, k, sizes[0], sizes[0], min(_MOST_BITS, bits), generator)
         v, change = _moved(point, k, images, generator)
         rows = point.gradients[k].reshape(sizes).astype(np.float64, copy=False)
         largest = np.abs(rows).max() * float(np.abs(v).max())
@@ -204,31 +219,29 @@ def _columns(point: Point, k: int, sizes: tuple[int, int]) -> Array:
     """J e_i of one entry of the batch, one row for each of its entries i, by one forward."""
     outputs, entries = sizes
     array: Any = point.arrays[k]
-    wide = replace(
-        point,
-        arrays=point.subject.with_array(point.arrays, k, np.repeat(array[:1], entries, axis=0)),
-        y=np.repeat(point.y[:1], entries, axis=0),
-    )
-    basis = np.eye(entries, dtype=array.dtype).reshape(entries, *array.shape[1:])
-    return np.asarray(wide.slopes(k, basis)).reshape(entries, outputs)
+    basis = np.eye(len(array), entries, dtype=array.dtype).reshape(array.shape)
+    return np.asarray(point.slopes(k, basis))[:entries].reshape(entries, outputs)
 
 
 def _compare(findings: Findings, k: int, point: Point, scales: Array, columns: Array) -> bool:
     """Whether every row that backward gives is that of the columns that forward gives, times what was upstream."""
     entries, outputs = columns.shape
-    rows = point.gradients[k].reshape(outputs, entries)
-    expected = scales[:, None] * columns.T
+    gradient = point.gradients[k]
+    expected = np.zeros((len(gradient), entries), columns.dtype)
+    expected[:outputs] = scales[:, None] * columns.T  # nothing is upstream of the other copies
+    rows = gradient.reshape(expected.shape)
     index = not_finite(rows)
-    if index is None and not point.agree(k, point.gradients[k], expected.reshape(point.gradients[k].shape)):
+    if index is None and not point.agree(k, gradient, expected.reshape(gradient.shape)):
         off = np.abs(rows - expected)
         index = tuple(int(i) for i in np.unravel_index(int(off.argmax()), off.shape))
     if index is None:
         findings.settle(k, _settled((outputs, entries)))
         return True
-    array: Any = point.arrays[k]
-    entry = tuple(int(i) for i in np.unravel_index(index[1], array.shape[1:]))
-    output = [0, *(int(i) for i in np.unravel_index(index[0], point.y.shape[1:]))]
-    note = f"with {float(scales[index[0]])!r} upstream at y{output}, 0 elsewhere"
+    entry = tuple(int(i) for i in np.unravel_index(index[1], gradient.shape[1:]))
+    note = "with 0 upstream of it"
+    if index[0] < outputs:
+        output = [0, *(int(i) for i in np.unravel_index(index[0], point.y.shape[1:]))]
+        note = f"with {float(scales[index[0]])!r} upstream at y{output}, 0 elsewhere"
     findings.fail(point, k, (index[0], *entry), note=note)
     result = findings.results[k]
     if result.worst is not None:  # the entries of the batch are copies of its first
@@ -242,4 +255,6 @@ def _settled(sizes: tuple[int, int]) -> str:
 
 def _basis(y: Array, scales: Array) -> Array:
     """The basis vectors of one entry of the batch, each times its scale, one for each entry of the batch."""
-    return np.diag(scales).astype(y.dtype).reshape(y.shape)
+    basis = np.zeros((len(y), len(scales)), y.dtype)
+    np.fill_diagonal(basis, scales)
+    return basis.reshape(y.shape)
