@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_LIMB_BITS, _FEW = 8, 64
-# Entries that stay in cache, with their integers and limbs.
-CHUNK = 1 << 15
+# Products that are added up in floating point, and what is left of 53 bits for a limb at least.
+_ROW, _LEAST_LIMB = 128, 8
+_LIMIT = 2.0**62
+# Entries that stay in cache, with their limbs; from 128 KiB on an array is fresh memory each time (glibc's malloc).
+CHUNK = 15 << 10
 _MOST_SHIFT = 60
 
 
@@ -24,14 +26,18 @@ def mantissa_bits(dtype: np.dtype[Any]) -> int:
 def draw_integers(
     generator: np.random.Generator, shape: tuple[int, ...], bits: int, dtype: np.dtype[Any], unit: float = 1.0
 ) -> Array:
-    """Integers, uniform on [-2^bits, 2^bits], times a unit, as floating-point numbers."""
+    """Integers, uniform on [-2^bits, 2^bits), times a unit, as floating-point numbers; bits < 64."""
     drawn = np.empty(shape, dtype)
-    flat, narrow = drawn.reshape(-1), np.int32 if bits < 31 else np.int64
+    # Bits as the generator makes them, 64 at a time: `Generator.integers` takes twice as long.
+    flat, raw, narrow = drawn.reshape(-1), generator.bit_generator.random_raw, bits < 32
     for start in range(0, flat.size, CHUNK):  # so that no second array as large is needed
         part = flat[start : start + CHUNK]
-        part[:] = generator.integers(-(1 << bits), 1 << bits, part.size, narrow, endpoint=True)
-        if unit != 1:
-            part *= drawn.dtype.type(unit)
+        if narrow:
+            part[:] = raw((part.size + 1) // 2).view(np.int32)[: part.size] >> (31 - bits)
+        else:
+            part[:] = raw(part.size).view(np.int64) >> (63 - bits)
+    if unit != 1:
+        drawn *= drawn.dtype.type(unit)
     return drawn
 
 
@@ -47,7 +53,7 @@ def draw_upstream(generator: np.random.Generator, shape: tuple[int, ...], dtype:
 
 def set_size(bits: int) -> int:
     """How many values `draw_integers` draws from."""
-    return (2 << bits) + 1
+    return 2 << bits
 
 
 def draw_gapped(generator: np.random.Generator, shapes: list[tuple[int, ...]], gap_bits: int) -> list[Array]:
@@ -98,8 +104,9 @@ def _chunk_dot(u: Array, v: Array, likely: int) -> Fraction:
     right, right_shift, right_bits = _integers(v, likely)
     if left is None or right is None:
         return _wide_dot(u, v)
-    dot = _integer_dot(left, left_bits, right, right_bits)
-    return Fraction(dot, 1 << (left_shift + right_shift))
+    if left_bits < right_bits:
+        left, left_bits, right, right_bits = right, right_bits, left, left_bits
+    return Fraction(_integer_dot(left, left_bits, right, right_bits), 1 << (left_shift + right_shift))
 
 
 def _wide_dot(u: Array, v: Array) -> Fraction:
@@ -115,41 +122,45 @@ def _wide_dot(u: Array, v: Array) -> Fraction:
 
 
 def _integers(values: Array, likely: int) -> tuple[Array | None, int, int]:
-    """The values times 2^shift as int64, the shift, and how many bits they have; None where int64 cannot hold them."""
+    """The values times 2^shift, all integers, the shift, and their bits, at most 62; None where there is no such."""
     flat = values.astype(np.float64, copy=False)
     largest = float(max(flat.max(), -flat.min())) if flat.size else 0.0
     for shift in {0, likely}:
-        if largest * 2.0**shift < 2.0**62:
-            scaled = flat * 2.0**shift if shift else flat
-            whole = scaled.astype(np.int64)
-            if (whole == scaled).all():
+        if largest * 2.0**shift < _LIMIT:
+            whole = flat * 2.0**shift if shift else flat
+            if (np.rint(whole) == whole).all():
                 return whole, shift, int(largest * 2.0**shift).bit_length()
     try:
         shift = dyadic_shift(values)
     except ValueError:
         return None, 0, 0
-    if not largest * 2.0**shift < 2.0**62:
+    if not largest * 2.0**shift < _LIMIT:
         return None, 0, 0
-    return np.ldexp(flat, shift).astype(np.int64), shift, int(largest * 2.0**shift).bit_length()
+    return np.ldexp(flat, shift), shift, int(largest * 2.0**shift).bit_length()
 
 
 def _integer_dot(u: Array, u_bits: int, v: Array, v_bits: int) -> int:
-    """sum(u * v) of int64 arrays of so many bits as a Python integer.
+    """sum(u * v) of integers in float64, of so many bits, u_bits >= v_bits: a sum of rows of _ROW products is exact.
 
-    The wider factor is cut into limbs so short that no sum exceeds 2^62, their sums are gathered in Python
-    integers; the limbs of a negative number are those of its two's complement. Where that leaves too short
-    limbs, the arrays are halved.
+    Where it would not be, the wider factor is cut in two, until all sums stay within 2^53.
     """
-    if u_bits < v_bits:
-        u, u_bits, v, v_bits = v, v_bits, u, u_bits
-    limb = 62 - len(u).bit_length() - v_bits
-    if limb < _LIMB_BITS:
-        if len(u) <= _FEW:  # leave it to Python's integers
-            return sum(a * b for a, b in zip(u.tolist(), v.tolist(), strict=True))
-        half = len(u) // 2
-        return _integer_dot(u[:half], u_bits, v[:half], v_bits) + _integer_dot(u[half:], u_bits, v[half:], v_bits)
+    limb = 53 - _ROW.bit_length() - v_bits
+    if limb < _LEAST_LIMB:  # cut both
+        half = v_bits // 2
+        high = np.floor(v * 2.0**-half)
+        low = _integer_dot(u, u_bits, v - high * 2.0**half, half)
+        return low + (_integer_dot(u, u_bits, high, v_bits - half) << half)
     total, place = 0, 0
     while u_bits > limb:
-        total += int((u & ((1 << limb) - 1)) @ v) << place
-        u, u_bits, place = u >> limb, u_bits - limb, place + limb
-    return total + (int(u @ v) << place)
+        high = np.floor(u * 2.0**-limb)
+        total += _sum_of_products(u - high * 2.0**limb, v) << place
+        u, u_bits, place = high, u_bits - limb, place + limb
+    return total + (_sum_of_products(u, v) << place)
+
+
+def _sum_of_products(u: Array, v: Array) -> int:
+    if len(u) <= _ROW:
+        return int(u @ v)
+    whole = len(u) // _ROW * _ROW
+    rows = np.vecdot(u[:whole].reshape(-1, _ROW), v[:whole].reshape(-1, _ROW))
+    return int(rows.astype(np.int64).sum()) + int(u[whole:] @ v[whole:])
