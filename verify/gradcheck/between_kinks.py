@@ -30,6 +30,7 @@ from verify.gradcheck.exact_numbers import (
     dyadic_shift,
     mantissa_bits,
     set_size,
+    small_bits,
 )
 from verify.gradcheck.point import Findings
 from verify.gradcheck.subject import Arrays, Subject
@@ -70,7 +71,9 @@ def check_between_kinks(findings: Findings, generator: np.random.Generator, miss
     for trial in range(max(2, trials)):
         # Every other point mirrors the one before, so that each entry is seen on both sides of 0.
         drawn = [-array for array in drawn] if trial % 2 else draw_gapped(generator, shapes, gap_bits)
-        point = Differences.draw(subject, placed(subject, drawn, unit), dy_bits, generator, unit)
+        # And every other dy is small: a threshold shows.
+        below = small_bits(subject.dtype) if trial % 2 else None
+        point = Differences.draw(subject, placed(subject, drawn, unit), dy_bits, generator, unit, below=below)
         compare(point, v_bits, generator, findings, affine=True, confirm=confirm)
     return rate**trials
 

@@ -30,6 +30,7 @@ from verify.gradcheck.exact_numbers import (
     dyadic_shift,
     mantissa_bits,
     set_size,
+    small_bits,
 )
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.point import ExactPoint, Findings
@@ -64,8 +65,9 @@ def check_branches(findings: Findings, generator: np.random.Generator, miss_prob
     rate, trials = plan(2, set_size(bits), miss_probability, subject.dtype)
     trials = max(2, trials)
     for trial in range(trials):
-        # Integers first, then fractions, of more bits than a float32 holds: by them a gradient that is cut shows.
-        dy_bits, unit = (min(WIDE_BITS, room), 2.0 ** -(bits // 2)) if trial else (bits, 1.0)
+        # Integers first, then small fractions, of more bits than a float32 holds: by them a gradient that is cut shows.
+        dy_bits = min(WIDE_BITS, room) if trial else bits
+        unit = 2.0 ** -(dy_bits + small_bits(y.dtype)) if trial else 1.0
         dy = draw_integers(generator, y.shape, dy_bits, y.dtype, unit)
         _, cache = subject.value_and_cache(subject.arrays)  # just before: a layer may keep its cache in itself
         point = Branches(subject, subject.arrays, y, dy, subject.pull_back(subject.arrays, dy, cache))

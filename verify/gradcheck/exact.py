@@ -31,6 +31,7 @@ from verify.gradcheck.exact_numbers import (
     exact_dot,
     mantissa_bits,
     set_size,
+    small_bits,
 )
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.point import ExactPoint, Findings
@@ -68,26 +69,29 @@ class Differences(ExactPoint):
         dy_bits: int,
         generator: np.random.Generator,
         step: float = 1.0,
-        dy_unit: float = 1.0,
+        *,
+        below: int | None = None,
+        wide: bool = False,
     ) -> Self:
-        """Run forward and backward at these arrays, of entries of `dy_bits`, with integers times `dy_unit` upstream.
+        """Run forward and backward at these arrays, of entries of `dy_bits`, with integers of them upstream.
 
-        Of fractions upstream there are as many bits as there is room for, up to 30: more than a float32
-        holds, so that one on the way back shows.
+        `below` makes fractions of them, up to 2^-below, so that a threshold shows. `wide` asks for as many bits
+        as there is room for, up to 30: more than a float32 holds, so that one on the way back shows.
         """
         y, cache = subject.value_and_cache(arrays)
         exactly(y, -round(math.log2(step)) * len(subject.wrt))
-        if dy_unit != 1:
+        if wide:
             others = dy_bits * (len(subject.wrt) - 1)
             room = min(mantissa_bits(y.dtype), mantissa_bits(subject.dtype)) - GUARD_BITS - y.size.bit_length() - others
             dy_bits = max(dy_bits, min(WIDE_BITS, room))
-        dy = draw_integers(generator, y.shape, dy_bits, y.dtype, dy_unit)
-        return cls(subject, arrays, y, dy, subject.pull_back(arrays, dy, cache), step)
+        dy_shift = 0 if below is None else dy_bits + below
+        dy = draw_integers(generator, y.shape, dy_bits, y.dtype, 2.0**-dy_shift)
+        return cls(subject, arrays, y, dy, subject.pull_back(arrays, dy, cache), dy_shift=dy_shift, step=step)
 
     def without_y(self) -> Self:
         """The same, in less memory."""
         nothing = np.broadcast_to(self.y.dtype.type(np.nan), self.y.shape)
-        return replace(self, y=nothing, total=exact_dot(self.dy, self.y, self.likely_shift))
+        return replace(self, y=nothing, total=self.upstream(self.y))
 
     def with_y(self) -> Self:
         """The same, with y again."""
@@ -98,25 +102,31 @@ class Differences(ExactPoint):
         if self.total is None or slopes is not None:
             return super().residual(k, v, slopes)
         array: Any = self.arrays[k]
-        claimed, step = exact_dot(self.gradients[k], v, self.likely_shift), v.dtype.type(self.step)
+        claimed, step = exact_dot(self.gradients[k], v, self.gradient_shift), v.dtype.type(self.step)
         v *= step
         v += array
-        moved = exactly(self.subject.borrowed(self.subject.with_array(self.arrays, k, v))[0], self.likely_shift)
-        total = exact_dot(self.dy, moved, self.likely_shift)
+        total = self.upstream(
+            exactly(self.subject.borrowed(self.subject.with_array(self.arrays, k, v))[0], self.y_shift)
+        )
         v -= array
         v /= step
         return (total - self.total) / Fraction(self.step) - claimed
 
     def change(self, k: int, v: Array) -> Array:
         """f(a + v) - f(a), exactly; v touches argument k alone."""
-        change = exactly(self.subject.value(self.subject.moved(self.arrays, k, v)), self.likely_shift)
+        change = exactly(self.subject.value(self.subject.moved(self.arrays, k, v)), self.y_shift)
         change -= self.y if self.total is None else self.subject.value(self.arrays)
         return change
 
     @property
-    def likely_shift(self) -> int:
-        """What makes integers of y, if every array is of integers times the step: a product takes one of each."""
+    def y_shift(self) -> int:
+        """That of y, if every array is of integers times the step: a product takes one of each."""
         return -round(math.log2(self.step)) * len(self.subject.wrt)
+
+    @property
+    def gradient_shift(self) -> int:
+        """That of gradients: in a product dy stands in the place of an array."""
+        return self.dy_shift - round(math.log2(self.step)) * (len(self.subject.wrt) - 1)
 
     def slopes(self, k: int, v: Array) -> Array:
         """(f(a + step v) - f(a)) / step, exactly: step is a power of two."""
@@ -170,8 +180,8 @@ def _hoped_bits(subject: Subject) -> int:
 def _trials(findings: Findings, bits: int, generator: np.random.Generator, miss_probability: float) -> float:
     subject = findings.subject
     # The same integers over a power of two, so between -1 and 1, are as exact: no more bits, and of a
-    # product the unit is finer but the size smaller. What is linear only far out (a tanh that has
-    # saturated) is not affine there, and a gradient cut to whole numbers shows, since dy is of fractions, too.
+    # product the unit is finer but the size smaller. What is linear only far out (a tanh that has saturated) is not
+    # affine there. And dy is small: a gradient that is cut to whole numbers shows, and one with a threshold.
     fraction_bits = max(1, bits - math.ceil(GUARD_BITS / len(subject.wrt)))
     degree = len(subject.wrt) + 2
     rate, trials = plan(degree, set_size(bits), miss_probability, subject.dtype)
@@ -191,7 +201,8 @@ def _trial(findings: Findings, bits: int, unit: float, generator: np.random.Gene
     for k in subject.wrt:
         drawn = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype, unit)
         arrays = subject.with_array(arrays, k, drawn)
-    point = Differences.draw(subject, arrays, bits, generator, unit, unit)
+    below = None if unit == 1 else small_bits(subject.dtype)
+    point = Differences.draw(subject, arrays, bits, generator, unit, below=below, wide=unit != 1)
     confirm = functools.partial(_confirm_affine, subject, bits=bits, generator=generator)
     entries = sum(subject.arrays[k].size for k in subject.wrt)
     if entries > _FEW:
@@ -220,7 +231,7 @@ def check_affine_at(
 ) -> None:
     """Raise StructureError unless f is affine in argument k along a direction of integers times the unit."""
     v = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype)
-    point = Differences(subject, arrays, subject.value(arrays), v, {}, unit)
+    point = Differences(subject, arrays, subject.value(arrays), v, {}, step=unit)
     point.check_affine(k, v, point.slopes(k, v))
 
 

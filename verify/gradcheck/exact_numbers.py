@@ -15,7 +15,6 @@ _ROW, _LEAST_LIMB = 128, 8
 _LIMIT = 2.0**62
 # Entries that stay in cache, with their limbs; from 128 KiB on an array is fresh memory each time (glibc's malloc).
 CHUNK = 15 << 10
-_MOST_SHIFT = 60
 
 
 def mantissa_bits(dtype: np.dtype[Any]) -> int:
@@ -71,8 +70,13 @@ def draw_gapped(generator: np.random.Generator, shapes: list[tuple[int, ...]], g
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def dyadic_shift(values: Array) -> int:
-    """The least s for which values * 2^s are integers; ValueError if none up to 60 serves."""
+def small_bits(dtype: np.dtype[Any]) -> int:
+    """Small upstream gradients are below 2 to the power of minus this: nothing rounds by that, nor underflows."""
+    return min(32, int(np.finfo(dtype).maxexp) // 8)
+
+
+def dyadic_shift(values: Array, most: int = 60) -> int:
+    """The least s for which values * 2^s are integers; ValueError if none up to `most` serves."""
     wide = values.astype(np.float64, copy=False)
     if (np.rint(wide) == wide).all():
         return 0
@@ -83,25 +87,25 @@ def dyadic_shift(values: Array) -> int:
     # Of each number, the place of its lowest bit.
     lowest = exponents - 54 + np.frexp((whole & -whole).astype(np.float64))[1]
     shift = max(0, -int(lowest.min()))
-    if shift > _MOST_SHIFT:
-        raise ValueError(f"not a multiple of 2^-{_MOST_SHIFT}")
+    if shift > most:
+        raise ValueError(f"not a multiple of 2^-{most}")
     return shift
 
 
-def exact_dot(u: Array, v: Array, likely: int = 0) -> Fraction:
+def exact_dot(u: Array, v: Array, likely_u: int = 0, likely_v: int = 0) -> Fraction:
     """sum(u * v) over all entries, without rounding; both arrays real, finite and of one shape.
 
-    `likely` is the shift that likely makes integers of what is none: tried first, to save a search.
+    Each is likely of integers when multiplied by 2 to this power, which is tried first, to save a search.
     """
     flat, other = u.reshape(-1), v.reshape(-1)
     chunks = (slice(start, start + CHUNK) for start in range(0, flat.size, CHUNK))
-    dots = (_chunk_dot(flat[chunk], other[chunk], likely) for chunk in chunks)
+    dots = (_chunk_dot(flat[chunk], other[chunk], likely_u, likely_v) for chunk in chunks)
     return sum(dots, Fraction(0))
 
 
-def _chunk_dot(u: Array, v: Array, likely: int) -> Fraction:
-    left, left_shift, left_bits = _integers(u, likely)
-    right, right_shift, right_bits = _integers(v, likely)
+def _chunk_dot(u: Array, v: Array, likely_u: int, likely_v: int) -> Fraction:
+    left, left_shift, left_bits = _integers(u, likely_u)
+    right, right_shift, right_bits = _integers(v, likely_v)
     if left is None or right is None:
         return _wide_dot(u, v)
     if left_bits < right_bits:
@@ -125,13 +129,13 @@ def _integers(values: Array, likely: int) -> tuple[Array | None, int, int]:
     """The values times 2^shift, all integers, the shift, and their bits, at most 62; None where there is no such."""
     flat = values.astype(np.float64, copy=False)
     largest = float(max(flat.max(), -flat.min())) if flat.size else 0.0
-    for shift in {0, likely}:
+    for shift in (likely, 0) if likely else (0,):
         if largest * 2.0**shift < _LIMIT:
             whole = flat * 2.0**shift if shift else flat
             if (np.rint(whole) == whole).all():
                 return whole, shift, int(largest * 2.0**shift).bit_length()
     try:
-        shift = dyadic_shift(values)
+        shift = dyadic_shift(values, most=1000)
     except ValueError:
         return None, 0, 0
     if not largest * 2.0**shift < _LIMIT:

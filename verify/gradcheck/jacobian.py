@@ -20,7 +20,7 @@ import numpy as np
 from verify.gradcheck.certificate import StructureError
 from verify.gradcheck.complex_step import analytic_point
 from verify.gradcheck.exact import WIDE_BITS, Differences, exactly, plan
-from verify.gradcheck.exact_numbers import Array, draw_integers, draw_upstream, mantissa_bits, set_size
+from verify.gradcheck.exact_numbers import Array, draw_integers, draw_upstream, mantissa_bits, set_size, small_bits
 from verify.gradcheck.locate import not_finite
 from verify.gradcheck.point import Findings, Point
 from verify.gradcheck.subject import Arrays, Subject
@@ -139,10 +139,11 @@ def _draw(
             drawn = draw_integers(generator, subject.arrays[j].shape, bits, subject.arrays[j].dtype)
             stacked.arrays = stacked.with_array(stacked.arrays, j, drawn)
     y, cache = stacked.value_and_cache(stacked.arrays)
-    # Signed, and none of them 0 or whole: what a backward does to dy that is not linear shows.
+    # Signed, none of them 0 or whole, half of them small: what a backward does to dy that is not linear shows.
     scale_bits = _scale_bits(subject)
     unit = 2.0 ** -(scale_bits // 2)
     scales = draw_integers(generator, (outputs,), scale_bits - 1, y.dtype, 2 * unit) + y.dtype.type(unit)
+    scales[draw_integers(generator, (outputs,), 0, y.dtype) < 0] *= y.dtype.type(2.0 ** -small_bits(y.dtype))
     dy = _basis(y, scales)
     return Differences(stacked, stacked.arrays, y, dy, stacked.pull_back(stacked.arrays, dy, cache)), scales
 
@@ -166,11 +167,13 @@ def _hope(
     for _ in range(trials):
         point, scales = _draw(subject, k, sizes[0], sizes[0], min(_MOST_BITS, bits), generator)
         v, change = _moved(point, k, images, generator)
-        rows = point.gradients[k].reshape(sizes).astype(np.float64, copy=False)
+        exponents = np.frexp(scales)[1][:, None]  # so that what was small is in range with the others
+        rows = np.ldexp(point.gradients[k].reshape(sizes).astype(np.float64, copy=False), -exponents)
         largest = np.abs(rows).max() * float(np.abs(v).max())
-        if not largest * sizes[1] < 2.0**53:  # NaN too
+        if not largest * sizes[1] < 2.0 ** (52 - _scale_bits(subject)):  # NaN too
             return None
-        if not np.array_equal(rows @ v.astype(np.float64, copy=False).T, scales[:, None] * change.T):
+        upstream = np.ldexp(scales[:, None].astype(np.float64, copy=False), -exponents)
+        if not np.array_equal(rows @ v.astype(np.float64, copy=False).T, upstream * change.T):
             return None
     findings.settle(k, _settled(sizes))
     return rate**trials + float(set_size(_IMAGE_BITS + 1)) ** -images

@@ -92,8 +92,8 @@ def check_at_kinks(findings: Findings, generator: np.random.Generator) -> None:
         arrays = subject.with_array(arrays, k, rounded)
     # |step * v| is at most a quarter of a cell; dy is of fractions, since a relu's gradient of integers is of
     # integers, and one that is cut to whole numbers would pass.
-    step, dy_unit = cell / 2 ** (bits + 2), 2.0 ** -(bits // 2)
-    point = AtKinks.draw(subject, arrays, bits, generator, step, dy_unit)
+    step = cell / 2 ** (bits + 2)
+    point = AtKinks.draw(subject, arrays, bits, generator, step, below=0, wide=True)
     for k in findings.undecided():
         for v in _directions(arrays[k], bits, generator):
             if k in findings.undecided():

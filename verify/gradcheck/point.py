@@ -64,22 +64,36 @@ class Point:
 
 @dataclass(frozen=True)
 class ExactPoint(Point):
-    """A point of integers, or dyadic fractions, at which nothing rounds: residuals are fractions."""
+    """A point of integers, or dyadic fractions, at which nothing rounds: residuals are fractions.
+
+    The powers of 2 that likely make integers of dy, y and the gradients are hints that save time.
+    """
+
+    dy_shift: int = 0
 
     @property
-    def likely_shift(self) -> int:
-        """The power of 2 that likely makes integers of y and the gradients; a hint that saves time."""
+    def y_shift(self) -> int:
+        """That of y, and of slopes."""
         return 0
+
+    @property
+    def gradient_shift(self) -> int:
+        """That of gradients."""
+        return self.dy_shift
 
     def residual(self, k: int, v: Array, slopes: Array | None = None) -> Fraction:
         """0 if the gradient is right."""
         slopes = self.slopes(k, v) if slopes is None else slopes
-        return exact_dot(self.dy, slopes, self.likely_shift) - exact_dot(self.gradients[k], v, self.likely_shift)
+        return self.upstream(slopes) - exact_dot(self.gradients[k], v, self.gradient_shift)
+
+    def upstream(self, slopes: Array) -> Fraction:
+        """<dy, slopes>, of slopes or y."""
+        return exact_dot(self.dy, slopes, self.dy_shift, self.y_shift)
 
     def worst(self, k: int, index: tuple[int, ...]) -> Worst:
         """Both values of one entry; StructureError where the gradient is right but for rounding."""
         slopes = self.slopes(k, self.unit(k, index))
-        numeric, analytic = exact_dot(self.dy, slopes), float(self.gradients[k][index])
+        numeric, analytic = self.upstream(slopes), float(self.gradients[k][index])
         not_but_rounded(self.subject.names[k], index, analytic, numeric, self.dy, slopes)
         return Worst(k, index, analytic, float(numeric), 0.0)
 

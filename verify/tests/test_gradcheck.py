@@ -356,7 +356,17 @@ def test_what_is_right_at_simple_arrays_passes(
         assert gradcheck(forward, backward, (x,), seed=seed)
 
 
-@pytest.mark.parametrize("spoilt", [np.trunc, np.abs, lambda g: np.clip(g, -1, 1), lambda g: g.astype(np.float32)])
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        np.trunc,
+        np.abs,
+        lambda g: np.clip(g, -1, 1),
+        lambda g: g.astype(np.float32),
+        lambda g: np.where(np.abs(g) < 1e-3, 0, g),
+    ],
+    ids=["whole", "positive", "clipped", "float32", "cut off"],
+)
 @pytest.mark.parametrize(
     ("layer", "structure", "full"),
     [
@@ -447,17 +457,31 @@ def test_writing_to_a_large_argument_fails(which: str) -> None:
         gradcheck(forward, backward, arrays, structure="multilinear", seed=0)
 
 
+@pytest.mark.parametrize(("below", "above", "size"), [(1e-3, np.inf, "/2^20"), (0, 1e4, r" \* 2^20")])
 @pytest.mark.parametrize("structure", ["analytic", "smooth"])
-def test_a_backward_that_drops_small_gradients_fails(structure: str) -> None:
+def test_a_backward_that_drops_small_gradients_or_clips_large_ones_fails(
+    structure: str, below: float, above: float, size: str
+) -> None:
     x = np.linspace(-1, 1, 4)
     certificate = gradcheck(lambda x: (np.exp(x), x), lambda dy, x: (dy * np.exp(x),), (x,), structure=structure)
     assert "backward is linear in dy to the last bit" in str(certificate)
 
-    def dropping(dy: np.ndarray, x: np.ndarray) -> Any:
-        return (np.where(np.abs(dy) < 1, 0, dy) * np.exp(x),)
+    def unfair(dy: np.ndarray, x: np.ndarray) -> Any:
+        return (np.clip(np.where(np.abs(dy) < below, 0, dy), -above, above) * np.exp(x),)
 
-    with pytest.raises(GradientMismatch, match="of -dy/16: backward is not linear in dy"):
-        gradcheck(lambda x: (np.exp(x), x), dropping, (x,), structure=structure)
+    with pytest.raises(
+        GradientMismatch, match=f"of -dy{size}: backward is not linear in dy".replace("^", r"\^")
+    ) as found:
+        gradcheck(lambda x: (np.exp(x), x), unfair, (x,), structure=structure)
+    assert found.value.certificate.causes[0].code == "not-linear"
+
+
+def test_what_overflows_when_dy_is_large_is_no_opinion() -> None:
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        return (dy * np.exp(x),)
+
+    arrays = (np.array([705.0, 709.0]),)  # exp(709) is 8e307
+    assert gradcheck(lambda x: (np.exp(x), x), backward, arrays, structure="analytic")
 
 
 def test_noise_or_half_precision_behind_real_parts_is_not_taken_for_a_wrong_gradient() -> None:

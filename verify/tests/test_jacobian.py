@@ -76,6 +76,34 @@ def test_it_falls_back_by_itself_where_images_mix() -> None:
     assert _notes(certificate) == [""]
 
 
+@pytest.mark.parametrize("structure", ["auto", "analytic"])
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        (lambda x: (np.cumsum(x, 0), None), lambda dy, _: (np.cumsum(dy[::-1], 0)[::-1],)),
+        (lambda x: (x + x[:1], None), lambda dy, _: (np.concatenate([dy.sum(0, keepdims=True) + dy[:1], dy[1:]]),)),
+        (lambda x: (x + x[-1:], None), lambda dy, _: (np.concatenate([dy[:-1], dy.sum(0, keepdims=True) + dy[-1:]]),)),
+    ],
+    ids=["cumulative sum", "first image", "last image"],
+)
+def test_batches_that_mix_one_way_are_no_wrong_gradients(forward: Any, backward: Any, structure: str) -> None:
+    for seed in range(5):
+        arrays = (GENERATOR.normal(size=(4, 3, 5)),)
+        certificate = gradcheck(forward, backward, arrays, structure=structure, full_jacobian=True, seed=seed)
+        assert _notes(certificate) == [""]
+
+
+@pytest.mark.parametrize("structure", ["piecewise-linear", "analytic"])
+def test_a_function_of_the_length_of_its_batch_is_no_wrong_gradient(structure: str) -> None:
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        dx = np.zeros(x.shape, dy.dtype)
+        dx[:, :2] = dy / len(x)
+        return (dx,)
+
+    arrays = (GENERATOR.normal(size=(4, 5)),)
+    assert gradcheck(lambda x: (x[:, :2] / len(x), x), backward, arrays, structure=structure, full_jacobian=True)
+
+
 def test_it_falls_back_where_another_array_goes_with_each_image() -> None:
     labels = np.array([1, 0, 2])
     arrays = (GENERATOR.normal(size=(3, 5)), labels)

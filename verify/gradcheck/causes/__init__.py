@@ -21,7 +21,7 @@ from verify.gradcheck.causes.elsewhere import elsewhere
 from verify.gradcheck.causes.evidence import FEWEST_WRONG, Evidence
 from verify.gradcheck.causes.options import guarded, option_values
 from verify.gradcheck.causes.rearranged import rearranged
-from verify.gradcheck.causes.reruns import ignores_upstream, stateful
+from verify.gradcheck.causes.reruns import ignores_upstream, not_linear, stateful
 from verify.gradcheck.causes.ties import SIDES, at_ties, off_ties
 from verify.gradcheck.causes.upstream import of_rearranged_upstream, of_some_upstream
 from verify.gradcheck.causes.values import partial, plain, reduced, rounded, scaled
@@ -101,6 +101,7 @@ def _predicted(evidence: Evidence) -> Found:
     groups = option_values(evidence.point).get("groups")
     families = (
         stateful(evidence),
+        not_linear(evidence),
         plain(evidence),
         of_some_upstream(evidence),
         scaled(evidence),

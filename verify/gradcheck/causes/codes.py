@@ -174,7 +174,7 @@ class CauseCode(enum.Enum):
     NOT_LINEAR = (
         "not-linear",
         "It is no linear function of dy: a threshold, a clip, a quantisation.",
-        "the gradients of two dy do not add up to that of their sum",
+        "it is right for dy made larger or smaller; or the gradients of two dy do not add up to that of their sum",
     )
     NOT_FINITE = "not-finite", "It holds NaN or an infinity.", "its first such entry"
     UNKNOWN = "unknown", "None of these.", "no equality holds, or fewer than two wrong entries speak"

@@ -1,4 +1,4 @@
-"""What a few more calls tell: backward twice, backward of 2 dy, backward between the forwards of other arrays."""
+"""What a few more calls tell: backward twice, of dy of another size, between the forwards of other arrays."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from verify.gradcheck.causes.codes import CauseCode
 from verify.gradcheck.causes.evidence import FEWEST_WRONG, Evidence
 from verify.gradcheck.exact_numbers import Array
 from verify.gradcheck.subject import Arrays
+
+# To which dy is scaled, as powers of two: small beside any threshold on what is large, and the other way round.
+_POWERS = (0, 10, -10)
 
 
 def stateful(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
@@ -40,6 +43,21 @@ def stateful(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
         of_other = replace(point, gradients={**point.gradients, k: late})
         if told and all(of_other.matches(k, v, point.dy, other.slopes(k, v)) for v in evidence.directions):
             yield CauseCode.STALE_CACHE, f"is the true gradient of {when}, not of its cache's"
+            return
+
+
+def not_linear(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
+    """A gradient that is right for the same dy, made smaller or larger: it is cut off, or clipped."""
+    point, k = evidence.point, evidence.k
+    exponent = int(np.frexp(np.abs(point.dy).max(initial=0.0))[1])
+    for power in _POWERS:  # of a power of two nothing rounds
+        scale = point.dy.dtype.type(2.0 ** (power - exponent))
+        _, cache = point.subject.value_and_cache(point.arrays)
+        gradients = {k: point.subject.pull_back(point.arrays, scale * point.dy, cache)[k] / scale}
+        known = zip(evidence.directions, evidence.slopes, strict=True)
+        if all(replace(point, gradients=gradients).matches(k, v, point.dy, slopes) for v, slopes in known):
+            size = f"2^{power - exponent}" if power > exponent else f"2^-{exponent - power}"
+            yield CauseCode.NOT_LINEAR, f"is right for {size} dy: it cuts off what is small, or clips what is large"
             return
 
 
