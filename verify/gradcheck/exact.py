@@ -169,12 +169,13 @@ def check_multilinear(findings: Findings, generator: np.random.Generator, miss_p
 
 
 def _hoped_bits(subject: Subject) -> int:
-    """How many bits the drawn integers may have if a product takes two of them, and signs cancel in sums.
+    """How many bits the drawn integers may have if a product takes two of them at most, and signs cancel in sums.
 
     The sum of n products of random signs is of the order of sqrt(n) of them, and takes one of every entry at most.
     """
     terms = max(int(subject.arrays[k].size) for k in subject.wrt)
-    return max(1, min(MOST_BITS, (mantissa_bits(subject.dtype) - terms.bit_length() // 2) // 2))
+    room = mantissa_bits(subject.dtype) - terms.bit_length() // 2
+    return max(1, min(MOST_BITS, room // min(2, len(subject.wrt))))
 
 
 def _trials(findings: Findings, bits: int, generator: np.random.Generator, miss_probability: float) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -55,6 +56,12 @@ class Point:
         subject = subject or self.subject
         return replace(self, subject=subject, arrays=arrays, y=subject.value(arrays), dy=dy, gradients={})
 
+    def scaled(self, factor: float) -> Self:
+        """The same with dy times a power of two, by which nothing rounds, and what backward claims for it."""
+        dy = self.dy * self.dy.dtype.type(factor)
+        _, cache = self.subject.value_and_cache(self.arrays)
+        return replace(self, dy=dy, gradients=self.subject.pull_back(self.arrays, dy, cache))
+
     def unit(self, k: int, index: tuple[int, ...]) -> Array:
         """The basis vector of one entry of argument k."""
         unit = np.zeros(self.subject.arrays[k].shape, self.subject.arrays[k].dtype)
@@ -70,6 +77,10 @@ class ExactPoint(Point):
     """
 
     dy_shift: int = 0
+
+    def scaled(self, factor: float) -> Self:
+        """The same with dy times a power of two, and what backward claims for it."""
+        return replace(super().scaled(factor), dy_shift=self.dy_shift - round(math.log2(abs(factor))))
 
     @property
     def y_shift(self) -> int:
@@ -117,10 +128,11 @@ def not_but_rounded(
     """Raise StructureError where an entry had to be rounded, and differs from the exact one by no more than that.
 
     It had to be where it is no integer, or where the exact one does not fit its dtype. The rounding is
-    at most that of a sum of dy.size products, each rounded (Higham 2002, section 3.1).
+    at most that of a sum of so many products, each rounded (Higham 2002, section 3.1); with 0 nothing rounds.
     """
     fits = np.isfinite(analytic) and Fraction(float(dy.dtype.type(float(numeric)))) == numeric
-    rounding = dy.size * float(np.finfo(dy.dtype).eps) * float(np.abs(dy * slopes).sum())
+    products = dy * slopes
+    rounding = np.count_nonzero(products) * float(np.finfo(dy.dtype).eps) * float(np.abs(products).sum())
     exact = fits and (analytic.is_integer() or Fraction(analytic) == numeric)
     if not exact and abs(analytic - float(numeric)) <= rounding:
         raise StructureError(

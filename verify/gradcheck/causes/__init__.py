@@ -21,7 +21,7 @@ from verify.gradcheck.causes.elsewhere import elsewhere
 from verify.gradcheck.causes.evidence import FEWEST_WRONG, Evidence
 from verify.gradcheck.causes.options import guarded, option_values
 from verify.gradcheck.causes.rearranged import rearranged
-from verify.gradcheck.causes.reruns import ignores_upstream, not_linear, stateful
+from verify.gradcheck.causes.reruns import ignores_upstream, not_linear, stateful, with_large_dy
 from verify.gradcheck.causes.ties import SIDES, at_ties, off_ties
 from verify.gradcheck.causes.upstream import of_rearranged_upstream, of_some_upstream
 from verify.gradcheck.causes.values import partial, plain, reduced, rounded, scaled
@@ -91,9 +91,11 @@ def _named(found: Found) -> dict[CauseCode, str]:
 
 
 def _evidence(point: Point, k: int, index: tuple[int, ...]) -> Iterator[Evidence]:
-    evidence = Evidence.gather(point, k, index)
-    if evidence is not None:
-        yield evidence
+    for each in (with_large_dy(point), point):  # that which is right for a large dy is wrong for this one
+        evidence = Evidence.gather(each, k, index)
+        if evidence is not None and (evidence.wrong or each is point):
+            yield evidence
+            return
 
 
 def _predicted(evidence: Evidence) -> Found:

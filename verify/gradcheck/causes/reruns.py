@@ -11,6 +11,7 @@ import numpy as np
 from verify.gradcheck.causes.codes import CauseCode
 from verify.gradcheck.causes.evidence import FEWEST_WRONG, Evidence
 from verify.gradcheck.exact_numbers import Array
+from verify.gradcheck.point import Point
 from verify.gradcheck.subject import Arrays
 
 # To which dy is scaled, as powers of two: small beside any threshold on what is large, and the other way round.
@@ -46,16 +47,20 @@ def stateful(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
             return
 
 
+def with_large_dy(point: Point) -> Point:
+    """The same where dy is not small: a gradient that is cut to whole numbers is 0 of small ones."""
+    exponent = int(np.frexp(np.abs(point.dy).max(initial=0.0))[1])
+    return point if exponent > min(_POWERS) else point.scaled(2.0 ** (max(_POWERS) - exponent))
+
+
 def not_linear(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     """A gradient that is right for the same dy, made smaller or larger: it is cut off, or clipped."""
     point, k = evidence.point, evidence.k
     exponent = int(np.frexp(np.abs(point.dy).max(initial=0.0))[1])
     for power in _POWERS:  # of a power of two nothing rounds
-        scale = point.dy.dtype.type(2.0 ** (power - exponent))
-        _, cache = point.subject.value_and_cache(point.arrays)
-        gradients = {k: point.subject.pull_back(point.arrays, scale * point.dy, cache)[k] / scale}
+        scaled = point.scaled(2.0 ** (power - exponent))
         known = zip(evidence.directions, evidence.slopes, strict=True)
-        if all(replace(point, gradients=gradients).matches(k, v, point.dy, slopes) for v, slopes in known):
+        if all(scaled.matches(k, v, scaled.dy, slopes) for v, slopes in known):
             size = f"2^{power - exponent}" if power > exponent else f"2^-{exponent - power}"
             yield CauseCode.NOT_LINEAR, f"is right for {size} dy: it cuts off what is small, or clips what is large"
             return
