@@ -30,11 +30,11 @@ from verify.gradcheck.certificate import (
     worst_of,
 )
 from verify.gradcheck.complex_step import check_analytic
-from verify.gradcheck.exact import check_multilinear
 from verify.gradcheck.exact_numbers import Array
 from verify.gradcheck.jacobian import STRUCTURES as WITH_JACOBIAN
 from verify.gradcheck.jacobian import check_jacobians
 from verify.gradcheck.kinks import check_at_kinks
+from verify.gradcheck.multilinear import check_multilinear
 from verify.gradcheck.point import Findings
 from verify.gradcheck.reproduction import reproduce
 from verify.gradcheck.smooth import check_smooth

@@ -1,7 +1,7 @@
 """The exact oracles: no step and no tolerance, on integers.
 
-Multilinear functions: with integer arrays a, an integer direction v and an integer upstream
-gradient dy, as long as nothing exceeds the mantissa,
+With integer arrays a, an integer direction v and an integer upstream
+gradient dy, as long as nothing exceeds the mantissa, a function that is affine in a satisfies
 
     sum(dy * (f(a + v) - f(a))) == sum(da * v)        exactly.
 
@@ -13,7 +13,6 @@ Errors tied to particular values (`if x == 0.123`) are outside this bound.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from verify.gradcheck.certificate import PASS, StructureError
+from verify.gradcheck.certificate import StructureError
 from verify.gradcheck.exact_numbers import (
     CHUNK,
     Array,
@@ -30,8 +29,6 @@ from verify.gradcheck.exact_numbers import (
     dyadic_shift,
     exact_dot,
     mantissa_bits,
-    set_size,
-    small_bits,
 )
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.point import ExactPoint, Findings
@@ -40,12 +37,10 @@ from verify.gradcheck.subject import Arrays, Subject
 # 20 bits for one factor and 20 for the other leave 12 of float64's 52 for sums of 4,096 products;
 # longer sums get fewer. Two trials then miss with probability below 1e-9.
 MOST_BITS = 20
-_TRIED_BITS = 6
 # More than the 24 that a float32 holds.
 WIDE_BITS = 30
-# Of so many entries of all arrays together a maximum may keep its winner along every direction tried, and of so
-# many no sign of a relu may change: up to them a function is tested to be affine in the one way, and the other.
-_FEW, _VERY_FEW = 4096, 64
+# Of so many entries of all arrays together a maximum may keep its winner along every direction tried.
+FEW = 4096
 # Of fractions, so many bits must be left over: a rounded number that looks short by chance, as one in
 # two does that may fill the mantissa, then passes for exact one time in 2^7.
 GUARD_BITS = 6
@@ -146,82 +141,6 @@ class Differences(ExactPoint):
             )
 
 
-def check_multilinear(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float:
-    """Fill in the findings; a bound on the probability that a wrong gradient passed.
-
-    The last trial is on fractions, the others on integers. Raises StructureError where the function is
-    not affine in each argument on them.
-    """
-    hoped = _hoped_bits(findings.subject)
-    before = dict(findings.results)
-    try:
-        missed = _trials(findings, hoped, generator, miss_probability)
-        if all(result.verdict == PASS for result in findings.results.values()):
-            return missed  # exact equality needs no excuse
-    except StructureError:
-        if bits_in_range(findings.subject) >= hoped:
-            raise
-    bits = bits_in_range(findings.subject)
-    if bits < hoped:  # the backward may have rounded
-        findings.results.update(before)
-        missed = _trials(findings, bits, generator, miss_probability)
-    return missed
-
-
-def _hoped_bits(subject: Subject) -> int:
-    """How many bits the drawn integers may have if a product takes two of them at most, and signs cancel in sums.
-
-    The sum of n products of random signs is of the order of sqrt(n) of them, and takes one of every entry at most.
-    """
-    terms = max(int(subject.arrays[k].size) for k in subject.wrt)
-    room = mantissa_bits(subject.dtype) - terms.bit_length() // 2
-    return max(1, min(MOST_BITS, room // min(2, len(subject.wrt))))
-
-
-def _trials(findings: Findings, bits: int, generator: np.random.Generator, miss_probability: float) -> float:
-    subject = findings.subject
-    # The same integers over a power of two, so between -1 and 1, are as exact: no more bits, and of a
-    # product the unit is finer but the size smaller. What is linear only far out (a tanh that has saturated) is not
-    # affine there. And dy is small: a gradient that is cut to whole numbers shows, and one with a threshold.
-    fraction_bits = max(1, bits - math.ceil(GUARD_BITS / len(subject.wrt)))
-    degree = len(subject.wrt) + 2
-    rate, trials = plan(degree, set_size(bits), miss_probability, subject.dtype)
-    missed = min(degree / set_size(fraction_bits), 0.5)  # the last trial's
-    while missed * rate ** (trials - 1) <= miss_probability and trials > 1:
-        trials -= 1
-    for trial in range(trials + 1):
-        drawn_bits, unit = (bits, 1.0) if trial < trials else (fraction_bits, 2.0**-fraction_bits)
-        _trial(findings, drawn_bits, unit, generator, number=trial)
-    return missed * rate**trials
-
-
-def _trial(findings: Findings, bits: int, unit: float, generator: np.random.Generator, *, number: int) -> None:
-    """Draw arrays of integers times a unit, and compare there."""
-    subject = findings.subject
-    arrays: Arrays = subject.arrays
-    for k in subject.wrt:
-        drawn = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype, unit)
-        arrays = subject.with_array(arrays, k, drawn)
-    below = None if unit == 1 else small_bits(subject.dtype)
-    point = Differences.draw(subject, arrays, bits, generator, unit, below=below, wide=unit != 1)
-    confirm = functools.partial(_confirm_affine, subject, bits=bits, generator=generator)
-    entries = sum(subject.arrays[k].size for k in subject.wrt)
-    if entries > _FEW:
-        point = point.without_y()
-    elif number == 0:
-        _check_no_kink_at_zero(point, findings.undecided())
-    compare(point, bits, generator, findings, affine=entries <= _VERY_FEW and number < 2, confirm=confirm)
-
-
-def _confirm_affine(subject: Subject, k: int, *, bits: int, generator: np.random.Generator) -> None:
-    """Raise StructureError unless f is affine in argument k between whole numbers, too: a floor is so on them alone."""
-    bits = max(2, bits - math.ceil(GUARD_BITS / len(subject.wrt)))
-    unit = 2.0 ** -(bits // 2)
-    for _ in range(draws_to_confirm(subject, k)):
-        drawn = [draw_integers(generator, subject.arrays[j].shape, bits, subject.dtype) for j in subject.wrt]
-        check_affine_at(subject, k, placed(subject, drawn, unit), bits, unit, generator)
-
-
 def draws_to_confirm(subject: Subject, k: int) -> int:
     """At so many points, along one direction each: at one an entry of a floor may seem affine every other time."""
     return max(2, 16 // int(subject.arrays[k].size))
@@ -234,18 +153,6 @@ def check_affine_at(
     v = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype)
     point = Differences(subject, arrays, subject.value(arrays), v, {}, step=unit)
     point.check_affine(k, v, point.slopes(k, v))
-
-
-def _check_no_kink_at_zero(point: Differences, arguments: Sequence[int]) -> None:
-    """Raise StructureError unless f(a) + f(-a) = 2 f(0) in each argument: no relu or maximum is affine so."""
-    for k in arguments:
-        array: Any = point.arrays[k]
-        mirrored, zero = (
-            exactly(point.subject.value(point.subject.with_array(point.arrays, k, factor * array)))
-            for factor in (array.dtype.type(-1), array.dtype.type(0))
-        )
-        if not np.array_equal(point.y - zero, zero - mirrored):
-            raise StructureError(f"not affine in {point.subject.names[k]}: f(a) - f(0) is not f(0) - f(-a)")
 
 
 def placed(subject: Subject, drawn: Sequence[Array], unit: float) -> Arrays:
@@ -292,7 +199,7 @@ def compare(
             point.check_affine(k, v, point.slopes(k, v) if slopes is None else slopes)
         if wrong and confirm is not None:
             confirm(k)
-        if wrong and gradient.size <= _FEW:  # of few entries, one direction may be rounded alike on both sides
+        if wrong and gradient.size <= FEW:  # of few entries, one direction may be rounded alike on both sides
             for _ in range(max(4, 16 // gradient.size)):
                 other = draw_integers(generator, gradient.shape, v_bits, gradient.dtype)
                 point.check_affine(k, other, point.slopes(k, other))
@@ -302,36 +209,6 @@ def compare(
             index = locate(gradient.shape, lambda d, k=k: point.residual(k, d), generator, first=v)  # type: ignore[misc]
         if index is not None:
             findings.fail(point.with_y(), k, index)
-
-
-def bits_in_range(subject: Subject) -> int:
-    """How many bits the drawn integers may have for every intermediate to stay exact.
-
-    The layer is run on arrays filled with one value, so that for nonnegative coefficients no partial sum
-    of a drawn case can be larger; for others `check_affine` guards. What is affine in each of d arrays
-    grows at most with the d-th power of that value, and so do gradients, dy in the place of an array.
-    """
-    limit = 2.0 ** mantissa_bits(subject.dtype)
-    for bits in (_TRIED_BITS, 1):
-        largest = _largest_intermediate(subject, bits)
-        if largest < limit:
-            return min(MOST_BITS, bits + int(math.log2(limit / max(largest, 1.0)) / len(subject.wrt)))
-    raise StructureError(f"at these sizes even small integers leave the {limit:.3g} that {subject.dtype} holds exactly")
-
-
-def _largest_intermediate(subject: Subject, bits: int) -> float:
-    fill = float(2 << bits)  # |a + v| is at most this
-    arrays: Arrays = [np.asarray(np.abs(a)) if k in subject.held else a for k, a in enumerate(subject.arrays)]
-    for k in subject.wrt:
-        arrays = subject.with_array(arrays, k, np.full_like(subject.arrays[k], fill))
-    y, cache = subject.borrowed(arrays)
-    magnitudes = np.abs(y, dtype=np.float64)
-    # sum(|dy| |y|) / |a|, dy and a being filled with one value: all the entries of a right gradient together.
-    together = float(magnitudes.sum())
-    gradients = subject.pull_back(arrays, np.full_like(y, fill), cache)
-    claimed = max((float(np.abs(g).max()) for g in gradients.values() if g.size), default=0.0)
-    # A wrong gradient must not talk the check out of its range.
-    return max(float(magnitudes.max(initial=0.0)), min(together, claimed))
 
 
 def exactly(y: Array, likely: int = 0) -> Array:
