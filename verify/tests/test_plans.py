@@ -126,6 +126,24 @@ def remainders(axis: Axis) -> int:
     return len({tap * axis.dilation % axis.stride for tap in range(axis.kernel)})
 
 
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_more_filters_than_outputs_agree_with_naive_bit_for_bit(stacked: bool, stride: int) -> None:
+    generator = np.random.default_rng(0)
+    x, w = (generator.integers(-9, 10, shape).astype(float) for shape in ((2, 3, 4, 5), (40, 3, 3, 2)))
+    y, cache = conv2d.naive.forward(x, w, stride=stride, padding=1)
+    dy = generator.integers(-9, 10, y.shape).astype(float)
+    dx, dw, _ = conv2d.naive.backward(dy, cache)
+    assert dx is not None
+    assert dw is not None
+    axes = cache.rows, cache.columns, cache.groups
+    plan = Plan(2, 4, True, stacked, 1 << 18)
+    assert filters_outweigh(len(w), len(x), *axes[:2]) == (stride == 2)
+    same("y", y, fast.correlate(x, w, None, *axes, plan))
+    same("dw", dw, fast.filter_gradient(x, w, dy, *axes, plan))
+    same("dx", dx, fast.input_gradient(dy, w, x.shape, *axes))
+
+
 def outweighed(drawn: Drawn) -> bool:
     """Whether a group has more filters than the batch has outputs, and there are some."""
     (x, w, _), (rows, columns, groups) = given_arrays(drawn.case), geometry(drawn.case)
