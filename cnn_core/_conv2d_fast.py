@@ -8,6 +8,7 @@ BLAS multiplies near the speed of the machine, so what is left to save is copies
 - A window is unfolded no further than it must be. Of a 1x1 convolution nothing is. A large window is unfolded
   along its width only; each of its rows is then a product with the same columns, further down.
 - For dw the narrower of dy and the columns is transposed, as BLAS multiplies (K, P) by (P, F) fastest.
+- Filters of many channels are larger than all else of small images: they and dw are then left as they lie.
 - At stride 1 dx is itself a convolution, of dy with the kernel turned round, where that moves less than folding.
 
 `_conv2d_plan` says how a convolution is cut up, by its sizes.
@@ -20,7 +21,7 @@ import math
 import numpy as np
 
 from cnn_core._arguments import Array
-from cnn_core._conv2d_plan import Plan, choose, in_one_row
+from cnn_core._conv2d_plan import Plan, choose, filters_outweigh, in_one_row
 from cnn_core._geometry import Axis
 from cnn_core._im2col import Block, Scratch, fold, padded, planes, unfold
 
@@ -75,7 +76,8 @@ def filter_gradient(
     dy_planes = planes(dy, groups, rows.out, columns.out)
     together = rows.kernel if plan.stacked else 1  # rows of the window in one product
     products, filters, taps = rows.kernel // together, shape[1], together * columns.kernel * shape[2]
-    narrow = filters <= taps
+    as_is = products == 1 and filters_outweigh(filters, len(x), rows, columns)
+    narrow = filters <= taps and not as_is
     # To be transposed at the end, so a little apart: see Scratch.take_block.
     sums = (products, groups, taps, filters + 16) if narrow else (products, groups, filters, taps)
     total = np.zeros(sums, x.dtype)[..., : filters if narrow else taps]
@@ -87,26 +89,24 @@ def filter_gradient(
         for dfilters, operand in zip(total, unfolded, strict=True):
             if narrow:
                 dfilters += _contraction(operand, upstream, scratch, plan.tile)
+            elif as_is:
+                dfilters += _contraction(upstream, operand.swapaxes(1, 2), scratch, plan.tile)
             else:
                 turned = scratch.take("turned", (groups, operand.shape[2], taps + 16))[..., :taps]
                 turned[...] = operand.swapaxes(1, 2)
                 dfilters += _contraction(upstream, turned, scratch, plan.tile)
-    return _as_filters(total, shape, scratch, transposed=narrow).reshape(w.shape)
+    return _as_filters(total, shape, stacked=plan.stacked, transposed=narrow).reshape(w.shape)
 
 
-def _as_filters(total: Array, shape: tuple[int, ...], scratch: Scratch, *, transposed: bool) -> Array:
-    """Sums (products, G, F, K), or transposed (products, G, K, F), K over (p, q, c), in the order of w by group."""
-    groups, filters, channels, height, width = shape
-    together = height // len(total)
+def _as_filters(total: Array, shape: tuple[int, ...], *, stacked: bool, transposed: bool) -> Array:
+    """Sums (products, G, F, K), or transposed (products, G, K, F), K as in `_filters`, in the order of w by group."""
+    groups, filters, channels, _, width = shape
+    matrices = total.swapaxes(2, 3) if transposed else total
+    if stacked:  # in this order already
+        return np.ascontiguousarray(matrices[0])
     result = np.empty(shape, total.dtype)
-    for k, matrices in enumerate(total):
-        ordered = matrices
-        if transposed:
-            ordered = scratch.take("products", (groups, filters, matrices.shape[1]))
-            ordered[...] = matrices.swapaxes(1, 2)
-        split = ordered.reshape(groups, filters, together, width, channels)
-        for q in range(width):
-            result[:, :, :, k * together : (k + 1) * together, q] = split[:, :, :, q].swapaxes(2, 3)
+    for p, matrix in enumerate(matrices):
+        result[:, :, :, p] = matrix.reshape(groups, filters, width, channels).swapaxes(2, 3)
     return result
 
 
@@ -115,7 +115,8 @@ def input_gradient(dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, co
     channels = groups * w.shape[1]
     unfolding, folding = len(w) * rows.size * columns.size, 2 * channels * rows.out * columns.out
     copied = rows.kernel * columns.kernel > 1
-    if rows.stride == columns.stride == 1 and (unfolding <= folding or not copied):
+    outweighed = copied and filters_outweigh(len(w) // groups, len(dy), rows, columns)
+    if rows.stride == columns.stride == 1 and (unfolding <= folding or not copied) and not outweighed:
         return turned(dy, w, rows, columns, groups)
     return folded(dy, w, x_shape, rows, columns, groups)
 
@@ -136,7 +137,7 @@ def folded(
     dx_planes = planes(dx, groups, rows.size, columns.size)
     dy_planes = planes(dy, groups, rows.out, columns.out)
     filters = _for_blas(_filters(w, stacked=True)[0].swapaxes(1, 2))
-    window = groups, rows.kernel, columns.kernel, w.shape[2]
+    window = groups, w.shape[2], rows.kernel, columns.kernel
 
     scratch = Scratch(dy.dtype)
     for block in plan.blocks(len(dy), rows):
@@ -158,7 +159,7 @@ def _filters(w: Array, *, stacked: bool) -> Array:
     """w: (G, F/G, C/G, kH, kW) as matrices (products, G, F/G, K) that fit what `unfold` makes."""
     groups, filters, channels, height, width = w.shape
     if stacked:
-        matrices = w.transpose(0, 1, 3, 4, 2).reshape(1, groups, filters, height * width * channels)
+        matrices = w.reshape(1, groups, filters, channels * height * width)
     else:
         matrices = w.transpose(3, 0, 1, 4, 2).reshape(height, groups, filters, width * channels)
     return _for_blas(matrices)

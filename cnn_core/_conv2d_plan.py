@@ -57,7 +57,9 @@ def choose(
     groups, filters, channels = w_shape[:3]
     width, plane = columns.kernel * channels, max(1, rows.out * columns.out)
     # The columns of one row of the window save copies but add up products: worth it where they outnumber the results.
-    stacked = whole or rows.kernel == 1 or width < 2 * filters
+    # Stacked, filters are multiplied as they lie, which also pays where they are more than the outputs.
+    outweighed = filters_outweigh(filters, images, rows, columns)
+    stacked = whole or rows.kernel == 1 or width < 2 * filters or outweighed
     entries = max(1, filters * width * (rows.kernel if stacked else 1))
     tile = _TILE // entries if entries <= _SMALL else _TILE
     # In entries for each output: what a block reads, unfolds and makes. A run costs as much as 16 of them, and
@@ -65,7 +67,8 @@ def choose(
     read = groups * channels * rows.size * columns.size / plane
     unfolded = groups * width * (rows.kernel if stacked else min(rows.kernel, rows.stride))
     image = max(1, int(itemsize * plane * (read + unfolded + groups * filters)))
-    most = max(1, (_BLOCK // 2 if entries <= _SMALL else _BLOCK) // image)
+    # What reads all filters, or adds to all of dw, should do so but once or twice.
+    most = max(1, (_BLOCK // 2 if entries <= _SMALL else 2 * _BLOCK if outweighed else _BLOCK) // image)
     batch_inner = min(images, most) >= 4 and 16 * unfolded / max(1, columns.out) > 2 * (read + groups * filters)
     if batch_inner or entries <= _SMALL:
         count = most
@@ -75,6 +78,11 @@ def choose(
         count = min(most, -(-_POSITIONS // plane))
     bands = 1 if count > 1 else -(-image // (2 * _BLOCK))
     return Plan(max(1, min(count, images)), max(1, -(-rows.out // bands)), batch_inner, stacked, tile)
+
+
+def filters_outweigh(filters: int, images: int, rows: Axis, columns: Axis) -> bool:
+    """Whether to copy the filters in another order moves more than to unfold every window."""
+    return filters > images * rows.out * columns.out
 
 
 def in_one_row(rows: Axis, columns: Axis, *arrays: Array) -> tuple[Axis, Axis]:

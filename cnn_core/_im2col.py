@@ -15,6 +15,7 @@ it costs is a transposition of the block on its way in and out. That pays where 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -90,7 +91,7 @@ def padded(x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) 
 def unfold(xp: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch, *, stacked: bool) -> list[Array]:
     """Columns (G, K, P) of a padded block, P its outputs; one array, or one for each row p of the window.
 
-    Stacked, K runs over (p, q, c). Otherwise over (q, c), and the rows share their columns: unfolded
+    Stacked, K runs over (c, p, q) as in w. Otherwise over (q, c), and the rows share their columns: unfolded
     along the width alone, what row p of a window reads is what row 0 reads so many rows further up.
     """
     groups, channels, _, _, images = xp.shape
@@ -98,10 +99,10 @@ def unfold(xp: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch,
         return [xp.reshape(groups, channels, block.rows * columns.out)]  # no window, no copy
     outputs = (block.rows, columns.out, images)
     if stacked:
-        shape = (groups, rows.kernel, columns.kernel, channels, *outputs)
+        shape = (groups, channels, rows.kernel, columns.kernel, *outputs)
         raw, unfolded = scratch.take_block("columns", shape, block)
         for p, q, view in taps(xp, block, rows, columns):
-            unfolded[:, p, q] = view
+            unfolded[:, :, p, q] = view
         return [_columns(raw, block, columns, images)]
     # With a stride, the rows that row p reads are every so many: those of one remainder lie together.
     starts = [divmod(p * rows.dilation, rows.stride) for p in range(rows.kernel)]
@@ -120,18 +121,41 @@ def unfold(xp: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch,
 
 
 def fold(unfolded: Array, x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) -> None:
-    """Add columns (G, kH, kW, C, oH, oW, n) to x: (G, C, H, W, N) at what they were unfolded from."""
-    (height, width), inside, here = _extent(x, block, rows, columns)
-    target = x[(..., *inside, block.images)]
-    if target.shape[2:4] == (height, width) and not block.batch_inner:
-        result = target
-    else:
-        _, result = scratch.take_block("padded", (*x.shape[:2], height, width, unfolded.shape[-1]), block)
-        result.fill(0)
-    for p, q, view in taps(result, block, rows, columns):
-        view += unfolded[:, p, q]
-    if result is not target:
-        target += result[(..., *here, slice(None))]
+    """Add columns (G, C, kH, kW, oH, oW, n) to x: (G, C, H, W, N) at what they were unfolded from.
+
+    With a stride, taps of one remainder read the same entries, every so many: they are added up side by side first.
+    """
+    _, inside, here = _extent(x, block, rows, columns)
+    for (down, of_rows), (right, of_columns) in itertools.product(_by_remainder(rows), _by_remainder(columns)):
+        height, width = (last // axis.stride for last, axis in ((of_rows[-1], rows), (of_columns[-1], columns)))
+        shape = (*x.shape[:2], height + block.rows, width + columns.out, unfolded.shape[-1])
+        _, sums = scratch.take_block("padded", shape, block)
+        sums.fill(0)
+        for tap_down, tap_right in itertools.product(of_rows, of_columns):
+            p, q = tap_down // rows.dilation, tap_right // columns.dilation
+            top, left = tap_down // rows.stride, tap_right // columns.stride
+            sums[:, :, top : top + block.rows, left : left + columns.out] += unfolded[:, :, p, q]
+        to_rows, from_rows = _every(inside[0], here[0], down, rows.stride, shape[2])
+        to_columns, from_columns = _every(inside[1], here[1], right, columns.stride, shape[3])
+        target = x[:, :, to_rows, to_columns, block.images]
+        target += sums[:, :, from_rows, from_columns]
+
+
+def _by_remainder(axis: Axis) -> list[tuple[int, list[int]]]:
+    """Where the taps of a window start, by what is left of it after whole strides."""
+    starts = [tap * axis.dilation for tap in range(axis.kernel)]
+    return [
+        (remainder, [start for start in starts if start % axis.stride == remainder])
+        for remainder in sorted({start % axis.stride for start in starts})
+    ]
+
+
+def _every(inside: slice, here: slice, remainder: int, stride: int, length: int) -> tuple[slice, slice]:
+    """Of a padded axis the entries of one remainder that lie in x: where in x, and which of them."""
+    first = max(0, -(-(here.start - remainder) // stride))
+    last = min(length, max(first, -(-(here.stop - remainder) // stride)))
+    start = inside.start + first * stride + remainder - here.start
+    return slice(start, start + (last - first) * stride, stride), slice(first, last)
 
 
 def taps(xp: Array, block: Block, rows: Axis, columns: Axis) -> Iterator[tuple[int, int, Array]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from cnn_core import _conv2d_fast as fast
 from cnn_core import conv2d
-from cnn_core._conv2d_plan import Plan, choose
+from cnn_core._conv2d_plan import Plan, choose, filters_outweigh
 from cnn_core._geometry import Axis, sliding_axes
 from cnn_core._im2col import Scratch, fold, padded, planes, unfold
 from verify.layers import LAYERS, Case
@@ -126,6 +126,30 @@ def remainders(axis: Axis) -> int:
     return len({tap * axis.dilation % axis.stride for tap in range(axis.kernel)})
 
 
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_more_filters_than_outputs_agree_with_naive_bit_for_bit(stacked: bool, stride: int) -> None:
+    generator = np.random.default_rng(0)
+    x, w = (generator.integers(-9, 10, shape).astype(float) for shape in ((2, 3, 4, 5), (40, 3, 3, 2)))
+    y, cache = conv2d.naive.forward(x, w, stride=stride, padding=1)
+    dy = generator.integers(-9, 10, y.shape).astype(float)
+    dx, dw, _ = conv2d.naive.backward(dy, cache)
+    assert dx is not None
+    assert dw is not None
+    axes = cache.rows, cache.columns, cache.groups
+    plan = Plan(2, 4, True, stacked, 1 << 18)
+    assert filters_outweigh(len(w), len(x), *axes[:2]) == (stride == 2)
+    same("y", y, fast.correlate(x, w, None, *axes, plan))
+    same("dw", dw, fast.filter_gradient(x, w, dy, *axes, plan))
+    same("dx", dx, fast.input_gradient(dy, w, x.shape, *axes))
+
+
+def outweighed(drawn: Drawn) -> bool:
+    """Whether a group has more filters than the batch has outputs, and there are some."""
+    (x, w, _), (rows, columns, groups) = given_arrays(drawn.case), geometry(drawn.case)
+    return bool(x.size) and filters_outweigh(len(w) // groups, len(x), rows, columns)
+
+
 CORNERS: dict[str, Callable[[Drawn], bool]] = {
     "no image": lambda drawn: len(given_arrays(drawn.case)[0]) == 0,
     "several blocks of images, the last shorter": lambda drawn: (
@@ -160,6 +184,13 @@ CORNERS: dict[str, Callable[[Drawn], bool]] = {
         and drawn.plan.images == 1
         and all(a.kernel == a.stride == 1 for a in geometry(drawn.case)[:2])
     ),
+    "a stride that divides neither taps nor padding, folded": on_rows(
+        lambda plan, rows: remainders(rows) > 1 and rows.before % rows.stride > 0
+    ),
+    "filters more than the outputs, taken as they lie": lambda drawn: (
+        drawn.plan.stacked and outweighed(drawn) and given_arrays(drawn.case)[1][0].size > 1
+    ),
+    "filters more than the outputs, in another order": lambda drawn: not drawn.plan.stacked and outweighed(drawn),
     "nothing to pad": lambda drawn: all(a.before == a.after == 0 for a in geometry(drawn.case)[:2]),
     "one filter a group": lambda drawn: len(given_arrays(drawn.case)[1]) == geometry(drawn.case)[2],
     "depthwise": lambda drawn: given_arrays(drawn.case)[1].shape[1] == 1 and geometry(drawn.case)[2] > 1,
@@ -181,6 +212,10 @@ Sizes = tuple[tuple[int, int, int, int], tuple[int, int, int, int], dict[str, in
 TAKEN: dict[str, tuple[Callable[[Plan, int], bool], Sizes]] = {
     "tiles": (lambda plan, _: plan.tile < 1 << 18, ((128, 1, 28, 28), (6, 1, 5, 5), {})),
     "no tiles": (lambda plan, _: plan.tile == 1 << 18, ((8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1})),
+    "stacked, as there are so many filters": (
+        lambda plan, _: plan.stacked and plan.images == 8,
+        ((8, 512, 7, 7), (512, 512, 3, 3), {"padding": 1}),
+    ),
     "stacked": (lambda plan, _: plan.stacked, ((8, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "padding": 3})),
     "shifted": (lambda plan, _: not plan.stacked, ((8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1})),
     "batch inner": (lambda plan, _: plan.batch_inner, ((128, 6, 14, 14), (16, 6, 5, 5), {})),
@@ -218,15 +253,18 @@ def test_unfold_and_fold_are_adjoint_block_by_block(drawn: Drawn, seed: int) -> 
     for block in drawn.plan.blocks(len(x), rows):
         xp = padded(planes(x, groups, rows.size, columns.size), block, rows, columns, Scratch(x.dtype))
         (unfolded,) = unfold(xp, block, rows, columns, Scratch(x.dtype), stacked=True)
-        outs = block.rows, columns.out, xp.shape[-1]
-        dunfolded = generator.integers(-9, 10, (groups, rows.kernel, columns.kernel, xp.shape[1], *outs)).astype(float)
+        channels, outs = xp.shape[1], (block.rows, columns.out, xp.shape[-1])
+        dunfolded = generator.integers(-9, 10, (groups, channels, rows.kernel, columns.kernel, *outs)).astype(float)
         # P of `unfolded` lies as the block does: the batch inside, or before the columns.
         ordered = dunfolded if block.batch_inner else dunfolded.swapaxes(-1, -2)
         dx = np.zeros_like(x)
         fold(dunfolded, planes(dx, groups, rows.size, columns.size), block, rows, columns, Scratch(x.dtype))
         assert (unfolded * ordered.reshape(unfolded.shape)).sum() == (x * dx).sum()
+        # Stacked, K runs over (c, p, q); each row of the window has its (q, c).
         each = unfold(xp, block, rows, columns, Scratch(x.dtype), stacked=False)
-        same("rows of the window", unfolded, np.concatenate(each, axis=1))
+        by_tap = unfolded.reshape(groups, channels, rows.kernel, columns.kernel, -1 if unfolded.size else 0)
+        for p, operand in enumerate(each):
+            same("rows of the window", by_tap[:, :, p].swapaxes(1, 2).reshape(operand.shape), operand)
 
 
 def memory(call: Callable[[], Any]) -> tuple[Any, int]:
