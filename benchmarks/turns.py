@@ -4,7 +4,8 @@ pytest-benchmark times one benchmark after another, seconds apart, and a machine
 was a second ago: the ratio of two such medians carries that drift. Here every contender has one round, then
 every contender its next, in an order that turns round each time. Before each round there is a pause and,
 where calls are short, an untimed call: the threads of the library that ran before spin a while for more work,
-on cores that the next one needs, and it finds the caches full of another's data.
+on cores that the next one needs (OpenBLAS's for 0.1 s, measured by what the process takes while it sleeps), and
+it finds the caches full of another's data.
 
 pytest-benchmark gets every one of these rounds by its public `timer`, a clock that reads what was measured,
 so its statistics, JSON, histograms and `compare` are those of rounds in turn.
@@ -24,7 +25,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 # A round is long enough for the clock's resolution and a call's jitter to be small beside it.
 _ROUND_SECONDS = 5e-4
-_PAUSE_SECONDS = 2e-3
+_PAUSE_SECONDS = 0.12
 _LONG_SECONDS = 0.05  # beside which what the others leave behind is nothing
 _FEWEST, _MOST = 5, 25
 
@@ -42,10 +43,11 @@ class Rounds(NamedTuple):
 
 
 def in_turns(contenders: Mapping[str, Callable[[], object]], *, seconds: float = 1.0) -> dict[str, Rounds]:
-    """The rounds of each contender: as many as fit in `seconds`, all contenders together, but from 5 to 25."""
+    """The rounds of each contender: as many as fit in `seconds`, all together, but from 5 to 25; no pauses in 0 s."""
     once = {name: _once(call) for name, call in contenders.items()}
     calls = {name: max(1, math.ceil(_ROUND_SECONDS / took)) for name, took in once.items()}
-    of_all = sum(once[name] * (calls[name] + 1) + _PAUSE_SECONDS for name in contenders)
+    pause = _PAUSE_SECONDS if seconds else 0.0
+    of_all = sum(once[name] * (calls[name] + 1) + pause for name in contenders)
     rounds = min(max(math.ceil(seconds / of_all), _FEWEST), _MOST)
     found: dict[str, list[float]] = {name: [] for name in contenders}
     enabled = gc.isenabled()
@@ -53,7 +55,7 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], *, seconds: float =
     try:
         for turn in range(rounds):
             for name in list(contenders)[:: 1 if turn % 2 else -1]:
-                time.sleep(_PAUSE_SECONDS)
+                time.sleep(pause)
                 if once[name] < _LONG_SECONDS:
                     contenders[name]()
                 found[name].append(_seconds(contenders[name], calls[name]))
