@@ -80,7 +80,7 @@ class ExactPoint(Point):
 
     def scaled(self, factor: float) -> Self:
         """The same with dy times a power of two, and what backward claims for it."""
-        return replace(super().scaled(factor), dy_shift=self.dy_shift - round(math.log2(abs(factor))))
+        return replace(super().scaled(factor), dy_shift=max(0, self.dy_shift - round(math.log2(abs(factor)))))
 
     @property
     def y_shift(self) -> int:

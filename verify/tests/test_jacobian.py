@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from cnn_core import Implementation, conv2d, linear, relu, softmax_cross_entropy
 from verify import gradcheck
+from verify.gradcheck.exact import Differences
+from verify.gradcheck.subject import Subject
 
 GENERATOR = np.random.default_rng(0)
 X, W, B = (GENERATOR.normal(size=shape) for shape in ((2, 3, 6, 5), (4, 3, 3, 2), (4,)))
@@ -133,6 +136,20 @@ def test_what_is_not_affine_is_not_taken_for_it(implementation: Implementation) 
     for seed in range(20):
         certificate = gradcheck(*implementation[1:], (np.ones((2, 1)),), full_jacobian=True, seed=seed)
         assert certificate.structure == "piecewise-linear"
+
+
+@pytest.mark.parametrize("factor", [2.0**-40, 2.0**-3, 2.0**3, 2.0**40])
+def test_a_point_of_scaled_dy_is_as_exact(factor: float) -> None:
+    def doubled(x: np.ndarray) -> Any:
+        return 2 * x, None
+
+    subject = Subject(doubled, lambda dy, _: (2 * dy,), (np.ones((3, 2)),), None, None)
+    arrays = (np.arange(6.0).reshape(3, 2),)
+    point = Differences.draw(subject, arrays, 3, np.random.default_rng(0), below=4).scaled(factor)
+    v = np.array([[1.0, -2.0], [4.0, 8.0], [-8.0, 16.0]])
+    assert point.residual(0, v) == 0
+    point.gradients[0][1, 1] *= 2
+    assert point.residual(0, v) == -8 * Fraction(point.gradients[0][1, 1]) / 2
 
 
 def test_linear_layers_of_any_leading_axes_pass() -> None:
