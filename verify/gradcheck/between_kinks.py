@@ -27,7 +27,6 @@ from verify.gradcheck.exact_numbers import (
     Array,
     draw_gapped,
     draw_integers,
-    dyadic_shift,
     mantissa_bits,
     set_size,
     small_bits,
@@ -84,5 +83,5 @@ def _fraction_bits(subject: Subject, generator: np.random.Generator) -> int:
     for k in subject.wrt:
         drawn = draw_integers(generator, subject.arrays[k].shape, 2, subject.arrays[k].dtype)
         arrays = subject.with_array(arrays, k, drawn)
-    shift = dyadic_shift(exactly(subject.value(arrays)))
+    shift = exactly(subject.value(arrays)).shift
     return shift + GUARD_BITS if shift else 0

@@ -49,7 +49,8 @@ class Branches(ExactPoint):
             raise StructureError(
                 f"Re f(a + iv) is not f(a): {self.subject.names[k]} enters more than once in a product"
             )
-        return exactly(moved.imag)
+        exactly(moved.imag)
+        return moved.imag
 
 
 def check_branches(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float:

@@ -23,11 +23,12 @@ import numpy as np
 
 from verify.gradcheck.certificate import StructureError
 from verify.gradcheck.exact_numbers import (
-    CHUNK,
+    UNKNOWN,
     Array,
+    Grid,
     draw_integers,
-    dyadic_shift,
     exact_dot,
+    grid_of,
     mantissa_bits,
 )
 from verify.gradcheck.locate import locate, not_finite
@@ -74,60 +75,63 @@ class Differences(ExactPoint):
         as there is room for, up to 30: more than a float32 holds, so that one on the way back shows.
         """
         y, cache = subject.value_and_cache(arrays)
-        exactly(y, -round(math.log2(step)) * len(subject.wrt))
+        # That of y, if every array is of integers times the step: a product takes one of each.
+        y_grid = exactly(y, -round(math.log2(step)) * len(subject.wrt))
         if wide:
             others = dy_bits * (len(subject.wrt) - 1)
             room = min(mantissa_bits(y.dtype), mantissa_bits(subject.dtype)) - GUARD_BITS - y.size.bit_length() - others
             dy_bits = max(dy_bits, min(WIDE_BITS, room))
-        dy_shift = 0 if below is None else dy_bits + below
-        dy = draw_integers(generator, y.shape, dy_bits, y.dtype, 2.0**-dy_shift)
-        return cls(subject, arrays, y, dy, subject.pull_back(arrays, dy, cache), dy_shift=dy_shift, step=step)
+        dy_grid = Grid(0 if below is None else dy_bits + below, dy_bits)
+        dy = draw_integers(generator, y.shape, dy_bits, y.dtype, 2.0**-dy_grid.shift)
+        gradients = subject.pull_back(arrays, dy, cache)
+        return cls(subject, arrays, y, dy, gradients, dy_grid=dy_grid, y_grid=y_grid, step=step)
 
     def without_y(self) -> Self:
         """The same, in less memory."""
         nothing = np.broadcast_to(self.y.dtype.type(np.nan), self.y.shape)
-        return replace(self, y=nothing, total=self.upstream(self.y))
+        return replace(self, y=nothing, total=exact_dot(self.dy, self.y, self.dy_grid, self.y_grid))
 
     def with_y(self) -> Self:
         """The same, with y again."""
         return self if self.total is None else replace(self, y=self.subject.value(self.arrays), total=None)
 
-    def residual(self, k: int, v: Array, slopes: Array | None = None) -> Fraction:
+    def residual(self, k: int, v: Array, slopes: Array | None = None, v_grid: Grid = UNKNOWN) -> Fraction:
         """0 if the gradient is right. Without y, v is where a + v is put together, and again as it was in the end."""
-        if self.total is None or slopes is not None:
-            return super().residual(k, v, slopes)
+        if slopes is not None:
+            return super().residual(k, v, slopes, v_grid)
+        claimed = exact_dot(self.gradients[k], v, self.gradient_grid, v_grid)
+        if self.total is None:
+            change, grid = self.change(k, v if self.step == 1 else self.step * v)
+            return exact_dot(self.dy, change, self.dy_grid, grid) / Fraction(self.step) - claimed
         array: Any = self.arrays[k]
-        claimed, step = exact_dot(self.gradients[k], v, self.gradient_shift), v.dtype.type(self.step)
+        step = v.dtype.type(self.step)
         v *= step
         v += array
-        total = self.upstream(
-            exactly(self.subject.borrowed(self.subject.with_array(self.arrays, k, v))[0], self.y_shift)
-        )
+        y, _ = self.subject.borrowed(self.subject.with_array(self.arrays, k, v))
+        total = exact_dot(self.dy, y, self.dy_grid, exactly(y, self.y_grid.shift))
         v -= array
         v /= step
         return (total - self.total) / Fraction(self.step) - claimed
 
-    def change(self, k: int, v: Array) -> Array:
-        """f(a + v) - f(a), exactly; v touches argument k alone."""
-        change = exactly(self.subject.value(self.subject.moved(self.arrays, k, v)), self.y_shift)
+    def change(self, k: int, v: Array) -> tuple[Array, Grid]:
+        """f(a + v) - f(a), exactly, and its grid; v touches argument k alone."""
+        change = self.subject.value(self.subject.moved(self.arrays, k, v))
+        grid = exactly(change, self.y_grid.shift)
         change -= self.y if self.total is None else self.subject.value(self.arrays)
-        return change
+        if self.y_grid.bits is None or grid.shift != self.y_grid.shift:
+            return change, Grid(grid.shift)
+        return change, Grid(grid.shift, max(grid.bits or 0, self.y_grid.bits) + 1)
 
     @property
-    def y_shift(self) -> int:
-        """That of y, if every array is of integers times the step: a product takes one of each."""
-        return -round(math.log2(self.step)) * len(self.subject.wrt)
-
-    @property
-    def gradient_shift(self) -> int:
-        """That of gradients: in a product dy stands in the place of an array."""
-        return self.dy_shift - round(math.log2(self.step)) * (len(self.subject.wrt) - 1)
+    def gradient_grid(self) -> Grid:
+        """That which gradients are likely on: in a product dy stands in the place of an array."""
+        return Grid(self.dy_grid.shift - round(math.log2(self.step)) * (len(self.subject.wrt) - 1))
 
     def slopes(self, k: int, v: Array) -> Array:
         """(f(a + step v) - f(a)) / step, exactly: step is a power of two."""
         if self.step == 1:
-            return self.change(k, v)
-        change = self.change(k, self.step * v)
+            return self.change(k, v)[0]
+        change, _ = self.change(k, self.step * v)
         change /= self.y.dtype.type(self.step)
         return change
 
@@ -178,13 +182,14 @@ def compare(
     findings: Findings,
     *,
     affine: bool,
+    across: bool = False,
     confirm: Callable[[int], None] | None = None,
 ) -> None:
     """One trial: every argument that has not failed before, along one direction each.
 
     `affine` asks for a test that the function is so; it is made in any case before anything is called wrong.
     A function of many entries that is not affine cannot satisfy the identity along a random direction;
-    one of a few may, as a relu of positive numbers does.
+    one of a few may, as a relu of positive numbers does, unless the direction leads `across` zero.
     """
     undecided = findings.undecided()
     for k in (k for k in point.subject.wrt if point.gradients[k].size and k not in findings.settled):
@@ -192,9 +197,11 @@ def compare(
         if k not in undecided and not affine:
             continue
         v = draw_integers(generator, gradient.shape, v_bits, gradient.dtype)
+        if across:
+            v = _across_zero(point, k, v)
         slopes = point.slopes(k, v) if affine else None
         index = not_finite(gradient)
-        wrong = index is None and point.residual(k, v, slopes) != 0
+        wrong = index is None and point.residual(k, v, slopes, Grid(0, v_bits + across)) != 0
         if affine or wrong:  # of what has failed at its kinks, too: is it the function it was taken for?
             point.check_affine(k, v, point.slopes(k, v) if slopes is None else slopes)
         if wrong and confirm is not None:
@@ -211,23 +218,25 @@ def compare(
             findings.fail(point.with_y(), k, index)
 
 
-def exactly(y: Array, likely: int = 0) -> Array:
-    """The array y itself. StructureError unless its entries are integers, or short dyadic fractions, in range.
+def _across_zero(point: Differences, k: int, v: Array) -> Array:
+    """A direction that leads every entry of argument k past 0, to minus its sign times |v|."""
+    array: Any = point.arrays[k]
+    return np.asarray(-np.copysign(v, array) - array / array.dtype.type(point.step))
+
+
+def exactly(y: Array, likely: int = 0) -> Grid:
+    """The grid of y. StructureError unless its entries are integers, or short dyadic fractions, in range.
 
     `likely` is a shift that likely makes integers of them; it saves a search for the least.
     """
-    largest = max(float(y.max(initial=0.0)), -float(y.min(initial=0.0)))
-    limit = 2.0 ** mantissa_bits(y.dtype)
-    if largest * 2.0 ** (likely + GUARD_BITS if likely else 0) <= limit:
-        flat, scale = y.reshape(-1), y.dtype.type(2.0**likely)
-        chunks = (flat[start : start + CHUNK] * scale for start in range(0, flat.size, CHUNK))
-        if all((np.rint(chunk) == chunk).all() for chunk in chunks):
-            return y
-    try:
-        shift = dyadic_shift(y)
-        fits = largest * 2.0**shift <= (limit / 2.0**GUARD_BITS if shift else limit)
-    except ValueError:
-        fits = False
-    if not fits:
+    grid = grid_of(y, likely)
+    if grid is not None and likely and not _in_range(grid, y):
+        grid = grid_of(y)
+    if grid is None or not _in_range(grid, y):
+        largest = np.abs(y).max(initial=0.0)
         raise StructureError(f"y leaves the integers that {y.dtype} holds exactly (largest entry {largest:.6g})")
-    return y
+    return grid
+
+
+def _in_range(grid: Grid, y: Array) -> bool:
+    return (grid.bits or 0) + (GUARD_BITS if grid.shift else 0) <= mantissa_bits(y.dtype)

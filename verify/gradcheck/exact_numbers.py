@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,19 @@ Array = NDArray[Any]
 
 # Products that are added up in floating point, and what is left of 53 bits for a limb at least.
 _ROW, _LEAST_LIMB = 128, 8
-_LIMIT = 2.0**62
+_MOST_BITS, _MOST_SHIFT = 62, 1000
 # Entries that stay in cache, with their limbs; from 128 KiB on an array is fresh memory each time (glibc's malloc).
 CHUNK = 15 << 10
+
+
+class Grid(NamedTuple):
+    """Of numbers that are integers times 2^-shift: |n| <= 2^bits where bits are told, else the shift is a guess."""
+
+    shift: int = 0
+    bits: int | None = None
+
+
+UNKNOWN = Grid()
 
 
 def mantissa_bits(dtype: np.dtype[Any]) -> int:
@@ -92,25 +103,59 @@ def dyadic_shift(values: Array, most: int = 60) -> int:
     return shift
 
 
-def exact_dot(u: Array, v: Array, likely_u: int = 0, likely_v: int = 0) -> Fraction:
+def grid_of(values: Array, likely: int = 0) -> Grid | None:
+    """The grid the values lie on: with the likely shift if they do, else the least; None where 62 bits are too few."""
+    flat, largest, fits = values.reshape(-1), 0.0, True
+    for start in range(0, flat.size, CHUNK):
+        chunk = flat[start : start + CHUNK].astype(np.float64, copy=False)
+        largest = max(largest, float(chunk.max()), -float(chunk.min()))
+        if likely:
+            chunk = chunk * 2.0**likely
+        fits = fits and bool((np.rint(chunk) == chunk).all())  # not of NaN
+    if not largest < math.inf:
+        return None
+    if fits and (bits := _bits(largest, likely)) <= _MOST_BITS:
+        return Grid(likely, bits)
+    try:
+        shift = dyadic_shift(values, _MOST_SHIFT)
+    except ValueError:
+        return None
+    bits = _bits(largest, shift)
+    return Grid(shift, bits) if bits <= _MOST_BITS else None
+
+
+def _bits(largest: float, shift: int) -> int:
+    """The least b for which largest * 2^shift <= 2^b."""
+    mantissa, exponent = math.frexp(largest)
+    return max(0, exponent + shift - (mantissa == 0.5))
+
+
+def exact_dot(u: Array, v: Array, u_grid: Grid = UNKNOWN, v_grid: Grid = UNKNOWN) -> Fraction:
     """sum(u * v) over all entries, without rounding; both arrays real, finite and of one shape.
 
-    Each is likely of integers when multiplied by 2 to this power, which is tried first, to save a search.
+    Entries of whose grid no bits are told are looked at first.
     """
     flat, other = u.reshape(-1), v.reshape(-1)
-    chunks = (slice(start, start + CHUNK) for start in range(0, flat.size, CHUNK))
-    dots = (_chunk_dot(flat[chunk], other[chunk], likely_u, likely_v) for chunk in chunks)
-    return sum(dots, Fraction(0))
+    totals: dict[int, int] = {}
+    rest = Fraction(0)
+    for start in range(0, flat.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        left, right = _integers(flat[part], u_grid), _integers(other[part], v_grid)
+        if left is None or right is None:
+            rest += _wide_dot(flat[part], other[part])
+            continue
+        shift = left[2] + right[2]
+        totals[shift] = totals.get(shift, 0) + _integer_dot(*left[:2], *right[:2])
+    return sum((Fraction(total, 1 << shift) for shift, total in totals.items()), rest)
 
 
-def _chunk_dot(u: Array, v: Array, likely_u: int, likely_v: int) -> Fraction:
-    left, left_shift, left_bits = _integers(u, likely_u)
-    right, right_shift, right_bits = _integers(v, likely_v)
-    if left is None or right is None:
-        return _wide_dot(u, v)
-    if left_bits < right_bits:
-        left, left_bits, right, right_bits = right, right_bits, left, left_bits
-    return Fraction(_integer_dot(left, left_bits, right, right_bits), 1 << (left_shift + right_shift))
+def _integers(values: Array, grid: Grid) -> tuple[Array, int, int] | None:
+    """The values times 2^shift, which are integers, their bits, and the shift; None where 62 bits are too few."""
+    known = grid if grid.bits is not None else grid_of(values, grid.shift)
+    if known is None or known.bits is None:
+        return None
+    wide = values.astype(np.float64, copy=False)
+    return wide * 2.0**known.shift if known.shift else wide, known.bits, known.shift
 
 
 def _wide_dot(u: Array, v: Array) -> Fraction:
@@ -125,29 +170,13 @@ def _wide_dot(u: Array, v: Array) -> Fraction:
     return Fraction(sum(a * b << shift for a, b, shift in terms)) * Fraction(2) ** (least - 106)
 
 
-def _integers(values: Array, likely: int) -> tuple[Array | None, int, int]:
-    """The values times 2^shift, all integers, the shift, and their bits, at most 62; None where there is no such."""
-    flat = values.astype(np.float64, copy=False)
-    largest = float(max(flat.max(), -flat.min())) if flat.size else 0.0
-    for shift in (likely, 0) if likely else (0,):
-        if largest * 2.0**shift < _LIMIT:
-            whole = flat * 2.0**shift if shift else flat
-            if (np.rint(whole) == whole).all():
-                return whole, shift, int(largest * 2.0**shift).bit_length()
-    try:
-        shift = dyadic_shift(values, most=1000)
-    except ValueError:
-        return None, 0, 0
-    if not largest * 2.0**shift < _LIMIT:
-        return None, 0, 0
-    return np.ldexp(flat, shift), shift, int(largest * 2.0**shift).bit_length()
-
-
 def _integer_dot(u: Array, u_bits: int, v: Array, v_bits: int) -> int:
-    """sum(u * v) of integers in float64, of so many bits, u_bits >= v_bits: a sum of rows of _ROW products is exact.
+    """sum(u * v) of integers in float64, of so many bits: a sum of rows of _ROW products is exact.
 
     Where it would not be, the wider factor is cut in two, until all sums stay within 2^53.
     """
+    if u_bits < v_bits:
+        u, u_bits, v, v_bits = v, v_bits, u, u_bits
     limb = 53 - _ROW.bit_length() - v_bits
     if limb < _LEAST_LIMB:  # cut both
         half = v_bits // 2

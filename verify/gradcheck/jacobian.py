@@ -183,7 +183,8 @@ def _moved(point: Differences, k: int, images: int, generator: np.random.Generat
     """Directions in argument k, so long that they reach past 0 from wherever a is, and f(a + v) - f(a) along them."""
     array: Any = point.arrays[k]
     v = draw_integers(generator, (images, *array.shape[1:]), _IMAGE_BITS + 1, array.dtype)
-    moved = exactly(point.subject.value(point.subject.with_array(point.arrays, k, array[:1] + v)))
+    moved = point.subject.value(point.subject.with_array(point.arrays, k, array[:1] + v))
+    exactly(moved)
     change = moved.astype(np.float64, copy=False) - point.y[:1]
     return v.reshape(images, -1), change.reshape(images, -1)
 

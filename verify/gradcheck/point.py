@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, StructureError, Worst
-from verify.gradcheck.exact_numbers import Array, exact_dot
+from verify.gradcheck.exact_numbers import UNKNOWN, Array, Grid, exact_dot
 from verify.gradcheck.subject import Arrays, Subject
 
 
@@ -51,7 +51,7 @@ class Point:
         """Whether <da, v> is <dy, slopes>, as far as this oracle can tell; both may be those of another function."""
         raise NotImplementedError
 
-    def at(self, arrays: Arrays, dy: Array, subject: Subject | None = None) -> Point:
+    def at(self, arrays: Arrays, dy: Array, subject: Subject | None = None) -> Self:
         """The same way to differentiate, at other arrays and upstream gradients; it knows no gradients."""
         subject = subject or self.subject
         return replace(self, subject=subject, arrays=arrays, y=subject.value(arrays), dy=dy, gradients={})
@@ -73,38 +73,37 @@ class Point:
 class ExactPoint(Point):
     """A point of integers, or dyadic fractions, at which nothing rounds: residuals are fractions.
 
-    The powers of 2 that likely make integers of dy, y and the gradients are hints that save time.
+    The grids that dy, y and the gradients are on, known or likely, save time.
     """
 
-    dy_shift: int = 0
+    dy_grid: Grid = UNKNOWN
+    y_grid: Grid = UNKNOWN
+
+    def at(self, arrays: Arrays, dy: Array, subject: Subject | None = None) -> Self:
+        """The same way to differentiate, at other arrays and upstream gradients; no gradients, no grids."""
+        return replace(super().at(arrays, dy, subject), dy_grid=UNKNOWN, y_grid=UNKNOWN)
 
     def scaled(self, factor: float) -> Self:
         """The same with dy times a power of two, and what backward claims for it."""
-        return replace(super().scaled(factor), dy_shift=max(0, self.dy_shift - round(math.log2(abs(factor)))))
+        shift = max(0, self.dy_grid.shift - round(math.log2(abs(factor))))
+        return replace(super().scaled(factor), dy_grid=Grid(shift))
 
     @property
-    def y_shift(self) -> int:
-        """That of y, and of slopes."""
-        return 0
+    def gradient_grid(self) -> Grid:
+        """That which gradients are likely on."""
+        return Grid(self.dy_grid.shift)
 
-    @property
-    def gradient_shift(self) -> int:
-        """That of gradients."""
-        return self.dy_shift
-
-    def residual(self, k: int, v: Array, slopes: Array | None = None) -> Fraction:
+    def residual(self, k: int, v: Array, slopes: Array | None = None, v_grid: Grid = UNKNOWN) -> Fraction:
         """0 if the gradient is right."""
         slopes = self.slopes(k, v) if slopes is None else slopes
-        return self.upstream(slopes) - exact_dot(self.gradients[k], v, self.gradient_shift)
-
-    def upstream(self, slopes: Array) -> Fraction:
-        """<dy, slopes>, of slopes or y."""
-        return exact_dot(self.dy, slopes, self.dy_shift, self.y_shift)
+        claimed = exact_dot(self.gradients[k], v, self.gradient_grid, v_grid)
+        return exact_dot(self.dy, slopes, self.dy_grid, Grid(self.y_grid.shift)) - claimed
 
     def worst(self, k: int, index: tuple[int, ...]) -> Worst:
         """Both values of one entry; StructureError where the gradient is right but for rounding."""
         slopes = self.slopes(k, self.unit(k, index))
-        numeric, analytic = self.upstream(slopes), float(self.gradients[k][index])
+        numeric = exact_dot(self.dy, slopes, self.dy_grid)
+        analytic = float(self.gradients[k][index])
         not_but_rounded(self.subject.names[k], index, analytic, numeric, self.dy, slopes)
         return Worst(k, index, analytic, float(numeric), 0.0)
 
