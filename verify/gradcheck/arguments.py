@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 
-def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> None:
-    """Raise TypeError unless these are two callables, a tuple of arrays, and options, that go together."""
+def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> inspect.Signature | None:
+    """Raise TypeError unless these are two callables, a tuple of arrays, and options, that go together.
+
+    Returns the forward's signature, where it has one.
+    """
     for what, function in (("forward", forward), ("backward", backward)):
         if not callable(function):
             raise TypeError(f"{what} must be callable, got {function!r}")
@@ -20,16 +23,23 @@ def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> None:
         raise TypeError(f"arrays must be a tuple of arrays, got {type(arrays).__name__}")
     if options is not None and not (isinstance(options, Mapping) and all(isinstance(name, str) for name in options)):
         raise TypeError(f"options must map names to values, got {options!r}")
-    try:
-        signature = inspect.signature(forward)
-    except (TypeError, ValueError):  # a function of C, say: it tells when it is called
-        return
+    signature = _signature(forward)
+    if signature is None:  # it tells when it is called
+        return None
     try:
         signature.bind(*arrays, **(options or {}))
     except TypeError as error:
         given = f"{len(arrays)} arrays and options {dict(options or {})!r}"
         takes = ", ".join(signature.parameters) or "nothing"
         raise TypeError(f"forward takes {takes}; it cannot be called with {given}: {error}") from None
+    return signature
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # a function of C, say
+        return None
 
 
 def check_wrt(wrt: Any, count: int) -> None:
@@ -58,16 +68,16 @@ def kinds(names: Iterable[str], arrays: Iterable[Any]) -> str:
     return ", ".join(f"{name} {kind(array)}" for name, array in zip(names, arrays, strict=False))
 
 
-def argument_names(forward: Callable[..., Any], count: int) -> tuple[str, ...]:
+def argument_names(
+    forward: Callable[..., Any], count: int, signature: inspect.Signature | None = None
+) -> tuple[str, ...]:
     """The forward's own names for its arrays, where its signature tells them; else arg0, arg1, ...
 
     A forward that has a method `argument_names(count)` is asked for them: a signature holds no "conv.weight".
     """
     if hasattr(forward, "argument_names"):
         return tuple(forward.argument_names(count))
-    try:
-        parameters = list(inspect.signature(forward).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
+    signature = signature or _signature(forward)
+    parameters = signature.parameters.values() if signature else ()
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return tuple(names[k] if k < len(names) else f"arg{k}" for k in range(count))

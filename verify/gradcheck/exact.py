@@ -102,7 +102,8 @@ class Differences(ExactPoint):
         claimed = exact_dot(self.gradients[k], v, self.gradient_grid, v_grid)
         if self.total is None:
             change, grid = self.change(k, v if self.step == 1 else self.step * v)
-            return exact_dot(self.dy, change, self.dy_grid, grid) / Fraction(self.step) - claimed
+            told = exact_dot(self.dy, change, self.dy_grid, grid)
+            return (told if self.step == 1 else told / Fraction(self.step)) - claimed
         array: Any = self.arrays[k]
         step = v.dtype.type(self.step)
         v *= step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ class Grid(NamedTuple):
 UNKNOWN = Grid()
 
 
+@functools.cache
 def mantissa_bits(dtype: np.dtype[Any]) -> int:
     """Differences of integers up to 2 to this power are exact."""
     return int(np.finfo(dtype).nmant)
@@ -105,7 +107,7 @@ def dyadic_shift(values: Array, most: int = 60) -> int:
 
 def grid_of(values: Array, likely: int = 0) -> Grid | None:
     """The grid the values lie on: with the likely shift if they do, else the least; None where 62 bits are too few."""
-    flat, largest, fits = values.reshape(-1), 0.0, True
+    flat, largest, fits, likely = values.reshape(-1), 0.0, True, max(likely, 0)
     for start in range(0, flat.size, CHUNK):
         chunk = flat[start : start + CHUNK].astype(np.float64, copy=False)
         largest = max(largest, float(chunk.max()), -float(chunk.min()))
@@ -137,16 +139,17 @@ def exact_dot(u: Array, v: Array, u_grid: Grid = UNKNOWN, v_grid: Grid = UNKNOWN
     """
     flat, other = u.reshape(-1), v.reshape(-1)
     totals: dict[int, int] = {}
-    rest = Fraction(0)
+    rest: list[Fraction] = []
     for start in range(0, flat.size, CHUNK):
         part = slice(start, start + CHUNK)
         left, right = _integers(flat[part], u_grid), _integers(other[part], v_grid)
         if left is None or right is None:
-            rest += _wide_dot(flat[part], other[part])
+            rest.append(_wide_dot(flat[part], other[part]))
             continue
         shift = left[2] + right[2]
         totals[shift] = totals.get(shift, 0) + _integer_dot(*left[:2], *right[:2])
-    return sum((Fraction(total, 1 << shift) for shift, total in totals.items()), rest)
+    rest += [Fraction(total, 1 << shift) for shift, total in totals.items()]
+    return rest[0] if len(rest) == 1 else sum(rest, Fraction(0))
 
 
 def _integers(values: Array, grid: Grid) -> tuple[Array, int, int] | None:

@@ -41,14 +41,13 @@ def check_jacobians(
     """
     subject = findings.subject
     for k in findings.undecided():
-        sizes = _sizes(subject, k)
-        if sizes is None:
-            continue
         if structure == "multilinear":
-            missed = _exact(findings, k, sizes, generator, miss_probability)
+            missed = _exact(findings, k, generator, miss_probability)
             if missed is not None:
                 return missed
-        elif _independent(subject, k, generator):
+            continue
+        sizes = _sizes(subject, k)
+        if sizes is not None and _independent(subject, k, generator):
             stacked = _stacked(subject, k, subject.arrays[k][:1], max(sizes))
             scales = draw_upstream(generator, (sizes[0],), subject.dtype)
             point = analytic_point(stacked, _basis(stacked.value(stacked.arrays), scales), generator)
@@ -64,25 +63,37 @@ def _stacked(subject: Subject, k: int, one: Array, times: int) -> Subject:
     return stacked
 
 
-def _times(subject: Subject) -> int:
+def _times(subject: Subject, least: int = 2) -> int:
     """So many copies as no array is long: that y has as many entries, then, is no chance."""
     lengths = {len(a) for a in subject.arrays if isinstance(a, np.ndarray) and a.ndim}
-    return next(number for number in itertools.count(2) if number not in lengths)
+    return next(number for number in itertools.count(least) if number not in lengths)
 
 
 def _sizes(subject: Subject, k: int) -> tuple[int, int] | None:
     """The sizes of y and of the argument for one entry of the batch; None where it can have no such thing."""
-    array = subject.arrays[k]
-    if array.ndim < 2 or not array.size:
+    if not _may_be_a_batch(subject, k):
         return None
-    times = _times(subject)
+    copies = np.repeat(subject.arrays[k][:1], _times(subject), axis=0)
+    y = _along_a_batch(subject, subject.with_array(subject.arrays, k, copies), len(copies))
+    return None if y is None else _in_reach(y, copies)
+
+
+def _may_be_a_batch(subject: Subject, k: int) -> bool:
+    return bool(subject.arrays[k].ndim >= 2 and subject.arrays[k].size)
+
+
+def _along_a_batch(subject: Subject, arrays: Arrays, times: int) -> Array | None:
+    """y, if it has as many entries as the batch; None if not, or where the other arrays want it as large as it was."""
     try:
-        y = subject.value(_stacked(subject, k, array[:1], times).arrays)
-    except (TypeError, ValueError, IndexError):  # the other arrays want the batch as large as it is
+        y = subject.value(arrays)
+    except (TypeError, ValueError, IndexError):
         return None
-    if y.ndim < 1 or len(y) != times:
-        return None
-    sizes = y[0].size, array[0].size
+    return y if y.ndim and len(y) == times else None
+
+
+def _in_reach(y: Array, images: Array) -> tuple[int, int] | None:
+    """The sizes of y and of the argument for one entry of the batch, if that is not too much."""
+    sizes = y[0].size, images[0].size
     return sizes if 0 < math.prod(sizes) * max(sizes) <= _MOST_ENTRIES else None
 
 
@@ -99,9 +110,7 @@ def _independent(subject: Subject, k: int, generator: np.random.Generator) -> bo
     return True
 
 
-def _exact(
-    findings: Findings, k: int, sizes: tuple[int, int], generator: np.random.Generator, miss_probability: float
-) -> float | None:
+def _exact(findings: Findings, k: int, generator: np.random.Generator, miss_probability: float) -> float | None:
     """On integers: the entries of J are polynomials in the other arrays, which get all the bits there are.
 
     First it is hoped that they are right, in range, and the entries of the batch do not mix: if they did, what
@@ -109,17 +118,20 @@ def _exact(
     something differs this is tested, None returned where they mix, the range proved, and every column of J made.
     """
     subject = findings.subject
-    hoped = _room(subject) - max(sizes).bit_length()
+    if not _may_be_a_batch(subject, k):
+        return None
     with contextlib.suppress(StructureError):
-        missed = _hope(findings, k, sizes, generator, miss_probability, hoped // max(1, len(subject.wrt) - 1))
+        missed = _hope(findings, k, generator, miss_probability)
         if missed is not None:
             return missed
-    if not _independent(subject, k, generator):
+    sizes = _sizes(subject, k)
+    if sizes is None or not _independent(subject, k, generator):
         return None
     bits = _bits_of_others(subject, k)
     rate, trials = plan(max(1, len(subject.wrt) - 1), set_size(bits), miss_probability, subject.dtype)
     for trial in range(trials):
-        point, scales = _draw(subject, k, sizes[0], max(sizes), bits, generator)
+        one = _drawn(subject, k, bits, generator)
+        point, scales = _with_basis(one, k, sizes[0], max(sizes), generator)
         columns = _columns(point, k, sizes)
         if trial == 0:
             _check_affine(point, k, columns, generator)
@@ -128,19 +140,59 @@ def _exact(
     return rate**trials
 
 
-def _draw(
-    subject: Subject, k: int, outputs: int, times: int, bits: int, generator: np.random.Generator
-) -> tuple[Differences, Array]:
-    """A point at so many copies of one image, with the basis upstream; and what each basis vector is multiplied by."""
+def _hope(findings: Findings, k: int, generator: np.random.Generator, miss_probability: float) -> float | None:
+    """A bound on the probability that a wrong entry passed; None unless all is as it should be.
+
+    Every row that backward gives is multiplied by a few directions, and f(a + v) - f(a) must be the product:
+    one entry off by anything survives a direction drawn from a set S with probability 1 / |S| (Freivalds 1977).
+    """
+    subject = findings.subject
+    entries = subject.arrays[k][0].size
+    others = max(1, len(subject.wrt) - 1)
+    bits = max(1, min(_MOST_BITS, (_room(subject) - entries.bit_length()) // others))
+    rate, trials = plan(others, set_size(bits), miss_probability, subject.dtype)
+    images = _times(subject, max(_LEAST_IMAGES, -(-_ENTRIES_TO_SEE // entries)))
+    note = ""
+    for _ in range(trials):
+        one = _drawn(subject, k, bits, generator)
+        v, moved = _moved(one, k, images, generator)
+        sizes = None if moved is None else _in_reach(moved, v)
+        if moved is None or sizes is None:
+            return None
+        note = _settled(sizes)
+        point, scales = _with_basis(one, k, sizes[0], sizes[0], generator)
+        change = (moved - point.y[:1]).reshape(images, -1)
+        rows = point.gradients[k].reshape(sizes).astype(np.float64, copy=False)
+        # Of a row nothing rounds that would not with a scale from 1/2 to 1.
+        largest = (np.abs(rows).max(1) * 2.0 ** -np.frexp(scales)[1]).max() * 2.0 ** (_IMAGE_BITS + 1)
+        if not largest * entries < 2.0 ** (52 - _scale_bits(subject)):  # infinity too
+            return None
+        if not np.array_equal(rows @ v.reshape(images, -1).T, scales[:, None] * change.T):  # nor is NaN equal
+            return None
+    findings.settle(k, note)
+    return rate**trials + float(set_size(_IMAGE_BITS + 1)) ** -images
+
+
+def _drawn(subject: Subject, k: int, bits: int, generator: np.random.Generator) -> Subject:
+    """The same subject (a call counts as its own) at one drawn entry of the batch, and other arrays of so many bits."""
     one = draw_integers(generator, (1, *subject.arrays[k].shape[1:]), _IMAGE_BITS, subject.arrays[k].dtype)
-    stacked = _stacked(subject, k, one, times)
+    drawn = copy.copy(subject)
+    drawn.arrays = subject.with_array(subject.arrays, k, one)
     for j in subject.wrt:
         if j != k:
-            drawn = draw_integers(generator, subject.arrays[j].shape, bits, subject.arrays[j].dtype)
-            stacked.arrays = stacked.with_array(stacked.arrays, j, drawn)
+            other = draw_integers(generator, subject.arrays[j].shape, bits, subject.arrays[j].dtype)
+            drawn.arrays = subject.with_array(drawn.arrays, j, other)
+    return drawn
+
+
+def _with_basis(
+    one: Subject, k: int, outputs: int, times: int, generator: np.random.Generator
+) -> tuple[Differences, Array]:
+    """A point at so many copies of one image, with the basis upstream; and what each basis vector is multiplied by."""
+    stacked = _stacked(one, k, one.arrays[k], times)
     y, cache = stacked.value_and_cache(stacked.arrays)
     # Signed, none of them 0 or whole, half of them small: what a backward does to dy that is not linear shows.
-    scale_bits = _scale_bits(subject)
+    scale_bits = _scale_bits(one)
     unit = 2.0 ** -(scale_bits // 2)
     scales = draw_integers(generator, (outputs,), scale_bits - 1, y.dtype, 2 * unit) + y.dtype.type(unit)
     scales[draw_integers(generator, (outputs,), 0, y.dtype) < 0] *= y.dtype.type(2.0 ** -small_bits(y.dtype))
@@ -148,51 +200,22 @@ def _draw(
     return Differences(stacked, stacked.arrays, y, dy, stacked.pull_back(stacked.arrays, dy, cache)), scales
 
 
-def _hope(
-    findings: Findings,
-    k: int,
-    sizes: tuple[int, int],
-    generator: np.random.Generator,
-    miss_probability: float,
-    bits: int,
-) -> float | None:
-    """A bound on the probability that a wrong entry passed; None unless all is as it should be.
-
-    Every row that backward gives is multiplied by a few directions, and f(a + v) - f(a) must be the product:
-    one entry off by anything survives a direction drawn from a set S with probability 1 / |S| (Freivalds 1977).
-    """
-    subject = findings.subject
-    rate, trials = plan(max(1, len(subject.wrt) - 1), set_size(max(1, bits)), miss_probability, subject.dtype)
-    images = max(_LEAST_IMAGES, -(-_ENTRIES_TO_SEE // sizes[1]))
-    for _ in range(trials):
-        point, scales = _draw(subject, k, sizes[0], sizes[0], min(_MOST_BITS, bits), generator)
-        v, change = _moved(point, k, images, generator)
-        exponents = np.frexp(scales)[1][:, None]  # so that what was small is in range with the others
-        rows = np.ldexp(point.gradients[k].reshape(sizes).astype(np.float64, copy=False), -exponents)
-        largest = np.abs(rows).max() * float(np.abs(v).max())
-        if not largest * sizes[1] < 2.0 ** (52 - _scale_bits(subject)):  # NaN too
-            return None
-        upstream = np.ldexp(scales[:, None].astype(np.float64, copy=False), -exponents)
-        if not np.array_equal(rows @ v.astype(np.float64, copy=False).T, upstream * change.T):
-            return None
-    findings.settle(k, _settled(sizes))
-    return rate**trials + float(set_size(_IMAGE_BITS + 1)) ** -images
-
-
-def _moved(point: Differences, k: int, images: int, generator: np.random.Generator) -> tuple[Array, Array]:
-    """Directions in argument k, so long that they reach past 0 from wherever a is, and f(a + v) - f(a) along them."""
-    array: Any = point.arrays[k]
+def _moved(one: Subject, k: int, images: int, generator: np.random.Generator) -> tuple[Array, Array | None]:
+    """Directions in argument k, so long that they reach past 0 from wherever a is, and f(a + v), exactly."""
+    array: Any = one.arrays[k]
     v = draw_integers(generator, (images, *array.shape[1:]), _IMAGE_BITS + 1, array.dtype)
-    moved = point.subject.value(point.subject.with_array(point.arrays, k, array[:1] + v))
-    exactly(moved)
-    change = moved.astype(np.float64, copy=False) - point.y[:1]
-    return v.reshape(images, -1), change.reshape(images, -1)
+    moved = _along_a_batch(one, one.with_array(one.arrays, k, array[:1] + v), images)
+    if moved is not None:
+        exactly(moved)
+        moved = moved.astype(np.float64, copy=False)
+    return v, moved
 
 
 def _check_affine(point: Differences, k: int, columns: Array, generator: np.random.Generator) -> None:
     """Raise StructureError unless f(a + v) = f(a) + J v: on so many images that a relu is seen to be none."""
-    v, change = _moved(point, k, max(2, -(-_ENTRIES_TO_SEE // len(columns))), generator)
-    if not np.array_equal(change, v @ columns):
+    images = max(2, -(-_ENTRIES_TO_SEE // len(columns)))
+    v, moved = _moved(point.subject, k, images, generator)
+    if moved is None or not np.array_equal((moved - point.y[:1]).reshape(images, -1), v.reshape(images, -1) @ columns):
         raise StructureError(f"not affine in {point.subject.names[k]}: on exact integers f(a + v) is not f(a) + J v")
 
 

@@ -50,12 +50,12 @@ class Subject:
         options: Mapping[str, Any] | None,
         wrt: Sequence[int] | None,
     ) -> None:
-        check_call(forward, backward, arrays, options)
+        signature = check_call(forward, backward, arrays, options)
         self._forward, self._backward = forward, backward
         # The caller's own: what a layer writes to them is undone (see `_mark`).
         self.arrays: tuple[Any, ...] = tuple(np.asarray(a) if isinstance(a, (float, np.generic)) else a for a in arrays)
         self.options = dict(options or {})
-        self.names = argument_names(forward, len(self.arrays))
+        self.names = argument_names(forward, len(self.arrays), signature)
         self.differentiable = tuple(
             position for position, array in enumerate(self.arrays) if array is None or is_floating(array)
         )
@@ -64,7 +64,7 @@ class Subject:
         # Of several dtypes the coarsest decides what is exact.
         self.dtype = min((self.arrays[k].dtype for k in self.wrt), key=mantissa_bits)
         self.calls = {"forward": 0, "backward": 0}
-        self._shapes: dict[tuple[tuple[int, ...], ...], tuple[int, ...]] = {}
+        self._shapes: dict[tuple[tuple[int, ...] | None, ...], tuple[int, ...]] = {}
 
     def _positions(self, wrt: Sequence[int] | None) -> tuple[int, ...]:
         floating = tuple(k for k in self.differentiable if self.arrays[k] is not None)
@@ -132,8 +132,7 @@ class Subject:
             )
         gradients = self._without_places_of_integers(gradients)
         expected = len(self.differentiable)
-        surplus = gradients[expected:]
-        if len(gradients) < expected or any(extra is not None for extra in surplus):
+        if len(gradients) < expected or any(extra is not None for extra in gradients[expected:]):
             names = ", ".join(self.names[k] for k in self.differentiable)
             raise ContractError(
                 "gradient-count", None, None, f"backward returned {len(gradients)} gradients for {expected}: {names}"
@@ -143,10 +142,11 @@ class Subject:
 
     def _without_places_of_integers(self, gradients: Sequence[Array | None]) -> Sequence[Array | None]:
         """The gradients less the None that stand for integer arrays, where there is one for every array."""
-        others = [k for k in range(len(self.arrays)) if k not in self.differentiable]
-        if len(gradients) == len(self.arrays) and others and all(gradients[k] is None for k in others):
-            return [gradients[k] for k in self.differentiable]
-        return gradients
+        if len(self.differentiable) == len(self.arrays) or len(gradients) != len(self.arrays):
+            return gradients
+        if any(gradients[k] is not None for k in range(len(self.arrays)) if k not in self.differentiable):
+            return gradients
+        return [gradients[k] for k in self.differentiable]
 
     def value_and_cache(self, arrays: Arrays) -> tuple[Array, Any]:
         """The forward's y and cache; the cache is what `pull_back` takes."""
@@ -166,9 +166,7 @@ class Subject:
             raise _no_result(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
         if y.dtype.kind == "c" and not any(isinstance(a, np.ndarray) and a.dtype.kind == "c" for a in arrays):
             raise _no_result(f"forward returned y of {y.dtype} for real arrays")
-        before_that = self._shapes.setdefault(
-            tuple(a.shape for a in arrays if a is not None and is_floating(a)), y.shape
-        )
+        before_that = self._shapes.setdefault(tuple(getattr(a, "shape", None) for a in arrays), y.shape)
         if before_that != y.shape:
             raise _no_result(
                 f"forward returned y of shape {y.shape}, and before of {before_that}, for arrays of the same shapes"
@@ -244,12 +242,13 @@ class Subject:
             raise ContractError(
                 "wrong-shape", position, name, f"d{name} has shape {gradient.shape}, {name} has {array.shape}"
             )
-        if gradient.dtype.newbyteorder("=") != array.dtype.newbyteorder("="):  # NumPy computes in the machine's order
+        native = gradient.dtype.newbyteorder("=")  # in which NumPy computes
+        if native != array.dtype.newbyteorder("="):
             raise ContractError(
                 "wrong-dtype", position, name, f"d{name} has dtype {gradient.dtype}, {name} has {array.dtype}"
             )
         # A copy: the backward may write its next gradients to the same place.
-        return np.array(gradient, gradient.dtype.newbyteorder("="))
+        return np.array(gradient, native)
 
 
 def _checksum(array: Array) -> Array:

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verify.gradcheck.exact_numbers import draw_gapped, draw_integers, dyadic_shift, exact_dot, set_size
+from verify.gradcheck.exact_numbers import (
+    Grid,
+    draw_gapped,
+    draw_integers,
+    dyadic_shift,
+    exact_dot,
+    grid_of,
+    set_size,
+)
 
 
 def _dot(u: list[float], v: list[float]) -> Fraction:
@@ -22,6 +30,30 @@ def test_integer_products_of_any_width_do_not_round(data: st.DataObject, left: i
     u = data.draw(st.lists(st.integers(-(2**left), 2**left).map(float), min_size=size, max_size=size))
     v = data.draw(st.lists(st.integers(-(2**right), 2**right).map(float), min_size=size, max_size=size))
     assert exact_dot(np.array(u), np.array(v)) == _dot(u, v)
+
+
+@pytest.mark.parametrize(("left", "right"), [(0, 0), (20, 20), (30, 46), (52, 20), (52, 52)])
+def test_products_of_numbers_whose_grids_are_told_do_not_round(left: int, right: int) -> None:
+    generator = np.random.default_rng(0)
+    for size in (1, 1000, 40_000):
+        u, v = (generator.integers(-(2**bits), 2**bits, size, endpoint=True) for bits in (left, right))
+        u[0], v[0] = -(2**left), 2**right  # the largest
+        expected = Fraction(sum(a * b for a, b in zip(u.tolist(), v.tolist(), strict=True)), 2**13)
+        halves, others = u / 2**5, v / 2**8
+        assert exact_dot(halves, others, Grid(5, left), Grid(8, right)) == expected
+        assert exact_dot(halves, others, Grid(3), Grid(-9)) == expected  # guesses that do not hold
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_grid_is_the_likely_one_if_it_holds_else_the_least(dtype: type) -> None:
+    values = np.array([[0.5, -0.75], [2, 0]], dtype)
+    assert grid_of(values, 4) == Grid(4, 5)
+    assert grid_of(values, 1) == grid_of(values) == Grid(2, 3)
+    assert grid_of(values * dtype(2.0**20), 60) == Grid(0, 21)  # of that many bits there are none
+    assert grid_of(np.zeros((0, 3), dtype)) == Grid(0, 0)
+    for value in (np.nan, np.inf, -np.inf):
+        assert grid_of(np.array([1, value], dtype)) is None
+    assert grid_of(np.array([1e30, 2.0**-60], dtype)) is None
 
 
 @given(st.lists(st.tuples(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9)), max_size=20))

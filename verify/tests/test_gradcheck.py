@@ -287,6 +287,22 @@ def test_a_structure_that_does_not_hold_is_an_error(structure: str) -> None:
         gradcheck(forward, lambda dy, x: (3 * dy * x * np.abs(x),), (np.array([1.5, -2.0]),), structure=structure)
 
 
+@pytest.mark.parametrize("size", [65, 300])
+@pytest.mark.parametrize("which", ["maximum of all", "first positive or 0"])
+def test_a_function_that_bends_only_across_zero_is_not_multilinear(which: str, size: int) -> None:
+    def forward(x: np.ndarray) -> Any:
+        return (np.maximum(x[:1], 0), x) if which != "maximum of all" else (x.max(keepdims=True), x)
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        dx = np.zeros_like(x)
+        dx[0 if which != "maximum of all" else x.argmax()] = dy[0] * (which == "maximum of all" or x[0] > 0)
+        return (dx,)
+
+    for seed in range(100):
+        with pytest.raises(StructureError, match="not affine in x"):
+            gradcheck(forward, backward, (np.zeros(size),), structure="multilinear", seed=seed)
+
+
 def test_a_zero_gradient_of_a_forward_that_drops_imaginary_parts_does_not_pass_as_analytic() -> None:
     with pytest.raises(StructureError, match="the complex step does not differentiate this function in x"):
         gradcheck(lambda x: (np.sin(x.real), x), lambda dy, x: (0 * dy,), (np.array([0.3]),), structure="analytic")

@@ -96,6 +96,21 @@ def test_batches_that_mix_one_way_are_no_wrong_gradients(forward: Any, backward:
         assert _notes(certificate) == [""]
 
 
+@pytest.mark.parametrize("first", [0, -1])
+def test_a_gradient_that_leaves_out_how_a_batch_mixes_is_wrong(first: int) -> None:
+    arrays = (GENERATOR.normal(size=(4, 3, 5)),)
+    for seed in range(5):
+        assert not gradcheck(
+            lambda x: (x + x[[first]], None),
+            lambda dy, _: (1 * dy,),
+            arrays,
+            structure="multilinear",
+            full_jacobian=True,
+            seed=seed,
+            raise_on_failure=False,
+        )
+
+
 @pytest.mark.parametrize("structure", ["piecewise-linear", "analytic"])
 def test_a_function_of_the_length_of_its_batch_is_no_wrong_gradient(structure: str) -> None:
     def backward(dy: np.ndarray, x: np.ndarray) -> Any:
