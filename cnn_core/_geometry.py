@@ -35,6 +35,11 @@ class Axis(NamedTuple):
         reach = (self.out - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
         return max(self.before + self.size + self.after, reach)
 
+    @property
+    def starts(self) -> list[int]:
+        """Where the taps of a window start in it."""
+        return [tap * self.dilation for tap in range(self.kernel)]
+
     def source(self, output: int, tap: int) -> int:
         """Position in the unpadded axis; outside `range(size)` it lies in the padding."""
         return output * self.stride + tap * self.dilation - self.before

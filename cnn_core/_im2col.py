@@ -105,7 +105,7 @@ def unfold(xp: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch,
             unfolded[:, :, p, q] = view
         return [_columns(raw, block, columns, images)]
     # With a stride, the rows that row p reads are every so many: those of one remainder lie together.
-    starts = [divmod(p * rows.dilation, rows.stride) for p in range(rows.kernel)]
+    starts = [divmod(start, rows.stride) for start in rows.starts]
     remainders = sorted({remainder for _, remainder in starts})
     height = starts[-1][0] + block.rows
     shape = (groups, columns.kernel, channels, len(remainders), height, *outputs[1:])
@@ -126,7 +126,7 @@ def fold(unfolded: Array, x: Array, block: Block, rows: Axis, columns: Axis, scr
     With a stride, taps of one remainder read the same entries, every so many: they are added up side by side first.
     """
     _, inside, here = _extent(x, block, rows, columns)
-    for (down, of_rows), (right, of_columns) in itertools.product(_by_remainder(rows), _by_remainder(columns)):
+    for (down, of_rows), (right, of_columns) in itertools.product(by_remainder(rows), by_remainder(columns)):
         height, width = (last // axis.stride for last, axis in ((of_rows[-1], rows), (of_columns[-1], columns)))
         shape = (*x.shape[:2], height + block.rows, width + columns.out, unfolded.shape[-1])
         _, sums = scratch.take_block("padded", shape, block)
@@ -135,22 +135,21 @@ def fold(unfolded: Array, x: Array, block: Block, rows: Axis, columns: Axis, scr
             p, q = tap_down // rows.dilation, tap_right // columns.dilation
             top, left = tap_down // rows.stride, tap_right // columns.stride
             sums[:, :, top : top + block.rows, left : left + columns.out] += unfolded[:, :, p, q]
-        to_rows, from_rows = _every(inside[0], here[0], down, rows.stride, shape[2])
-        to_columns, from_columns = _every(inside[1], here[1], right, columns.stride, shape[3])
+        to_rows, from_rows = every(inside[0], here[0], down, rows.stride, shape[2])
+        to_columns, from_columns = every(inside[1], here[1], right, columns.stride, shape[3])
         target = x[:, :, to_rows, to_columns, block.images]
         target += sums[:, :, from_rows, from_columns]
 
 
-def _by_remainder(axis: Axis) -> list[tuple[int, list[int]]]:
+def by_remainder(axis: Axis) -> list[tuple[int, list[int]]]:
     """Where the taps of a window start, by what is left of it after whole strides."""
-    starts = [tap * axis.dilation for tap in range(axis.kernel)]
     return [
-        (remainder, [start for start in starts if start % axis.stride == remainder])
-        for remainder in sorted({start % axis.stride for start in starts})
+        (remainder, [start for start in axis.starts if start % axis.stride == remainder])
+        for remainder in sorted({start % axis.stride for start in axis.starts})
     ]
 
 
-def _every(inside: slice, here: slice, remainder: int, stride: int, length: int) -> tuple[slice, slice]:
+def every(inside: slice, here: slice, remainder: int, stride: int, length: int) -> tuple[slice, slice]:
     """Of a padded axis the entries of one remainder that lie in x: where in x, and which of them."""
     first = max(0, -(-(here.start - remainder) // stride))
     last = min(length, max(first, -(-(here.stop - remainder) // stride)))

@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cnn_core import _max_pool2d_fast
 from cnn_core._arguments import (
     Array,
     Gradients,
@@ -39,7 +40,6 @@ from cnn_core._arguments import (
     check_upstream,
 )
 from cnn_core._geometry import Axis, Padding, Pair, pair, positions, sliding_axes
-from cnn_core._im2col import strided
 
 
 class _Cache(NamedTuple):
@@ -109,17 +109,9 @@ def _im2col_forward(
     dilation: Pair = 1,
     ceil_mode: bool = False,
 ) -> tuple[Array, _Im2colCache]:
-    """The formula at the head of this module, all windows at once, tap by tap: x -> (y, cache)."""
+    """The formula at the head of this module, many planes at once: x -> (y, cache)."""
     rows, columns = _geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
-    y, winners = _winners(x.real, rows, columns, nan=False)
-    if np.isnan(y).any():
-        y, winners = _winners(x.real, rows, columns, nan=True)
-    offsets = [
-        p * rows.dilation * columns.size + q * columns.dilation for p, q in positions(rows.kernel, columns.kernel)
-    ]
-    h, v = (np.arange(axis.out) * axis.stride - axis.before for axis in (rows, columns))
-    indices = np.take(offsets, winners)
-    indices += h[:, None] * columns.size + v
+    y, indices = _max_pool2d_fast.forward(x.real, rows, columns)
     if np.iscomplexobj(x):
         flat = x.reshape(*x.shape[:2], rows.size * columns.size)
         y = np.take_along_axis(flat, indices.reshape(*x.shape[:2], rows.out * columns.out), axis=2).reshape(y.shape)
@@ -127,56 +119,10 @@ def _im2col_forward(
 
 
 def _im2col_backward(dy: Array, cache: _Im2colCache) -> Gradients:
-    """Each dy is added at its window's winner, at once in all windows that share no entry: dy -> (dx,)."""
-    indices, x_shape, dtype, rows, columns = check_cache(cache, _Im2colCache)
+    """Each dy is added at its window's winner, many planes at once: dy -> (dx,)."""
+    indices, x_shape, dtype, _, _ = check_cache(cache, _Im2colCache)
     dy = check_upstream(dy, indices.shape, dtype)
-    dx = np.zeros(x_shape, dtype)
-    flat = dx.reshape(-1)
-    images, channels = x_shape[:2]
-    planes = rows.size * columns.size * np.arange(images * channels).reshape(images, channels, 1, 1)
-    # Windows as many apart as a window is long in strides do not overlap, and dx[...] += dy adds all of theirs.
-    apart = [-(-((axis.kernel - 1) * axis.dilation + 1) // axis.stride) for axis in (rows, columns)]
-    for i, j in positions(*apart):
-        some = np.s_[:, :, i :: apart[0], j :: apart[1]]
-        winners = planes + indices[some]
-        flat[winners] = dy[some] if apart == [1, 1] else flat[winners] + dy[some]
-    return (dx,)
-
-
-def _winners(x: Array, rows: Axis, columns: Axis, *, nan: bool) -> tuple[Array, Array]:
-    """The largest entry of each window, and the number of the tap that won it; `nan` if there may be NaN among them.
-
-    The number is kept without a branch, which half of all comparisons would mispredict: a tap that is
-    larger than all before it has a larger number too.
-    """
-    taps = list(positions(rows.kernel, columns.kernel))
-    padded, winners = _padded(x, rows, columns)
-    y = np.full(winners.shape, -np.inf, x.dtype)
-    better, number = np.empty(y.shape, bool), np.empty_like(winners)
-    for tap, (p, q) in enumerate(taps):
-        values = padded[..., strided(p, rows.out, rows), strided(q, columns.out, columns)]
-        np.greater(values, y, out=better)
-        if nan:
-            better |= np.isnan(values)
-        np.maximum(y, values, out=y)
-        np.multiply(better.view(np.uint8), winners.dtype.type(tap), out=number)
-        np.maximum(winners, number, out=winners)
-    return y, winners
-
-
-def _padded(x: Array, rows: Axis, columns: Axis) -> tuple[Array, Array]:
-    """x with -inf around it, and the first tap of each window that lies in x: the winner if no entry is larger."""
-    kind = np.min_scalar_type(rows.kernel * columns.kernel - 1)
-    winners = np.empty((*x.shape[:2], rows.out, columns.out), kind)
-    h, v = (
-        np.maximum(0, -((np.arange(axis.out) * axis.stride - axis.before) // axis.dilation)) for axis in (rows, columns)
-    )
-    winners[...] = h[:, None] * columns.kernel + v
-    if (rows.padded, columns.padded) == (rows.size, columns.size):
-        return x, winners
-    padded = np.full((*x.shape[:2], rows.padded, columns.padded), -np.inf, x.dtype)
-    padded[..., rows.before : rows.before + rows.size, columns.before : columns.before + columns.size] = x
-    return padded, winners
+    return (_max_pool2d_fast.backward(dy, indices, x_shape),)
 
 
 def _geometry(

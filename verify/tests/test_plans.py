@@ -1,7 +1,7 @@
 """The plans of the fast convolution: every one is right, every one is reached and taken, and memory stays bounded.
 
 A plan only says how a convolution is cut up. So each is forced here on the small cases of the strategies,
-those that `choose` keeps for large sizes included.
+those that `choose` keeps for large sizes included. So are the blocks of planes of the fast pooling.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cnn_core import _conv2d_fast as fast
-from cnn_core import conv2d
+from cnn_core import _max_pool2d_fast, conv2d, max_pool2d
 from cnn_core._conv2d_plan import Plan, choose, filters_outweigh
 from cnn_core._geometry import Axis, sliding_axes
 from cnn_core._im2col import Scratch, fold, padded, planes, unfold
@@ -300,3 +300,39 @@ def test_memory_beside_arguments_and_results_is_bounded(
     (y, cache), forward = memory(lambda: conv2d.im2col.forward(x, w, w[:, 0, 0, 0].copy(), **options))
     _, backward = memory(lambda: conv2d.im2col.backward(y, cache))
     assert max(forward, backward) <= 64 << 20, f"forward {forward / 2**20:.1f} MiB, backward {backward / 2**20:.1f} MiB"
+
+
+def pooled_alike(x: Array, dy_seed: int, **options: Any) -> None:
+    """Both versions of max pooling give the same y, winners and gradient, NaN and all."""
+    (y, cache), (expected, known) = (each.forward(x, **options) for each in (max_pool2d.im2col, max_pool2d.naive))
+    assert np.array_equal(y, expected, equal_nan=True)
+    assert np.array_equal(cache.indices, known.indices)
+    dy = np.random.default_rng(dy_seed).integers(-9, 10, y.shape).astype(x.dtype)
+    (dx,), (right,) = max_pool2d.im2col.backward(dy, cache), max_pool2d.naive.backward(dy, known)
+    assert np.array_equal(dx, right)
+
+
+@given(
+    case=LAYERS["max_pool2d"].cases(),
+    block=st.sampled_from([1, 100, 700, 1 << 20]),
+    dtype=st.sampled_from([np.float32, np.float64, np.complex128]),
+    special=st.lists(st.sampled_from([np.nan, np.inf, -np.inf]), max_size=9),
+    seed=st.integers(0, 99),
+)
+def test_blocks_of_planes_agree_with_naive_bit_for_bit(
+    case: Case, block: int, dtype: type, special: list[float], seed: int
+) -> None:
+    (drawn,) = case.arrays
+    assert drawn is not None
+    x = drawn.astype(dtype)
+    if x.size:
+        x.flat[np.random.default_rng(seed).integers(0, x.size, len(special))] = special
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_max_pool2d_fast, "_BLOCK_BYTES", block)
+        pooled_alike(x, seed, **case.options)
+
+
+@pytest.mark.parametrize("kernel_size", [(1, 255), (1, 256), (257, 1), (16, 16), (17, 20)])
+def test_windows_of_more_taps_than_a_byte_numbers(kernel_size: tuple[int, int]) -> None:
+    x = np.random.default_rng(0).integers(-99, 100, (1, 2, 257, 259)).astype(np.float32)
+    pooled_alike(x, 0, kernel_size=kernel_size, stride=(20, 20))
