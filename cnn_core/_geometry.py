@@ -30,12 +30,6 @@ class Axis(NamedTuple):
     out: int
 
     @property
-    def padded(self) -> int:
-        """Length of the padded axis; with `ceil_mode` the last window may overhang the padding."""
-        reach = (self.out - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
-        return max(self.before + self.size + self.after, reach)
-
-    @property
     def starts(self) -> list[int]:
         """Where the taps of a window start in it."""
         return [tap * self.dilation for tap in range(self.kernel)]

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EXPECTED_FAILURE = "EXPECTED FAILURE"
 # Of several cases the worst decides.
 _WORST_FIRST = (FAIL, INCONCLUSIVE, PASS, NOT_APPLICABLE)
+# So many checks that found the same are named where it is told; the table above names more.
+_NAMED = 3
 
 
 class CheckResult(NamedTuple):
@@ -62,7 +64,7 @@ class LayerReport:
             if result.case:
                 together.setdefault((result.case, result.note), []).append(result.check)
         for (case, note), found in together.items():
-            who = found[0] if len(found) == 1 else f"{len(found)} checks"
+            who = ", ".join(found) if len(found) <= _NAMED else f"{len(found)} checks"
             lines += [f"{who}, at {case}:", "  " + note.replace("\n", "\n  ")]
         return "\n".join(lines)
 

@@ -112,8 +112,8 @@ def judge(check: str, trial: Trial) -> Found:
     except DoesNotApplyError as reason:
         return Found(NOT_APPLICABLE, str(reason))
     except CheckError as error:
-        causes = error.certificate.causes
-        return Found(error.certificate.verdict, str(error), causes[0].code if causes else "")
+        found = error.certificate
+        return Found(found.verdict, found.text(timed=False), found.causes[0].code if found.causes else "")
     except ContractError as error:
         return Found(FAIL, str(error), error.cause.code)
     except StructureError as error:

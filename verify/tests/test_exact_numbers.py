@@ -46,7 +46,7 @@ def test_products_of_numbers_whose_grids_are_told_do_not_round(left: int, right:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_grid_is_the_likely_one_if_it_holds_else_the_least(dtype: type) -> None:
-    values = np.array([[0.5, -0.75], [2, 0]], dtype)
+    values: np.ndarray = np.array([[0.5, -0.75], [2, 0]], dtype)
     assert grid_of(values, 4) == Grid(4, 5)
     assert grid_of(values, 1) == grid_of(values) == Grid(2, 3)
     assert grid_of(values * dtype(2.0**20), 60) == Grid(0, 21)  # of that many bits there are none

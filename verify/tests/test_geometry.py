@@ -93,8 +93,8 @@ def test_every_tap_reads_the_place_its_window_starts_at_and_so_many_steps_on(cei
         if not count(*numbers):
             continue
         axis, _ = axes(numbers, numbers, ceil_mode=ceil_mode)
-        padded: list[int | None] = [None] * before + list(range(size)) + [None] * (axis.padded - before - size)
-        assert len(padded) >= before + size + after
+        padded: list[int | None] = [None] * before + list(range(size)) + [None] * (reach(axis) - before - size)
+        padded += [None] * (before + size + after - len(padded))
         for output, tap in itertools.product(range(axis.out), range(kernel)):
             place = axis.source(output, tap)
             assert padded[output * stride :][tap * dilation] == (place if 0 <= place < size else None)
@@ -145,11 +145,16 @@ def unequal(*fields: str) -> Callable[[Window], bool]:
 
 
 def leaves_rows_over(axis: Axis) -> bool:
-    return axis.before + axis.size + axis.after > (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
+    return axis.before + axis.size + axis.after > reach(axis)
 
 
 def overhangs(axis: Axis) -> bool:
-    return axis.padded > axis.before + axis.size + axis.after
+    return reach(axis) > axis.before + axis.size + axis.after
+
+
+def reach(axis: Axis) -> int:
+    """Where the last window ends in the padded axis."""
+    return (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1
 
 
 def lies_in_padding(axis: Axis) -> bool:
