@@ -170,7 +170,8 @@ change("db counted thrice", "conv2d", C.CONSTANT_FACTOR, _DB, lambda g: g * 3)
 def _assigned(dy: Array, cache: Any, *, tap_by_tap: bool) -> Array:
     """dx whose windows assign: one after another, or (col2im-assign) one tap of all of them after another."""
     x, w, _, rows, columns, groups = cache
-    padded = np.zeros((*x.shape[:2], rows.padded, columns.padded), x.dtype)
+    size = (axis.before + axis.size + axis.after for axis in (rows, columns))
+    padded = np.zeros((*x.shape[:2], *size), x.dtype)
     parts: dict[tuple[int, ...], Array] = {}
     for i, j, p, q in np.ndindex(rows.out, columns.out, rows.kernel, columns.kernel):
         by_group = dy[:, :, i, j].reshape(len(x), groups, -1)
