@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -172,3 +173,13 @@ def test_linear_layers_of_any_leading_axes_pass() -> None:
     for implementation in (linear.naive, linear.vectorized):
         certificate = gradcheck(*implementation[1:], arrays, structure="multilinear", full_jacobian=True)
         assert _notes(certificate) == ["every entry of its Jacobian, 10 x 8", "", ""]
+
+
+def test_a_point_at_another_dy_is_as_exact() -> None:
+    arrays = (np.arange(1.0, 7.0).reshape(2, 3),)
+    subject = Subject(lambda x: (2 * x, None), lambda dy, _: (2 * dy,), arrays, {}, None)
+    dy = np.full((2, 3), 0.1)  # on another grid than what was drawn
+    drawn = Differences.draw(subject, arrays, 3, np.random.default_rng(0), below=4)
+    point = replace(drawn.at(arrays, dy), gradients={0: 2 * dy})
+    assert point.residual(0, np.ones((2, 3))) == 0
+    assert replace(point, gradients={0: 4 * dy}).residual(0, np.ones((2, 3))) == -12 * Fraction(0.1)
