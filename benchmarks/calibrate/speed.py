@@ -26,14 +26,14 @@ def _torch_pair(options: dict[str, int]) -> tuple[Callable[..., Any], Callable[.
     stride, padding = [options["stride"]] * 2, [options["padding"]] * 2
 
     def forward(x: Any, w: Any) -> Any:
-        with torch.no_grad():
-            y = torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(w), stride=stride, padding=padding)
-        return y.numpy(), (x, w)
+        tensors = torch.from_numpy(x), torch.from_numpy(w)
+        return torch.conv2d(*tensors, None, stride, padding).numpy(), tensors
 
     def backward(dy: Any, cache: Any) -> Any:
-        tensors = (torch.from_numpy(each) for each in (dy, *cache))
         mask = [True, True, False]
-        found = torch.ops.aten.convolution_backward(*tensors, None, stride, padding, [1, 1], False, [0, 0], 1, mask)
+        found = torch.ops.aten.convolution_backward(
+            torch.from_numpy(dy), *cache, None, stride, padding, [1, 1], False, [0, 0], 1, mask
+        )
         return tuple(each.numpy() for each in found[:2])
 
     return forward, backward

@@ -110,10 +110,10 @@ def grid_of(values: Array, likely: int = 0) -> Grid | None:
     flat, largest, fits, likely = values.reshape(-1), 0.0, True, max(likely, 0)
     for start in range(0, flat.size, CHUNK):
         chunk = flat[start : start + CHUNK].astype(np.float64, copy=False)
-        largest = max(largest, float(chunk.max()), -float(chunk.min()))
+        largest = max(largest, float(np.maximum.reduce(chunk)), -float(np.minimum.reduce(chunk)))
         if likely:
             chunk = chunk * 2.0**likely
-        fits = fits and bool((np.rint(chunk) == chunk).all())  # not of NaN
+        fits = fits and bool(np.logical_and.reduce(np.rint(chunk) == chunk))  # not of NaN
     if not largest < math.inf:
         return None
     if fits and (bits := _bits(largest, likely)) <= _MOST_BITS:

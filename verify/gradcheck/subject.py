@@ -221,10 +221,9 @@ class Subject:
         """What tells if an array was written to: its bytes, or of a large one that is not the caller's a checksum."""
         if not isinstance(array, np.ndarray):
             return None
-        plain = array.flags.c_contiguous and array.dtype.kind == "f"
-        if array.nbytes < _LARGE or not plain or any(array is own for own in self.arrays):
+        if array.nbytes < _LARGE or any(array is own for own in self.arrays):
             return array.tobytes()
-        return _checksum(array)
+        return _checksum(array) if array.flags.c_contiguous and array.dtype.kind == "f" else array.tobytes()
 
     def _restored(self, arrays: Sequence[Any], marks: Sequence[Any]) -> list[int]:
         """The places of the arrays that were written to; those whose bytes are known are as they were again."""
@@ -242,13 +241,11 @@ class Subject:
             raise ContractError(
                 "wrong-shape", position, name, f"d{name} has shape {gradient.shape}, {name} has {array.shape}"
             )
-        native = gradient.dtype.newbyteorder("=")  # in which NumPy computes
-        if native != array.dtype.newbyteorder("="):
-            raise ContractError(
-                "wrong-dtype", position, name, f"d{name} has dtype {gradient.dtype}, {name} has {array.dtype}"
-            )
-        # A copy: the backward may write its next gradients to the same place.
-        return np.array(gradient, native)
+        dtype = gradient.dtype
+        if dtype != array.dtype and dtype.newbyteorder("=") != array.dtype.newbyteorder("="):
+            raise ContractError("wrong-dtype", position, name, f"d{name} has dtype {dtype}, {name} has {array.dtype}")
+        # A copy, in the byte order NumPy computes in: the backward may write its next gradients to the same place.
+        return np.array(gradient, dtype if dtype.isnative else dtype.newbyteorder("="))
 
 
 def _checksum(array: Array) -> Array:
