@@ -48,8 +48,13 @@ def versions(layer: Layer, case: BenchCase) -> tuple[str, ...]:
 
 
 def passes(case: BenchCase, version: str) -> tuple[str, ...]:
-    """What is timed of it: of loops each pass once is enough; growth with a size is that of both."""
-    return ("both",) if by_size(case) else PASSES[:2] if version == "naive" else PASSES
+    """What is timed of it: of loops each pass once is enough; growth with a size is that of both, and so is JAX.
+
+    JAX takes up to a hundred times as long: its passes alone were half of all the benchmarks' time.
+    """
+    if by_size(case) or version.startswith("jax"):
+        return PASSES[2:]
+    return PASSES[:2] if version == "naive" else PASSES
 
 
 def by_size(case: BenchCase) -> bool:

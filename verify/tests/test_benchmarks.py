@@ -163,6 +163,12 @@ def test_what_grows_is_timed_forward_and_backward_at_once() -> None:
     assert not any("jax" in version for case in growing for version in versions(LAYERS["conv2d"], case))
 
 
+def test_jax_is_timed_forward_and_backward_at_once_and_pytorch_each_by_itself_too() -> None:
+    (case, *_) = (each for each in LAYERS["conv2d"].bench if not each.naive and not by_size(each))
+    assert passes(case, "jax") == passes(case, "jax channels_last") == ("both",)
+    assert passes(case, "torch") == passes(case, "fast") == ("forward", "backward", "both")
+
+
 _XLA_THREADS = """
 import os, jax
 jax.block_until_ready(jax.jit(lambda a: a @ a)(jax.numpy.ones((512, 512))))
