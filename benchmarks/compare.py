@@ -11,8 +11,10 @@ ratios one is worse by more than exp(z sqrt(2) s) by chance in at most 1 % of th
 quantile of 1 - 0.01/m (Bonferroni). A ratio that differed by more than that between the stored runs keeps its
 own, larger margin: what is not normal about it has shown.
 
-Only ratios are compared, so a slower hour does no harm; but a ratio belongs to a kind of machine, and the
-baseline says whose it is. A ratio stored and not in the run is named, and one in the run and not stored.
+Only ratios are compared, so a slower hour does no harm; but a ratio belongs to a kind of machine, and a run on
+another kind than the baseline's is not compared: its ratios differ for that alone. A machine may have a baseline
+of its own, stored and compared with `--baseline FILE`. A ratio stored and not in the run is named, and one in the
+run and not stored.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from benchmarks.report.collect import NotARunError, ratios, read
 BASELINE = Path(__file__).with_name("baseline.json")
 _FALSE_ALARMS = 0.01
 _FEWEST_RUNS = 3
+# With the kernel of the linear algebra library these tell one kind of machine from another.
+_KIND = ("processor", "threads", "dtype")
 
 
 class Baseline(NamedTuple):
@@ -84,6 +88,15 @@ def compare(stored: Baseline, measured: Mapping[str, float]) -> Comparison:
     )
 
 
+def of_another_kind(stored: Mapping[str, str], machine: Mapping[str, str]) -> list[str]:
+    """In what the kind of machine differs, with both values."""
+    kinds = [
+        {**{fact: of.get(fact) for fact in _KIND}, "kernel": of.get("linear algebra", "").rpartition("kernel ")[2]}
+        for of in (stored, machine)
+    ]
+    return [f"{fact} {kinds[0][fact]!r}, here {kinds[1][fact]!r}" for fact in kinds[0] if kinds[0][fact] != kinds[1][fact]]
+
+
 def report(stored: Baseline, measured: Mapping[str, float], found: Comparison) -> str:
     """The comparison in Markdown."""
     compared = len(stored.ratios) - len(found.missing)
@@ -119,6 +132,8 @@ def main(runs: tuple[Path, ...], store: bool, path: Path) -> None:
     try:
         found = [read(each) for each in runs]
         if store:
+            if hasty := [str(run) for run, each in zip(runs, found, strict=True) if "caution" in each.machine]:
+                raise click.UsageError(f"{hasty[0]} is of a few images and rounds only (--small): it measures nothing")
             made = baseline(found[0].machine, [ratios(each) for each in found])
             path.write_text(json.dumps(made._asdict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             click.echo(f"{path}: {len(made.ratios)} ratios, margin {made.margin:.3f}, {len(made.wider)} with more")
@@ -128,6 +143,9 @@ def main(runs: tuple[Path, ...], store: bool, path: Path) -> None:
     if len(found) > 1:
         raise click.UsageError(f"one run is compared, got {len(found)}; to store several, --store")
     stored, measured = _load(path), ratios(found[0])
+    if odd := of_another_kind(stored.machine, found[0].machine):
+        own = "to make a baseline of this kind: --store RUN1.json RUN2.json RUN3.json --baseline FILE"
+        raise click.UsageError(f"{path} is of another kind of machine ({'; '.join(odd)}); {own}")
     compared = compare(stored, measured)
     click.echo(report(stored, measured, compared))
     nothing = len(compared.missing) == len(stored.ratios)

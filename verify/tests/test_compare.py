@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from test_report import timed, written  # type: ignore[import-not-found]  # its neighbour: pytest puts this folder on the path
 
-from benchmarks.compare import baseline, compare, main, report
+from benchmarks.compare import baseline, compare, main, of_another_kind, report
 
 NAMES = [f"case {i}" for i in range(100)]
 DEVIATION = 0.03
@@ -23,7 +23,13 @@ def noisy(seed: int, deviation: float = DEVIATION) -> dict[str, float]:
     return {name: float((1 + i % 7) * np.exp(noise[i])) for i, name in enumerate(NAMES)}
 
 
-STORED = baseline({"processor": "A Processor"}, [noisy(seed) for seed in range(5)])
+MACHINE = {
+    "processor": "A Processor, 4 cores",
+    "threads": "2 for each contender",
+    "linear algebra": "openblas 0.3, kernel Zen",
+    "dtype": "float32",
+}
+STORED = baseline(MACHINE, [noisy(seed) for seed in range(5)])
 
 
 def test_the_margin_follows_from_the_spread() -> None:
@@ -118,6 +124,44 @@ def test_a_comparison_of_nothing_fails(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [_run(tmp_path / "run.json", 1.0), "--baseline", str(stored)])
     assert result.exit_code == 1
     assert "nothing was compared" in result.stderr
+
+
+def test_a_machine_is_of_the_same_kind_whatever_its_versions() -> None:
+    assert not of_another_kind(MACHINE, {**MACHINE, "linear algebra": "openblas 0.4, kernel Zen", "versions": "NumPy 3"})
+
+
+@pytest.mark.parametrize(
+    ("fact", "value", "told"),
+    [
+        ("processor", "Another, 4 cores", "processor 'A Processor, 4 cores', here 'Another, 4 cores'"),
+        ("threads", "8 for each contender", "threads '2 for each contender', here '8 for each contender'"),
+        ("linear algebra", "openblas 0.3, kernel Other", "kernel 'Zen', here 'Other'"),
+        ("dtype", "float64", "dtype 'float32', here 'float64'"),
+    ],
+)
+def test_a_run_on_another_kind_of_machine_is_told_apart(fact: str, value: str, told: str) -> None:
+    assert of_another_kind(MACHINE, {**MACHINE, fact: value}) == [told]
+
+
+def test_a_run_on_another_kind_of_machine_is_not_compared(tmp_path: Path) -> None:
+    stored = tmp_path / "baseline.json"
+    other = {**STORED.machine, "processor": "Another Processor"}
+    stored.write_text(json.dumps(STORED._replace(machine=other)._asdict()), encoding="utf-8")
+    result = CliRunner().invoke(main, [_run(tmp_path / "run.json", 1.0), "--baseline", str(stored)])
+    assert result.exit_code == 2
+    told = " ".join(result.stderr.replace("│", " ").split())
+    assert "is of another kind of machine (processor 'Another Processor', here 'A Processor, 4 cores'" in told
+
+
+def test_a_run_that_measures_nothing_is_not_stored(tmp_path: Path) -> None:
+    runs = [_run(tmp_path / f"{i}.json", 1.0) for i in range(3)]
+    hasty = json.loads(Path(runs[1]).read_text(encoding="utf-8"))
+    hasty["machine_info"]["small"] = True
+    Path(runs[1]).write_text(json.dumps(hasty), encoding="utf-8")
+    result = CliRunner().invoke(main, ["--store", *runs, "--baseline", str(tmp_path / "baseline.json")])
+    assert result.exit_code == 2
+    assert "a few images and rounds only" in " ".join(result.stderr.replace("│", " ").split())
+    assert not (tmp_path / "baseline.json").exists()
 
 
 @pytest.mark.parametrize(
