@@ -94,7 +94,9 @@ def of_another_kind(stored: Mapping[str, str], machine: Mapping[str, str]) -> li
         {**{fact: of.get(fact) for fact in _KIND}, "kernel": of.get("linear algebra", "").rpartition("kernel ")[2]}
         for of in (stored, machine)
     ]
-    return [f"{fact} {kinds[0][fact]!r}, here {kinds[1][fact]!r}" for fact in kinds[0] if kinds[0][fact] != kinds[1][fact]]
+    return [
+        f"{fact} {kinds[0][fact]!r}, here {kinds[1][fact]!r}" for fact in kinds[0] if kinds[0][fact] != kinds[1][fact]
+    ]
 
 
 def report(stored: Baseline, measured: Mapping[str, float], found: Comparison) -> str:
