@@ -4,12 +4,13 @@ The baseline is made of several runs, on one machine, of one state of the code:
 
     python -m benchmarks.compare --store RUN1.json RUN2.json RUN3.json
 
-It keeps the median of each ratio, and the margin, which comes from how much the same ratio differs between
-those runs. With s the standard deviation of a ratio's logarithm from run to run, pooled over all ratios, the
-difference between a run and one stored is normal with deviation sqrt(2) s, had there been one run stored. Of m
-ratios one is worse by more than exp(z sqrt(2) s) by chance in at most 1 % of the comparisons if z is the normal
-quantile of 1 - 0.01/m (Bonferroni). A ratio that differed by more than that between the stored runs keeps its
-own, larger margin: what is not normal about it has shown.
+It keeps the median of each ratio, and margins, which come from how much the same ratio differs between those
+runs. With s the standard deviation of a ratio's logarithm from run to run, pooled over the ratios to the same
+thing (PyTorch, JAX, the bare product, the naive loops: some are steadier than others), the difference between a
+run and one stored is normal with deviation sqrt(2) s, had there been one run stored. Of m ratios in all, one is
+worse by more than exp(z sqrt(2) s) by chance in at most 1 % of the comparisons if z is the normal quantile of
+1 - 0.01/m (Bonferroni). A ratio that differed by more than that between the stored runs keeps its own, larger
+margin: what is not normal about it has shown.
 
 Only ratios are compared, so a slower hour does no harm; but a ratio belongs to a kind of machine, and a run on
 another kind than the baseline's is not compared: its ratios differ for that alone. A machine may have a baseline
@@ -39,16 +40,19 @@ _KIND = ("processor", "threads", "dtype")
 
 
 class Baseline(NamedTuple):
-    """What is stored: the machine, the margin as a factor, each ratio, and the larger factors that some need."""
+    """What is stored: the machine, a margin for each thing compared with, the ratios, and the larger margins of some.
+
+    The margins are factors.
+    """
 
     machine: dict[str, str]
-    margin: float
+    margins: dict[str, float]
     ratios: dict[str, float]
     wider: dict[str, float]
 
     def allowed(self, what: str) -> float:
         """The largest ratio that is not called worse."""
-        return self.ratios[what] * self.wider.get(what, self.margin)
+        return self.ratios[what] * self.wider.get(what, self.margins[_over(what)])
 
 
 class Comparison(NamedTuple):
@@ -57,6 +61,11 @@ class Comparison(NamedTuple):
     slower: list[str]
     missing: list[str]
     unknown: list[str]
+
+
+def _over(what: str) -> str:
+    """What the ratio is to."""
+    return what.rpartition(" over ")[2]
 
 
 def baseline(machine: Mapping[str, str], runs: Sequence[Mapping[str, float]]) -> Baseline:
@@ -69,12 +78,15 @@ def baseline(machine: Mapping[str, str], runs: Sequence[Mapping[str, float]]) ->
     if not names:
         raise ValueError("the runs hold no ratio")
     logarithms = {what: [math.log(run[what]) for run in runs] for what in names}
-    deviation = math.sqrt(statistics.fmean(statistics.variance(own) for own in logarithms.values()))
     quantile = statistics.NormalDist().inv_cdf(1 - _FALSE_ALARMS / len(names))
-    margin = math.exp(quantile * math.sqrt(2) * deviation)
+    margins = {}
+    for over in sorted({_over(what) for what in names}):
+        variance = statistics.fmean(statistics.variance(logarithms[what]) for what in names if _over(what) == over)
+        margins[over] = math.exp(quantile * math.sqrt(2 * variance))
     spreads = {what: math.exp(max(own) - min(own)) for what, own in logarithms.items()}
     medians = {what: math.exp(statistics.median(own)) for what, own in logarithms.items()}
-    return Baseline(dict(machine), margin, medians, {what: s for what, s in spreads.items() if s > margin})
+    wider = {what: spread for what, spread in spreads.items() if spread > margins[_over(what)]}
+    return Baseline(dict(machine), margins, medians, wider)
 
 
 def compare(stored: Baseline, measured: Mapping[str, float]) -> Comparison:
@@ -99,10 +111,14 @@ def of_another_kind(stored: Mapping[str, str], machine: Mapping[str, str]) -> li
     ]
 
 
+def _margins(stored: Baseline) -> str:
+    return "margins " + ", ".join(f"{margin:.2f} over {over}" for over, margin in stored.margins.items())
+
+
 def report(stored: Baseline, measured: Mapping[str, float], found: Comparison) -> str:
     """The comparison in Markdown."""
     compared = len(stored.ratios) - len(found.missing)
-    lines = [f"{compared} ratios compared with those of {stored.machine.get('processor')}, margin {stored.margin:.3f}"]
+    lines = [f"{compared} ratios compared with those of {stored.machine.get('processor')}, {_margins(stored)}"]
     if found.slower:
         lines += ["", "| slower than stored | stored | now | times | allowed |", "| --- | ---: | ---: | ---: | ---: |"]
         for what in found.slower:
@@ -138,7 +154,7 @@ def main(runs: tuple[Path, ...], store: bool, path: Path) -> None:
                 raise click.UsageError(f"{hasty[0]} is of a few images and rounds only (--small): it measures nothing")
             made = baseline(found[0].machine, [ratios(each) for each in found])
             path.write_text(json.dumps(made._asdict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            click.echo(f"{path}: {len(made.ratios)} ratios, margin {made.margin:.3f}, {len(made.wider)} with more")
+            click.echo(f"{path}: {len(made.ratios)} ratios, {_margins(made)}; {len(made.wider)} with more")
             return
     except (NotARunError, ValueError) as error:
         raise click.UsageError(str(error)) from None

@@ -13,8 +13,10 @@ from test_report import timed, written  # type: ignore[import-not-found]  # its 
 
 from benchmarks.compare import baseline, compare, main, of_another_kind, report
 
-NAMES = [f"case {i}" for i in range(100)]
+NAMES = [f"case {i} over PyTorch" for i in range(100)]
 DEVIATION = 0.03
+# Five runs of 100 ratios have 400 degrees of freedom: a deviation found is off by 1 / sqrt(800) of it; five times that.
+OFF = 5 / math.sqrt(2 * 4 * len(NAMES))
 
 
 def noisy(seed: int, deviation: float = DEVIATION) -> dict[str, float]:
@@ -34,12 +36,24 @@ STORED = baseline(MACHINE, [noisy(seed) for seed in range(5)])
 
 def test_the_margin_follows_from_the_spread() -> None:
     z = 3.719  # the normal quantile of 1 - 0.01/100
-    # Five runs of 100 ratios have 400 degrees of freedom: a deviation found is off by a 1 / sqrt(800);
-    # five times that.
-    off = 5 / math.sqrt(2 * 4 * len(NAMES))
-    assert math.log(STORED.margin) == pytest.approx(z * math.sqrt(2) * DEVIATION, rel=off)
+    assert math.log(STORED.margins["PyTorch"]) == pytest.approx(z * math.sqrt(2) * DEVIATION, rel=OFF)
     quiet = baseline({}, [noisy(seed, DEVIATION / 10) for seed in range(5)])  # the same noise, a tenth of it
-    assert math.log(quiet.margin) == pytest.approx(math.log(STORED.margin) / 10, rel=1e-9)
+    assert math.log(quiet.margins["PyTorch"]) == pytest.approx(math.log(STORED.margins["PyTorch"]) / 10, rel=1e-9)
+
+
+def test_what_is_noisier_has_a_larger_margin() -> None:
+    """Ratios to the loops, ten times as noisy, do not widen the margin of the others."""
+    loops = [
+        {f"case {i} over naive": r for i, r in enumerate(noisy(seed, 10 * DEVIATION).values())}
+        for seed in range(5, 10)
+    ]
+    both = baseline({}, [{**noisy(seed), **run} for seed, run in enumerate(loops)])
+    z, fewer = 3.891, 3.719  # the normal quantiles of 1 - 0.01/200, and of 1 - 0.01/100: to 0.0005
+    margin = math.log(both.margins["PyTorch"])
+    assert margin == pytest.approx(math.log(STORED.margins["PyTorch"]) * z / fewer, rel=2 * 0.0005 / fewer)
+    assert math.log(both.margins["naive"]) == pytest.approx(10 * margin, rel=2 * OFF)
+    run = {what: ratio * both.margins["PyTorch"] * 1.001 for what, ratio in both.ratios.items()}
+    assert set(compare(both, run).slower) == set(NAMES) - both.wider.keys()
 
 
 def test_noise_below_the_margin_passes() -> None:
@@ -51,18 +65,27 @@ def test_noise_below_the_margin_passes() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_planted_regression_fails_alone(seed: int) -> None:
     run = {name: STORED.ratios[name] for name in NAMES}
-    run["case 42"] *= STORED.allowed("case 42") / STORED.ratios["case 42"] * 1.001
-    run["case 43"] *= STORED.margin * 0.999
-    run["case 7"] = np.nan if seed else 1e9
-    assert compare(STORED, run).slower in (["case 42", "case 7"], ["case 7", "case 42"])
+    run["case 42 over PyTorch"] *= (
+        STORED.allowed("case 42 over PyTorch") / STORED.ratios["case 42 over PyTorch"] * 1.001
+    )
+    run["case 43 over PyTorch"] *= STORED.margins["PyTorch"] * 0.999
+    run["case 7 over PyTorch"] = np.nan if seed else 1e9
+    assert compare(STORED, run).slower in (
+        ["case 42 over PyTorch", "case 7 over PyTorch"],
+        ["case 7 over PyTorch", "case 42 over PyTorch"],
+    )
 
 
 def test_the_worst_is_named_first() -> None:
-    run = {**STORED.ratios, "case 1": 2 * STORED.allowed("case 1"), "case 2": 3 * STORED.allowed("case 2")}
+    run = {
+        **STORED.ratios,
+        "case 1 over PyTorch": 2 * STORED.allowed("case 1 over PyTorch"),
+        "case 2 over PyTorch": 3 * STORED.allowed("case 2 over PyTorch"),
+    }
     found = compare(STORED, run)
-    assert found.slower == ["case 2", "case 1"]
+    assert found.slower == ["case 2 over PyTorch", "case 1 over PyTorch"]
     text = report(STORED, run, found)
-    assert "| case 2 |" in text
+    assert "| case 2 over PyTorch |" in text
     assert "2 of 100 slower" in text
 
 
@@ -71,19 +94,19 @@ def test_what_is_faster_is_no_regression() -> None:
 
 
 def test_missing_and_unknown_cases_are_named() -> None:
-    run = {**STORED.ratios, "case new": 1.0}
-    del run["case 3"]
+    run = {**STORED.ratios, "case new over PyTorch": 1.0}
+    del run["case 3 over PyTorch"]
     found = compare(STORED, run)
-    assert (found.slower, found.missing, found.unknown) == ([], ["case 3"], ["case new"])
+    assert (found.slower, found.missing, found.unknown) == ([], ["case 3 over PyTorch"], ["case new over PyTorch"])
     text = report(STORED, run, found)
-    assert "1 stored, but not in this run:\n- case 3" in text
-    assert "1 in this run, but not stored:\n- case new" in text
+    assert "1 stored, but not in this run:\n- case 3 over PyTorch" in text
+    assert "1 in this run, but not stored:\n- case new over PyTorch" in text
 
 
 def test_a_ratio_that_jumps_between_the_stored_runs_keeps_its_own_margin() -> None:
-    runs = [{**noisy(seed), "case 5": 1.0 + (seed == 2)} for seed in range(5)]
+    runs = [{**noisy(seed), "case 5 over PyTorch": 1.0 + (seed == 2)} for seed in range(5)]
     stored = baseline({}, runs)
-    assert stored.wider["case 5"] == pytest.approx(2)
+    assert stored.wider["case 5 over PyTorch"] == pytest.approx(2)
     assert not any(compare(stored, run).slower for run in runs)
 
 
@@ -94,8 +117,8 @@ def test_fewer_than_three_runs_have_no_margin(runs: list[dict[str, float]]) -> N
 
 
 def test_runs_of_different_cases_are_no_baseline() -> None:
-    with pytest.raises(ValueError, match=r"'case 0', and 0 more, are in some runs but not in all"):
-        baseline({}, [noisy(0), {k: v for k, v in noisy(1).items() if k != "case 0"}, noisy(2)])
+    with pytest.raises(ValueError, match=r"'case 0 over PyTorch', and 0 more, are in some runs but not in all"):
+        baseline({}, [noisy(0), {k: v for k, v in noisy(1).items() if k != "case 0 over PyTorch"}, noisy(2)])
 
 
 def _run(path: Path, fast: float) -> str:
