@@ -44,8 +44,7 @@ def test_the_margin_follows_from_the_spread() -> None:
 def test_what_is_noisier_has_a_larger_margin() -> None:
     """Ratios to the loops, ten times as noisy, do not widen the margin of the others."""
     loops = [
-        {f"case {i} over naive": r for i, r in enumerate(noisy(seed, 10 * DEVIATION).values())}
-        for seed in range(5, 10)
+        {f"case {i} over naive": r for i, r in enumerate(noisy(seed, 10 * DEVIATION).values())} for seed in range(5, 10)
     ]
     both = baseline({}, [{**noisy(seed), **run} for seed, run in enumerate(loops)])
     z, fewer = 3.891, 3.719  # the normal quantiles of 1 - 0.01/200, and of 1 - 0.01/100: to 0.0005
