@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# Products that are added up in floating point, and what is left of 53 bits for a limb at least.
-_ROW, _LEAST_LIMB = 128, 8
 _MOST_BITS, _MOST_SHIFT = 62, 1000
 # Entries that stay in cache, with their limbs; from 128 KiB on an array is fresh memory each time (glibc's malloc).
 CHUNK = 15 << 10
@@ -39,17 +37,29 @@ def draw_integers(
     generator: np.random.Generator, shape: tuple[int, ...], bits: int, dtype: np.dtype[Any], unit: float = 1.0
 ) -> Array:
     """Integers, uniform on [-2^bits, 2^bits), times a unit, as floating-point numbers; bits < 64."""
-    drawn = np.empty(shape, dtype)
-    # Bits as the generator makes them, 64 at a time: `Generator.integers` takes twice as long.
-    flat, raw, narrow = drawn.reshape(-1), generator.bit_generator.random_raw, bits < 32
-    for start in range(0, flat.size, CHUNK):  # so that no second array as large is needed
-        part = flat[start : start + CHUNK]
-        if narrow:
-            part[:] = raw((part.size + 1) // 2).view(np.int32)[: part.size] >> (31 - bits)
-        else:
-            part[:] = raw(part.size).view(np.int64) >> (63 - bits)
+    size = math.prod(shape)
+    if size <= CHUNK:
+        drawn = _drawn(generator, size, bits).astype(dtype).reshape(shape)
+    else:
+        drawn = np.empty(shape, dtype)
+        flat = drawn.reshape(-1)
+        for start in range(0, size, CHUNK):  # so that no second array as large is needed
+            part = flat[start : start + CHUNK]
+            part[:] = _drawn(generator, part.size, bits)
     if unit != 1:
-        drawn *= drawn.dtype.type(unit)
+        drawn *= unit
+    return drawn
+
+
+def _drawn(generator: np.random.Generator, size: int, bits: int) -> Array:
+    """The same as int32, or as int64. The generator makes 64 bits at a time: its `integers` takes twice as long."""
+    raw = generator.bit_generator.random_raw
+    if bits < 32:
+        drawn = raw((size + 1) // 2).view(np.int32)[:size]
+        drawn >>= 31 - bits
+    else:
+        drawn = raw(size).view(np.int64)
+        drawn >>= 63 - bits
     return drawn
 
 
@@ -110,7 +120,7 @@ def grid_of(values: Array, likely: int = 0) -> Grid | None:
     flat, largest, fits, likely = values.reshape(-1), 0.0, True, max(likely, 0)
     for start in range(0, flat.size, CHUNK):
         chunk = flat[start : start + CHUNK].astype(np.float64, copy=False)
-        largest = max(largest, float(np.maximum.reduce(chunk)), -float(np.minimum.reduce(chunk)))
+        largest = max(largest, float(np.maximum.reduce(np.abs(chunk))))
         if likely:
             chunk = chunk * 2.0**likely
         fits = fits and bool(np.logical_and.reduce(np.rint(chunk) == chunk))  # not of NaN
@@ -174,29 +184,19 @@ def _wide_dot(u: Array, v: Array) -> Fraction:
 
 
 def _integer_dot(u: Array, u_bits: int, v: Array, v_bits: int) -> int:
-    """sum(u * v) of integers in float64, of so many bits: a sum of rows of _ROW products is exact.
+    """sum(u * v) of integers in float64, of so many bits, CHUNK of them at most.
 
-    Where it would not be, the wider factor is cut in two, until all sums stay within 2^53.
+    int64, which wraps around, gives the sum modulo 2^64. Floating point, in whatever order, gives it to within
+    n^2 2^(u_bits + v_bits - 53) (Higham 2002, section 3.1): less than 2^63, so that together they tell it. Where
+    that would be more, the wider factor is cut in two. einsum, as a BLAS would start threads for so little.
     """
     if u_bits < v_bits:
         u, u_bits, v, v_bits = v, v_bits, u, u_bits
-    limb = 53 - _ROW.bit_length() - v_bits
-    if limb < _LEAST_LIMB:  # cut both
-        half = v_bits // 2
-        high = np.floor(v * 2.0**-half)
-        low = _integer_dot(u, u_bits, v - high * 2.0**half, half)
-        return low + (_integer_dot(u, u_bits, high, v_bits - half) << half)
-    total, place = 0, 0
-    while u_bits > limb:
-        high = np.floor(u * 2.0**-limb)
-        total += _sum_of_products(u - high * 2.0**limb, v) << place
-        u, u_bits, place = high, u_bits - limb, place + limb
-    return total + (_sum_of_products(u, v) << place)
-
-
-def _sum_of_products(u: Array, v: Array) -> int:
-    if len(u) <= _ROW:
-        return int(u @ v)
-    whole = len(u) // _ROW * _ROW
-    rows = np.vecdot(u[:whole].reshape(-1, _ROW), v[:whole].reshape(-1, _ROW))
-    return int(rows.astype(np.int64).sum()) + int(u[whole:] @ v[whole:])
+    if 2 * CHUNK.bit_length() + u_bits + v_bits - 53 > 62:
+        half = u_bits // 2
+        high = np.floor(u * 2.0**-half)
+        low = _integer_dot(u - high * 2.0**half, half, v, v_bits)
+        return low + (_integer_dot(high, u_bits - half, v, v_bits) << half)
+    near = int(np.einsum("i,i", u, v))
+    wrapped = int(u.astype(np.int64) @ v.astype(np.int64))
+    return near + (wrapped - near + (1 << 63)) % (1 << 64) - (1 << 63)

@@ -32,13 +32,13 @@ def test_integer_products_of_any_width_do_not_round(data: st.DataObject, left: i
     assert exact_dot(np.array(u), np.array(v)) == _dot(u, v)
 
 
-@pytest.mark.parametrize(("left", "right"), [(0, 0), (20, 20), (30, 46), (52, 20), (52, 52)])
+@pytest.mark.parametrize(("left", "right"), [(0, 0), (20, 20), (30, 46), (52, 20), (43, 44), (52, 52), (62, 62)])
 def test_products_of_numbers_whose_grids_are_told_do_not_round(left: int, right: int) -> None:
     generator = np.random.default_rng(0)
     for size in (1, 1000, 40_000):
-        u, v = (generator.integers(-(2**bits), 2**bits, size, endpoint=True) for bits in (left, right))
+        u, v = (generator.integers(-(2**bits), 2**bits, size, endpoint=True).astype(float) for bits in (left, right))
         u[0], v[0] = -(2**left), 2**right  # the largest
-        expected = Fraction(sum(a * b for a, b in zip(u.tolist(), v.tolist(), strict=True)), 2**13)
+        expected = Fraction(sum(int(a) * int(b) for a, b in zip(u, v, strict=True)), 2**13)
         halves, others = u / 2**5, v / 2**8
         assert exact_dot(halves, others, Grid(5, left), Grid(8, right)) == expected
         assert exact_dot(halves, others, Grid(3), Grid(-9)) == expected  # guesses that do not hold
@@ -62,9 +62,12 @@ def test_products_of_any_floats_do_not_round(pairs: list[tuple[float, float]]) -
     assert exact_dot(np.array(u), np.array(v)) == _dot(u, v)
 
 
-def test_long_sums_that_overflow_an_int64_do_not() -> None:
-    u = np.full(100_000, 2.0**52)
-    assert exact_dot(u, np.full_like(u, 2.0**20)) == 100_000 * 2**72
+@pytest.mark.parametrize("bits", [(52, 20), (43, 44), (53, 34), (44, 44), (53, 53)])
+def test_long_sums_of_the_largest_do_not_round(bits: tuple[int, int]) -> None:
+    """Of one sign, and odd, so that each partial sum rounds: the sums int64 and floating point are farthest off."""
+    largest = [2**each - 1 for each in bits]
+    u, v = (np.full(100_000, float(value)) for value in largest)
+    assert exact_dot(u, v) == 100_000 * largest[0] * largest[1]
 
 
 @pytest.mark.parametrize(("value", "shift"), [(3.0, 0), (0.5, 1), (-0.375, 3), (2.0**-60, 60)])
