@@ -22,7 +22,7 @@ FIGURES: dict[str, tuple[str, tuple[int, ...]]] = {
     "black_box": ("The true derivative lies within the tolerance in 99.99 % or more.", (1000,)),
     "localisation": ("The worst entry takes 4 log2(n) + 10 forwards at most.", (20,)),
     "causes": ("The first cause named is the one planted in 95 % or more, another, wrongly, in 1 % at most.", (12,)),
-    "speed": ("Against PyTorch's gradcheck, of the same convolutions.", (15,)),
+    "speed": ("Against PyTorch's gradcheck, of the same convolutions, in turn; a trial is a second for a row.", (15,)),
 }
 _NEEDS = {"speed": "torch"}
 _NO_TOTALS = ("rows", "trials", "minutes", "seed")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_info
 
 from benchmarks.turns import in_turns
 from cnn_core import conv2d
@@ -99,7 +100,10 @@ def measure(seconds: int) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(2)
+    kernels = {each["architecture"] for each in threadpool_info() if each["internal_api"] == "openblas"}
     return {
+        "measured with": f"NumPy {np.__version__}, OpenBLAS kernel {', '.join(kernels) or 'none'}, "
+        f"PyTorch {torch.__version__}, 2 threads",
         "memory over that of x, w and y": _memory(),
         "rows": {
             "full Jacobian, x (2, 3, 8, 8), w (4, 3, 3, 3); PyTorch's slow mode": _compare(*SMALL, seconds, fast=False),
