@@ -94,3 +94,20 @@ def test_drawn_integers_fill_their_set() -> None:
     drawn = draw_integers(np.random.default_rng(0), (10_000,), 3, np.dtype(np.float32))
     assert drawn.dtype == np.float32
     assert len(np.unique(drawn)) == set_size(3) == 16
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (4, 20_000)])
+@pytest.mark.parametrize("bits", [0, 3, 31, 32, 50])
+def test_drawn_integers_reach_both_ends_of_their_range_and_are_times_the_unit(
+    bits: int, shape: tuple[int, ...]
+) -> None:
+    drawn = draw_integers(np.random.default_rng(0), shape, bits, np.dtype(float), 2.0**-9)
+    whole = drawn * 2.0**9
+    assert drawn.shape == shape
+    assert (whole == np.rint(whole)).all()
+    assert (-(2.0**bits) <= whole).all()
+    assert (whole < 2.0**bits).all()
+    # 5,000 draws all miss the last 200th of the range with a chance of 0.995^5000, 1e-11.
+    for part in whole.reshape(-1, 5000) if whole.size > 5000 else ():
+        assert part.min() < -0.99 * 2.0**bits
+        assert part.max() > 0.99 * 2.0**bits - 1
