@@ -16,6 +16,7 @@ BLAS multiplies near the speed of the machine, so what is left to save is copies
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -23,7 +24,7 @@ import numpy as np
 from cnn_core._arguments import Array
 from cnn_core._conv2d_plan import Plan, choose, filters_outweigh, in_one_row
 from cnn_core._geometry import Axis
-from cnn_core._im2col import Block, Scratch, fold, padded, planes, unfold
+from cnn_core._im2col import Block, Scratch, by_remainder, fold, padded, planes, unfold
 
 
 def by_group(w: Array, groups: int) -> Array:
@@ -35,13 +36,14 @@ def correlate(
     x: Array, w: Array, b: Array | None, rows: Axis, columns: Axis, groups: int, plan: Plan | None = None
 ) -> Array:
     """(x, w, b) -> y, block by block."""
-    return _correlate(x, by_group(w, groups), b, rows, columns, plan)
+    y = np.empty((len(x), len(w), rows.out, columns.out), x.dtype)
+    _correlate(x, by_group(w, groups), b, y, rows, columns, plan)
+    return y
 
 
-def _correlate(x: Array, w: Array, b: Array | None, rows: Axis, columns: Axis, plan: Plan | None) -> Array:
+def _correlate(x: Array, w: Array, b: Array | None, y: Array, rows: Axis, columns: Axis, plan: Plan | None) -> None:
     groups, filters_each = w.shape[:2]
-    y = np.empty((len(x), groups * filters_each, rows.out, columns.out), x.dtype)
-    rows, columns = in_one_row(rows, columns, x)
+    rows, columns = in_one_row(rows, columns, x, y)
     plan = plan or choose(len(x), w.shape, rows, columns, x.itemsize)
     x_planes = planes(x, groups, rows.size, columns.size)
     y_planes = planes(y, groups, rows.out, columns.out)
@@ -52,7 +54,7 @@ def _correlate(x: Array, w: Array, b: Array | None, rows: Axis, columns: Axis, p
         xp = padded(x_planes, block, rows, columns, scratch)
         unfolded = unfold(xp, block, rows, columns, scratch, stacked=plan.stacked)
         target = y_planes[:, :, block.outputs, :, block.images]
-        direct = target.shape[-1] == 1
+        direct = target.shape[-1] == 1 and y.flags.c_contiguous
         raw, result = (target, target) if direct else scratch.take_block("results", target.shape, block)
         total = raw.reshape(groups, target.shape[1], unfolded[0].shape[2])
         _product(filters[0], unfolded[0], total, plan.tile)
@@ -62,7 +64,6 @@ def _correlate(x: Array, w: Array, b: Array | None, rows: Axis, columns: Axis, p
             total += b.reshape(groups, filters_each, 1)
         if not direct:
             target[...] = result
-    return y
 
 
 def filter_gradient(
@@ -113,18 +114,26 @@ def _as_filters(total: Array, shape: tuple[int, ...], *, stacked: bool, transpos
 def input_gradient(dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, columns: Axis, groups: int) -> Array:
     """(dy, w) -> dx, by the cheaper of two ways: unfolding dy, or folding columns of x."""
     channels = groups * w.shape[1]
-    unfolding, folding = len(w) * rows.size * columns.size, 2 * channels * rows.out * columns.out
+    unfolding = len(w) * rows.size * columns.size // (rows.stride * columns.stride)
+    folding = 2 * channels * rows.out * columns.out
     copied = rows.kernel * columns.kernel > 1
     outweighed = copied and filters_outweigh(len(w) // groups, len(dy), rows, columns)
-    if rows.stride == columns.stride == 1 and (unfolding <= folding or not copied) and not outweighed:
-        return turned(dy, w, rows, columns, groups)
+    if (unfolding <= folding or not copied) and not outweighed:
+        return turned(dy, w, x_shape, rows, columns, groups)
     return folded(dy, w, x_shape, rows, columns, groups)
 
 
-def turned(dy: Array, w: Array, rows: Axis, columns: Axis, groups: int, plan: Plan | None = None) -> Array:
-    """dx at stride 1: dy correlated with the kernel turned round, padded to give x's size."""
-    turned_w = by_group(w, groups)[..., ::-1, ::-1].swapaxes(1, 2)
-    return _correlate(dy, turned_w, None, _turned(rows), _turned(columns), plan)
+def turned(
+    dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, columns: Axis, groups: int, plan: Plan | None = None
+) -> Array:
+    """dx: dy correlated with the kernel turned round; for each remainder of a stride, with the taps that reach it."""
+    turned_w = by_group(w, groups).swapaxes(1, 2)
+    along_rows, along_columns = _turned(rows), _turned(columns)
+    reached = len(along_rows) * len(along_columns) == rows.stride * columns.stride
+    dx = (np.empty if reached else np.zeros)(x_shape, dy.dtype)
+    for (down, of_rows, sub_rows), (right, of_columns, sub_columns) in itertools.product(along_rows, along_columns):
+        _correlate(dy, turned_w[..., of_rows, of_columns], None, dx[:, :, down, right], sub_rows, sub_columns, plan)
+    return dx
 
 
 def folded(
@@ -149,10 +158,25 @@ def folded(
     return dx
 
 
-def _turned(axis: Axis) -> Axis:
-    reach = axis.dilation * (axis.kernel - 1)
-    before = reach - axis.before
-    return Axis(axis.out, axis.kernel, 1, axis.dilation, before, axis.size - axis.out + axis.before, axis.size)
+def _turned(axis: Axis) -> list[tuple[slice, slice, Axis]]:
+    """For each remainder of the stride that taps reach: its entries of x, its taps turned round, and dy's axis.
+
+    Tap t of output o reads entry o * stride + t * dilation of padded x: with t * dilation = e * stride + r, the
+    entry m * stride + r is read of output m - e.
+    """
+    found = []
+    for remainder, starts in by_remainder(axis):
+        first = (remainder - axis.before) % axis.stride
+        taps = [start // axis.dilation for start in starts]
+        step = taps[1] - taps[0] if len(taps) > 1 else 1
+        last = taps[0] - step if taps[0] >= step else None
+        nearest, furthest = starts[0] // axis.stride, starts[-1] // axis.stride
+        m = (first + axis.before) // axis.stride
+        out = len(range(first, axis.size, axis.stride))
+        after = m + out - nearest - axis.out
+        apart = Axis(axis.out, len(taps), 1, step * axis.dilation // axis.stride, furthest - m, after, out)
+        found.append((slice(first, None, axis.stride), slice(taps[-1], last, -step), apart))
+    return found
 
 
 def _filters(w: Array, *, stacked: bool) -> Array:
