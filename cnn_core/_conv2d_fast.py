@@ -9,7 +9,8 @@ BLAS multiplies near the speed of the machine, so what is left to save is copies
   along its width only; each of its rows is then a product with the same columns, further down.
 - For dw the narrower of dy and the columns is transposed, as BLAS multiplies (K, P) by (P, F) fastest.
 - Filters of many channels are larger than all else of small images: they and dw are then left as they lie.
-- At stride 1 dx is itself a convolution, of dy with the kernel turned round, where that moves less than folding.
+- dx is itself a convolution, of dy with the kernel turned round, where that moves less than folding; with a stride
+  it is one for each remainder, of the taps that reach it.
 
 `_conv2d_plan` says how a convolution is cut up, by its sizes.
 """
@@ -24,7 +25,7 @@ import numpy as np
 from cnn_core._arguments import Array
 from cnn_core._conv2d_plan import Plan, choose, filters_outweigh, in_one_row
 from cnn_core._geometry import Axis
-from cnn_core._im2col import Block, Scratch, by_remainder, fold, padded, planes, unfold
+from cnn_core._im2col import Block, Scratch, fold, padded, planes, turned_axes, unfold
 
 
 def by_group(w: Array, groups: int) -> Array:
@@ -128,7 +129,7 @@ def turned(
 ) -> Array:
     """dx: dy correlated with the kernel turned round; for each remainder of a stride, with the taps that reach it."""
     turned_w = by_group(w, groups).swapaxes(1, 2)
-    along_rows, along_columns = _turned(rows), _turned(columns)
+    along_rows, along_columns = turned_axes(rows), turned_axes(columns)
     reached = len(along_rows) * len(along_columns) == rows.stride * columns.stride
     dx = (np.empty if reached else np.zeros)(x_shape, dy.dtype)
     for (down, of_rows, sub_rows), (right, of_columns, sub_columns) in itertools.product(along_rows, along_columns):
@@ -156,27 +157,6 @@ def folded(
         _product(filters, operand, raw.reshape(groups, filters.shape[1], operand.shape[2]), plan.tile)
         fold(unfolded, dx_planes, block, rows, columns, scratch)
     return dx
-
-
-def _turned(axis: Axis) -> list[tuple[slice, slice, Axis]]:
-    """For each remainder of the stride that taps reach: its entries of x, its taps turned round, and dy's axis.
-
-    Tap t of output o reads entry o * stride + t * dilation of padded x: with t * dilation = e * stride + r, the
-    entry m * stride + r is read of output m - e.
-    """
-    found = []
-    for remainder, starts in by_remainder(axis):
-        first = (remainder - axis.before) % axis.stride
-        taps = [start // axis.dilation for start in starts]
-        step = taps[1] - taps[0] if len(taps) > 1 else 1
-        last = taps[0] - step if taps[0] >= step else None
-        nearest, furthest = starts[0] // axis.stride, starts[-1] // axis.stride
-        m = (first + axis.before) // axis.stride
-        out = len(range(first, axis.size, axis.stride))
-        after = m + out - nearest - axis.out
-        apart = Axis(axis.out, len(taps), 1, step * axis.dilation // axis.stride, furthest - m, after, out)
-        found.append((slice(first, None, axis.stride), slice(taps[-1], last, -step), apart))
-    return found
 
 
 def _filters(w: Array, *, stacked: bool) -> Array:

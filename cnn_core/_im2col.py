@@ -149,6 +149,27 @@ def by_remainder(axis: Axis) -> list[tuple[int, list[int]]]:
     ]
 
 
+def turned_axes(axis: Axis) -> list[tuple[slice, slice, Axis]]:
+    """For each remainder of the stride that taps reach: its entries of x, its taps turned round, and dy's axis.
+
+    Tap t of output o reads entry o * stride + t * dilation of padded x: with t * dilation = e * stride + r, the
+    entry m * stride + r is read of output m - e.
+    """
+    found = []
+    for remainder, starts in by_remainder(axis):
+        first = (remainder - axis.before) % axis.stride
+        taps = [start // axis.dilation for start in starts]
+        step = taps[1] - taps[0] if len(taps) > 1 else 1
+        last = taps[0] - 1 if taps[0] else None
+        nearest, furthest = starts[0] // axis.stride, starts[-1] // axis.stride
+        m = (first + axis.before) // axis.stride
+        out = len(range(first, axis.size, axis.stride))
+        after = m + out - nearest - axis.out
+        apart = Axis(axis.out, len(taps), 1, step * axis.dilation // axis.stride, furthest - m, after, out)
+        found.append((slice(first, None, axis.stride), slice(taps[-1], last, -step), apart))
+    return found
+
+
 def every(inside: slice, here: slice, remainder: int, stride: int, length: int) -> tuple[slice, slice]:
     """Of a padded axis the entries of one remainder that lie in x: where in x, and which of them."""
     first = max(0, -(-(here.start - remainder) // stride))

@@ -177,6 +177,12 @@ CORNERS: dict[str, Callable[[Drawn], bool]] = {
     "a stride that divides neither taps nor padding, folded": on_rows(
         lambda plan, rows: remainders(rows) > 1 and rows.before % rows.stride > 0
     ),
+    "a remainder that no tap reaches, so that dx is 0 there": on_rows(
+        lambda plan, rows: remainders(rows) < min(rows.stride, rows.size)
+    ),
+    "a remainder that several taps reach, turned round": on_rows(
+        lambda plan, rows: rows.stride > 1 and remainders(rows) < rows.kernel
+    ),
     "filters more than the outputs, taken as they lie": lambda drawn: (
         drawn.plan.stacked and outweighed(drawn) and given_arrays(drawn.case)[1][0].size > 1
     ),
