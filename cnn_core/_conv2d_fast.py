@@ -119,7 +119,8 @@ def input_gradient(dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, co
     folding = 2 * channels * rows.out * columns.out
     copied = rows.kernel * columns.kernel > 1
     outweighed = copied and filters_outweigh(len(w) // groups, len(dy), rows, columns)
-    if (unfolding <= folding or not copied) and not outweighed:
+    # To turn the kernel round pads dy with zeros, which times an infinite w are NaN.
+    if (unfolding <= folding or not copied) and not outweighed and np.isfinite(w).all():
         return turned(dy, w, x_shape, rows, columns, groups)
     return folded(dy, w, x_shape, rows, columns, groups)
 
@@ -202,7 +203,7 @@ def _product(a: Array, b: Array, out: Array, tile: int) -> Array:
     """a @ b into out, for a (G, M, K) and b (G, K, P), so many outputs at a time."""
     if a.shape[2] == 1:
         return np.multiply(a, b, out=out)
-    tile = min(tile, b.shape[2])
+    tile = max(1, min(tile, b.shape[2]))
     whole = b.shape[2] // tile * tile
     count = whole // tile
     tiles = [array[..., :whole].reshape(*array.shape[:2], count, tile).swapaxes(1, 2) for array in (b, out)]

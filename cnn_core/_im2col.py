@@ -173,7 +173,7 @@ def turned_axes(axis: Axis) -> list[tuple[slice, slice, Axis]]:
 def every(inside: slice, here: slice, remainder: int, stride: int, length: int) -> tuple[slice, slice]:
     """Of a padded axis the entries of one remainder that lie in x: where in x, and which of them."""
     first = max(0, -(-(here.start - remainder) // stride))
-    last = min(length, max(first, -(-(here.stop - remainder) // stride)))
+    last = max(first, min(length, -(-(here.stop - remainder) // stride)))
     start = inside.start + first * stride + remainder - here.start
     return slice(start, start + (last - first) * stride, stride), slice(first, last)
 

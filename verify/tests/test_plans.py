@@ -82,8 +82,13 @@ def test_every_plan_agrees_with_naive_bit_for_bit_on_integers(drawn: Drawn, dtyp
 @pytest.mark.parametrize("plan", [None, Plan(1, 1, False, False, 1), Plan(2, 2, True, True, 2)])
 @pytest.mark.parametrize(
     ("x_shape", "w_shape", "padding"),
-    [((2, 0, 4, 5), (3, 0, 2, 2), 0), ((2, 3, 4, 5), (0, 3, 2, 2), 0), ((2, 3, 0, 5), (2, 3, 2, 2), 1)],
-    ids=["no channels", "no filters", "no rows"],
+    [
+        ((2, 0, 4, 5), (3, 0, 2, 2), 0),
+        ((2, 3, 4, 5), (0, 3, 2, 2), 0),
+        ((2, 3, 0, 5), (2, 3, 2, 2), 1),
+        ((2, 3, 5, 0), (2, 3, 2, 2), 1),
+    ],
+    ids=["no channels", "no filters", "no rows", "no columns"],
 )
 def test_arrays_without_entries_are_no_trouble(
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], padding: int, plan: Plan | None
@@ -98,6 +103,62 @@ def test_arrays_without_entries_are_no_trouble(
     same("dw", dw, fast.filter_gradient(x, w, y, *axes, plan))
     same("dx, folded", dx, fast.folded(y, w, x.shape, *axes, plan))
     same("dx, turned", dx, fast.turned(y, w, x.shape, *axes, plan))
+
+
+@pytest.mark.parametrize("batch_inner", [True, False])
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize(
+    ("size", "kernel", "options"),
+    [
+        pytest.param((1, 1), 3, {"stride": 2, "padding": 1}, id="remainders without a row or a column"),
+        pytest.param((5, 2), 5, {"stride": 4, "padding": 2}, id="remainders without a column"),
+        pytest.param((4, 4), 3, {"padding": 6}, id="rows of outputs that read padding alone"),
+        pytest.param((4, 4), 3, {"stride": 3, "padding": 9, "dilation": 2}, id="the same, with a stride"),
+    ],
+)
+def test_windows_beside_the_image_agree_with_naive_bit_for_bit(
+    size: tuple[int, int], kernel: int, options: dict[str, int], stacked: bool, batch_inner: bool
+) -> None:
+    generator = np.random.default_rng(0)
+    x, w = (generator.integers(-9, 10, shape).astype(float) for shape in ((3, 2, *size), (4, 2, kernel, kernel)))
+    y, cache = conv2d.naive.forward(x, w, **options)
+    dy = generator.integers(-9, 10, y.shape).astype(float)
+    dx, dw, _ = conv2d.naive.backward(dy, cache)
+    assert dx is not None
+    assert dw is not None
+    axes, plan = (cache.rows, cache.columns, cache.groups), Plan(2, 1, batch_inner, stacked, 4)
+    same("y", y, fast.correlate(x, w, None, *axes, plan))
+    same("dw", dw, fast.filter_gradient(x, w, dy, *axes, plan))
+    same("dx, folded", dx, fast.folded(dy, w, x.shape, *axes, plan))
+    same("dx, turned", dx, fast.turned(dy, w, x.shape, *axes, plan))
+    same("dx", dx, fast.input_gradient(dy, w, x.shape, *axes))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan])
+def test_filters_that_are_not_finite_spoil_what_they_touch_and_nothing_else(special: float, stride: int) -> None:
+    x, w = np.ones((2, 2, 4, 4)), np.ones((2, 2, 3, 3))
+    w[1, 0, 0, 2] = special
+    results = []
+    for version in (conv2d.naive, conv2d.im2col):
+        with np.errstate(invalid="ignore"):
+            y, cache = version.forward(x, w, stride=stride, padding=1)
+            dy = np.random.default_rng(0).integers(1, 9, y.shape).astype(float)
+            results.append((y, *version.backward(dy, cache)[:2]))
+    for right, got in zip(*results, strict=True):
+        assert np.array_equal(right, got, equal_nan=True)
+
+
+@pytest.mark.parametrize("padding", [((0, 1), (0, 0)), ((0, 0), (0, 1)), ((1, 0), (0, 0)), ((0, 0), (1, 0))])
+def test_a_window_of_one_entry_may_be_padded_on_either_side(padding: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    x, w = np.arange(8.0).reshape(1, 2, 2, 2), np.arange(1.0, 7.0).reshape(3, 2, 1, 1)
+    y, cache = conv2d.naive.forward(x, w, padding=padding)
+    found, known = conv2d.im2col.forward(x, w, padding=padding)
+    same("y", y, found)
+    for right, got in zip(conv2d.naive.backward(y, cache)[:2], conv2d.im2col.backward(y, known)[:2], strict=True):
+        assert right is not None
+        assert got is not None
+        same("gradient", right, got)
 
 
 def outputs(drawn: Drawn) -> int:
