@@ -32,8 +32,7 @@ from verify.gradcheck.certificate import (
 )
 from verify.gradcheck.complex_step import check_analytic
 from verify.gradcheck.exact_numbers import Array
-from verify.gradcheck.jacobian import STRUCTURES as WITH_JACOBIAN
-from verify.gradcheck.jacobian import check_jacobians
+from verify.gradcheck.jacobian import check_analytic_jacobian, check_exact_jacobian
 from verify.gradcheck.kinks import check_at_kinks
 from verify.gradcheck.multilinear import check_multilinear
 from verify.gradcheck.point import Findings
@@ -196,19 +195,23 @@ def _apply(
     findings = Findings(subject)
     found = {"structure": structure, "oracle": ORACLES[structure]}
     try:
-        if full and structure in WITH_JACOBIAN:
-            missed = check_jacobians(findings, structure, generator, miss_probability)
         if structure == "multilinear":
+            if full:
+                missed = check_exact_jacobian(findings, generator, miss_probability)
             if findings.undecided():
                 missed = max(missed or 0.0, check_multilinear(findings, generator, miss_probability))
         elif structure == "piecewise-linear":
             # First at the arrays given: what is no such function shows there, before it is believed far away.
-            check_at_kinks(findings, generator)
-            missed = check_between_kinks(findings, generator, miss_probability)
+            missed = check_at_kinks(findings, generator, miss_probability)
+            missed = max(missed, check_between_kinks(findings, generator, miss_probability))
         elif structure == "piecewise-multilinear":
             missed = check_branches(findings, generator, miss_probability)
+        elif structure == "analytic":
+            check_analytic(findings, generator)
+            if full:
+                check_analytic_jacobian(findings, generator)
         else:
-            (check_analytic if structure == "analytic" else check_smooth)(findings, generator)
+            check_smooth(findings, generator)
         if not subject.calls["backward"]:  # nothing has entries
             y, cache = subject.value_and_cache(subject.arrays)
             subject.pull_back(subject.arrays, np.ones_like(y), cache)

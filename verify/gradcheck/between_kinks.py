@@ -35,6 +35,7 @@ from verify.gradcheck.point import Findings
 from verify.gradcheck.subject import Arrays, Subject
 
 _ROOM_FOR_FRACTIONS = 16  # bits for each array, beside those that count entries
+_FEWEST_FOR_FRACTIONS = 3  # of a gap and the direction in it, which then are halves
 
 
 def check_between_kinks(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float:
@@ -60,12 +61,19 @@ def check_between_kinks(findings: Findings, generator: np.random.Generator, miss
         raise StructureError(f"{entries} entries of {subject.dtype} leave no room for gaps between them")
     rate, trials = plan(len(subject.wrt) + 2, set_size(min(v_bits, dy_bits)), miss_probability, subject.dtype)
     unit = 2.0 ** -(gap_bits // 2) if fractions else 1.0
+    # To tell that f is affine takes fewer bits than to tell that a gradient is right.
+    few_bits = gap_bits if fractions else min(MOST_BITS + 2, (spare - GUARD_BITS) // factors - entry_bits)
+    if few_bits < _FEWEST_FOR_FRACTIONS:
+        raise StructureError(f"{entries} entries of {subject.dtype} leave no room for fractions")
 
     def confirm(k: int) -> None:
+        few = 2.0 ** -(few_bits // 2)
         for _ in range(draws_to_confirm(subject, k)):
-            arrays = placed(subject, draw_gapped(generator, shapes, gap_bits), unit)
-            check_affine_at(subject, k, arrays, v_bits, unit, generator)
+            arrays = placed(subject, draw_gapped(generator, shapes, few_bits), few)
+            check_affine_at(subject, k, arrays, few_bits - 2, few, generator)
 
+    for k in [] if fractions else findings.undecided():
+        confirm(k)
     drawn: list[Array] = []
     for trial in range(max(2, trials)):
         # Every other point mirrors the one before, so that each entry is seen on both sides of 0.

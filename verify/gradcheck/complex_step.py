@@ -22,6 +22,7 @@ floor that is printed says so.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
 from verify.gradcheck.linearity import check_linear
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.point import Findings, Point
-from verify.gradcheck.same_function import check_feels_steps, check_same_function
+from verify.gradcheck.same_function import check_not_contradicted, check_same_function
 from verify.gradcheck.subject import Arrays, Subject
 
 _STEP = 2.0**-200
@@ -80,6 +81,14 @@ class ComplexStep(Point):
         """Their rounding: of each entry, at the scale of the largest, as in `tolerance`."""
         scale = np.abs(expected).max(initial=0.0) + np.abs(self.unsaturated[k]).max(initial=0.0)
         return np.asarray(self.gamma * scale + _CONDITION_SAFETY * self.conditioning[k] + _TRUNCATION)
+
+    def scaled(self, factor: float) -> Self:
+        """The same with dy times a power of two; so is what rounding may do."""
+        size = abs(factor)
+        unsaturated, conditioning = (
+            {k: size * each for k, each in of.items()} for of in (self.unsaturated, self.conditioning)
+        )
+        return replace(super().scaled(factor), unsaturated=unsaturated, conditioning=conditioning)
 
     def matches(self, k: int, v: Array, dy: Array, slopes: Array) -> bool:
         """Whether they differ by no more than `tolerance`."""
@@ -136,7 +145,7 @@ def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: n
             )
             return
         if not residual <= allowed:
-            check_feels_steps(point, k, generator)
+            check_not_contradicted(point, k, generator)
             findings.fail(point, k, locate(gradient.shape, lambda d: point.residual(k, d), generator, first=v))
             return
         error, tolerance = max(error, residual), max(tolerance, allowed)
@@ -145,10 +154,22 @@ def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: n
     floor = 2 * (_DOUBTFUL + 1) * tolerance / (largest or 1.0)
     result = result._replace(error=error, tolerance=tolerance, detection_floor=floor)
     if largest and floor > 0.5:
+        off = _not_repeated(point, k)
+        if off.any():
+            index = tuple(int(i) for i in np.unravel_index(int(off.argmax()), off.shape))
+            findings.fail(point, k, index, note="called again, backward gives another gradient")
+            return
         result = result._replace(
             verdict=INCONCLUSIVE, note="rounding hides this gradient: it could not be told from zero"
         )
     findings.results[k] = result
+
+
+def _not_repeated(point: ComplexStep, k: int) -> Array:
+    """How far the gradient is from that of another call at the same arrays; nothing where y differs, too."""
+    y, cache = point.subject.value_and_cache(point.arrays)
+    again = point.subject.pull_back(point.arrays, point.dy, cache)[k]
+    return np.abs(again - point.gradients[k]) if np.array_equal(y, point.y) else np.zeros(again.shape)
 
 
 def _check_odd(point: ComplexStep, k: int, v: Array) -> None:

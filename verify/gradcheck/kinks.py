@@ -17,12 +17,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from verify.gradcheck.certificate import StructureError, Worst
-from verify.gradcheck.exact import MOST_BITS, Differences
-from verify.gradcheck.exact_numbers import Array, draw_integers, exact_dot, mantissa_bits
+from verify.gradcheck.exact import MOST_BITS, Differences, plan
+from verify.gradcheck.exact_numbers import Array, draw_integers, exact_dot, mantissa_bits, set_size
 from verify.gradcheck.locate import locate, not_finite, restricted
 from verify.gradcheck.point import Findings, not_but_rounded
 from verify.gradcheck.same_function import check_feels_steps
@@ -75,10 +76,11 @@ class AtKinks(Differences):
         return Worst(k, index, analytic, float(numeric), 0.0)
 
 
-def check_at_kinks(findings: Findings, generator: np.random.Generator) -> None:
-    """Fill in the findings at the arrays given, rounded to a grid that keeps ties and zeros.
+def check_at_kinks(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float:
+    """Fill in the findings at the arrays given, rounded to a grid that keeps ties, zeros and signs.
 
-    Raises StructureError where the function leaves the exact numbers there.
+    Returns a bound on the probability that a gradient that is wrong there passed. Raises StructureError where the
+    function leaves the exact numbers there, and where a kink lies between an entry and what it is rounded to.
     """
     subject = findings.subject
     # Of the mantissa, a third for sums, slopes, and what exact fractions must leave over; the rest is shared
@@ -88,16 +90,48 @@ def check_at_kinks(findings: Findings, generator: np.random.Generator) -> None:
     cell = 2.0 ** max(math.frexp(largest)[1] - bits, -500 if largest else 0)
     arrays: Arrays = subject.arrays
     for k in subject.wrt:
-        rounded = np.asarray(np.rint(subject.arrays[k] / cell) * cell).astype(subject.arrays[k].dtype)
-        arrays = subject.with_array(arrays, k, rounded)
+        arrays = subject.with_array(arrays, k, _rounded(subject.arrays[k], cell))
+    for k in subject.wrt:
+        _check_same_branch(findings, k, arrays, cell)
     # |step * v| is at most a quarter of a cell; dy is of fractions, since a relu's gradient of integers is of
     # integers, and one that is cut to whole numbers would pass.
     step = cell / 2 ** (bits + 2)
-    point = AtKinks.draw(subject, arrays, bits, generator, step, below=0, wide=True)
-    for k in findings.undecided():
-        for v in _directions(arrays[k], bits, generator):
-            if k in findings.undecided():
-                _check_along(point, k, v, generator, findings)
+    # What dy shows, and one direction: an error survives either with this probability.
+    rate, trials = plan(2, set_size(bits), miss_probability, subject.dtype)
+    for _ in range(trials):
+        point = AtKinks.draw(subject, arrays, bits, generator, step, below=0, wide=True)
+        for k in findings.undecided():
+            for v in _directions(arrays[k], bits, generator):
+                if k in findings.undecided():
+                    _check_along(point, k, v, generator, findings)
+    return rate**trials
+
+
+def _rounded(array: Array, cell: float) -> Array:
+    """To multiples of a cell, to nearest; but what is not 0 does not become 0."""
+    cells = np.rint(array / cell)
+    cells = np.where((cells == 0) & (array != 0), np.sign(array), cells)
+    return np.asarray(cells * cell).astype(array.dtype)
+
+
+def _check_same_branch(findings: Findings, k: int, rounded: Arrays, cell: float) -> None:
+    """Raise StructureError unless f is affine from the rounded argument k to the one that was given.
+
+    Half way it is the mean of both ends, up to the rounding of a sum of so many products (Higham 2002, section 3.1).
+    """
+    subject = findings.subject
+    given: Any = subject.arrays[k]
+    there: Any = rounded[k]
+    if np.array_equal(given, there):
+        return
+    middle = np.asarray(there + (given - there) / 2).astype(given.dtype)
+    ends = [subject.value(subject.with_array(rounded, k, end)).astype(np.float64) for end in (given, there)]
+    between = subject.value(subject.with_array(rounded, k, middle)).astype(np.float64)
+    largest = max(float(np.abs(end).max(initial=0.0)) for end in ends)
+    rounding = 4 * max(int(subject.arrays[j].size) for j in subject.wrt) * float(np.finfo(given.dtype).eps) * largest
+    if not (np.abs(between - (ends[0] + ends[1]) / 2) <= rounding).all():
+        name = subject.names[k]
+        raise StructureError(f"a kink lies between entries of {name} and the multiples of {cell:.3g} nearest to them")
 
 
 def _directions(array: Array | None, bits: int, generator: np.random.Generator) -> list[Array]:

@@ -155,9 +155,8 @@ class Findings:
         open_ = (k for k, result in results if result.verdict != FAIL and k not in self.settled)
         return [k for k in open_ if self.subject.arrays[k].size]
 
-    def settle(self, k: int, note: str) -> None:
-        """Argument k is right, and needs no further check."""
-        self.settled.add(k)
+    def note(self, k: int, note: str) -> None:
+        """Say something about argument k; in `settled` it needs no further check."""
         self.results[k] = self.results[k]._replace(note=note)
 
     def fail(self, point: Point, k: int, index: tuple[int, ...], note: str = "") -> None:

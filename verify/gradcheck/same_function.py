@@ -2,69 +2,112 @@
 
 A forward that drops imaginary parts (a cast, abs) has complex steps of zero, and a step of 1 is exact
 for linear branches only. Plain central differences tell, entry by entry of y, at arrays moved a little
-off their ties and zeros:
+off their ties and zeros (less, or outward, where that leaves the domain):
 
     (f(u + h v) - f(u - h v)) / 2h  against  Im f(u + i s v) / s
 
 This is no oracle: it has to tell another function from rounding, not a gradient from a gradient. So
-its tolerance, relative to the largest slope, is 2^-16 in float64: above the truncation, of order h^2
-with h = 2^-24, and the rounding of f, eps |f| / h, which is added; and 2^-9 for h = 2^-12 in float32.
-Entries whose one-sided differences disagree by more have a kink within the step, and are passed over.
+its tolerance, relative to the slope, is 2^-22 in float64, and 2^-24 of the largest: above the truncation, of
+order h^2 with h = 2^-24, and the rounding of f, eps |f| / h, which is added; and 2^-9 and 2^-16 for h = 2^-12 in
+float32. Of an entry with a kink within the step, whose one-sided differences disagree, the slopes may differ by as
+much. What a forward adds below that (a penalty of 10^-7 times abs) is not seen, and its gradient is called wrong only
+if extrapolated differences do not agree with it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from verify.gradcheck.certificate import StructureError
 from verify.gradcheck.exact_numbers import Array, signed
 from verify.gradcheck.point import Point
-from verify.gradcheck.richardson import Extrapolated, Ladder
-from verify.gradcheck.subject import Subject
+from verify.gradcheck.richardson import SAFETY, Extrapolated, Ladder
+from verify.gradcheck.subject import Arrays, NoResult, Subject
 
-_OFF_TIES = 2.0**-9
+# How far to move off ties, of the largest entry, and whether outward: the first at which all is finite is taken.
+_MOVES = ((2.0**-9, False), (2.0**-13, False), (2.0**-13, True), (2.0**-17, False), (2.0**-17, True))
 _LEVELS = 36
 
 
 def check_same_function(subject: Subject, k: int, v: Array, step: float, generator: np.random.Generator) -> None:
     """Raise StructureError unless Im f(a + i step v) / step is the derivative along v in argument k."""
-    array: Any = subject.arrays[k]
-    largest = max(1.0, float(np.abs(array).max()))
-    signs = generator.choice([-1.0, 1.0], array.shape) * generator.uniform(0.5, 1.0, array.shape)
-    off_ties = subject.moved(subject.arrays, k, _OFF_TIES * largest * signs)
-    longest = float(np.abs(v).max()) or 1.0
-    single = array.dtype == np.float32
-    h, tolerance = (2.0**-12, 2.0**-9) if single else (2.0**-24, 2.0**-16)
-    h *= largest
-    there = subject.complex_value(off_ties, k, step * v)
-    slopes = there.imag / (step * longest)
-    ahead, behind = (
-        subject.value(subject.moved(off_ties, k, side * h / longest * v)).astype(np.float64) for side in (1, -1)
-    )
-    plain = (ahead - behind) / (2 * h)
-    rounding = 8 * float(np.finfo(array.dtype).eps) * np.abs(there.real).max(initial=0.0) / h
-    margin = tolerance * max(np.abs(slopes).max(initial=0.0), np.abs(plain).max(initial=0.0)) + rounding
-    kink = np.abs(ahead - 2 * there.real + behind) / h > margin
-    # What is not finite at the arrays moved (a logarithm of what became negative) tells nothing.
-    finite, off = np.isfinite(plain), np.abs(plain - slopes)
-    # Where every entry seems to have a kink, and slopes are off by more than all there are, this is noise, of more
-    # than roundings of 1 (a y of zeros has none of its own). One loss of many relus may have a kink so near.
-    most = np.abs(slopes).max(initial=0.0) + margin + 8 * float(np.finfo(array.dtype).eps) / h
-    if finite.any() and (kink & (off > most))[finite].all():
-        raise StructureError(f"plain differences in {subject.names[k]} tell nothing of what the complex step gives")
-    wrong = finite & ~kink & ~(off <= margin)
-    if wrong.any():
-        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    refused: StructureError | NoResult | None = None
+    for size, outward in _MOVES:
+        try:
+            seen = _Seen.at(subject, k, v, step, _moved_off_ties(subject, k, size, generator, outward=outward))
+        except (StructureError, NoResult) as error:  # beside the arrays given may lie the end of the domain
+            refused = error
+            continue
+        if np.isfinite(seen.plain).all():
+            break
+    else:
+        told = "what is beside these arrays is not finite"
+        raise StructureError(f"plain differences in {subject.names[k]} tell nothing: {refused or told}")
+    wrong = seen.wrong(subject, k)
+    if wrong is not None:
         raise StructureError(
             f"the complex step does not differentiate this function in {subject.names[k]}: it gives "
-            f"{slopes[index]:.6g} where plain differences give {plain[index]:.6g}"
+            f"{seen.slopes[wrong]:.6g} where plain differences give {seen.plain[wrong]:.6g}"
         )
 
 
-def check_feels_steps(point: Point, k: int, generator: np.random.Generator) -> None:
-    """Raise StructureError where y does not feel short steps in argument k: a difference of 0 convicts nobody then."""
+def _moved_off_ties(subject: Subject, k: int, size: float, generator: np.random.Generator, *, outward: bool) -> Arrays:
+    array: Any = subject.arrays[k]
+    signs = np.where(array.real < 0, -1.0, 1.0) if outward else generator.choice([-1.0, 1.0], array.shape)
+    moves = size * _largest(array) * signs * generator.uniform(0.5, 1.0, array.shape)
+    return subject.moved(subject.arrays, k, moves)
+
+
+def _largest(array: Array) -> float:
+    return max(1.0, float(np.abs(array).max()))
+
+
+class _Seen(NamedTuple):
+    """At some arrays: f, its slopes by the complex step and by plain differences, and how much these bend."""
+
+    value: Array
+    slopes: Array
+    plain: Array
+    bend: Array
+    h: float
+
+    @classmethod
+    def at(cls, subject: Subject, k: int, v: Array, step: float, arrays: Arrays) -> _Seen:
+        longest = float(np.abs(v).max()) or 1.0
+        array: Any = subject.arrays[k]
+        h = (2.0**-12 if array.dtype == np.float32 else 2.0**-24) * _largest(array)
+        there = subject.complex_value(arrays, k, step * v)
+        ahead, behind = (
+            subject.value(subject.moved(arrays, k, side * h / longest * v)).astype(np.float64) for side in (1, -1)
+        )
+        bend = np.abs(ahead - 2 * there.real + behind) / h
+        return cls(there.real, there.imag / (step * longest), (ahead - behind) / (2 * h), bend, h)
+
+    def wrong(self, subject: Subject, k: int) -> tuple[int, ...] | None:
+        """An entry of y whose slopes differ by more than the two methods do; None without any."""
+        array: Any = subject.arrays[k]
+        own, common = (2.0**-9, 2.0**-16) if array.dtype == np.float32 else (2.0**-22, 2.0**-24)
+        unit = 8 * float(np.finfo(array.dtype).eps) / self.h
+        rounding = unit * np.abs(self.value).max(initial=0.0)
+        slope = np.maximum(np.abs(self.slopes), np.abs(self.plain))
+        margin = own * slope + common * slope.max(initial=0.0) + rounding
+        kink, off = self.bend > margin, np.abs(self.plain - self.slopes)
+        # Where every entry seems to have a kink, and slopes are off by more than all there are, this is noise, of more
+        # than roundings of 1 (a y of zeros has none of its own). One loss of many relus may have a kink so near.
+        most = np.abs(self.slopes).max(initial=0.0) + margin + unit
+        if off.size and (kink & (off > most)).all():
+            raise StructureError(f"plain differences in {subject.names[k]} tell nothing of what the complex step gives")
+        found = np.argwhere(~(off <= np.maximum(margin, self.bend)))  # at a kink slopes differ by half of that
+        return tuple(int(i) for i in found[0]) if len(found) else None
+
+
+def check_feels_steps(point: Point, k: int, generator: np.random.Generator) -> tuple[Extrapolated, Ladder]:
+    """Raise StructureError where y does not feel short steps in argument k: a difference of 0 convicts nobody then.
+
+    Returns plain differences along a direction.
+    """
     seer = Extrapolated(point.subject, point.arrays, point.y, point.dy, point.gradients)
     ladder = Ladder(seer, k, signed(generator, point.gradients[k].shape))
     ladder.extend(_LEVELS)
@@ -72,4 +115,16 @@ def check_feels_steps(point: Point, k: int, generator: np.random.Generator) -> N
         h = ladder.steps[ladder.blind]
         raise StructureError(
             f"y stays as it is at steps of {h:.2g} in {point.subject.names[k]}, but not at longer ones"
+        )
+    return seer, ladder
+
+
+def check_not_contradicted(point: Point, k: int, generator: np.random.Generator) -> None:
+    """The same; and where plain differences agree with a gradient that the complex step calls wrong."""
+    seer, ladder = check_feels_steps(point, k, generator)
+    found = seer.estimate(ladder)
+    doubt = SAFETY * found.error
+    if abs(found.value - seer.claimed(k, ladder.v)) <= doubt < abs(point.residual(k, ladder.v)) / 2:
+        raise StructureError(
+            f"plain differences in {point.subject.names[k]} agree with the gradient, and the complex step does not"
         )
