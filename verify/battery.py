@@ -109,7 +109,7 @@ def check_layer(
     """
     started = time.perf_counter()
     expected = known(expected_failures or {}, "expected_failures")
-    names = list(CHECKS if checks is None else known(dict.fromkeys(checks, ""), "checks"))
+    names = list(CHECKS if checks is None else known(dict.fromkeys(checks, "asked for"), "checks"))
     if not names:
         raise ValueError(f"checks must name some of {', '.join(CHECKS)}, got none")
     drawn = hasattr(cases, "example")
@@ -185,10 +185,15 @@ def _case(case: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
 
 
 def known(by_check: Mapping[str, str], what: str) -> Mapping[str, str]:
-    """The mapping, if its names are those of checks."""
+    """The mapping, if its names are those of checks, and each has a reason."""
+    if not isinstance(by_check, Mapping):
+        raise TypeError(f"{what} must map names of checks to reasons, got {by_check!r}")
     unknown = [name for name in by_check if name not in CHECKS]
     if unknown:
         raise ValueError(f"{what}: no check is called {', '.join(map(repr, unknown))}; there are {', '.join(CHECKS)}")
+    for name, reason in by_check.items():
+        if not isinstance(reason, str) or not reason:
+            raise TypeError(f"{what}: the reason of {name} must be a text, got {reason!r}")
     return by_check
 
 

@@ -190,7 +190,7 @@ def _report(rows: list[Row], console: Console, seconds: float) -> None:
     for row in rows:
         if row.message:
             console.print(f"\n{row.layer}, {row.version}", style="bold", highlight=False)
-            console.print(row.message, highlight=False, markup=False)
+            console.print(row.message, highlight=False, markup=False, soft_wrap=True)
     console.print(f"\n{_summary(rows)} in {seconds:.0f} s", highlight=False)
 
 

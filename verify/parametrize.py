@@ -49,6 +49,8 @@ def parametrize_with_checks(
     """
     import pytest
 
+    if not isinstance(layers, (Mapping, Sequence)):
+        raise TypeError(f"layers must be a sequence of layers, or map names to them, got {layers!r}")
     by_name = dict(layers) if isinstance(layers, Mapping) else {layer_name(layer): layer for layer in layers}
     if not by_name or len(by_name) != len(layers):
         names = ", ".join(by_name) or "nothing"
@@ -57,8 +59,8 @@ def parametrize_with_checks(
     for name, layer in by_name.items():
         adapted(layer)
         own = _of(name, cases, by_name, "cases") if isinstance(cases, Mapping) else cases
-        reasons = expected_failures or {}
-        if any(isinstance(reason, Mapping) for reason in reasons.values()):
+        reasons = {} if expected_failures is None else expected_failures
+        if isinstance(reasons, Mapping) and any(isinstance(reason, Mapping) for reason in reasons.values()):
             reasons = _of(name, reasons, by_name, "expected_failures")
         known(reasons, "expected_failures")
         for check in CHECKS:

@@ -179,8 +179,12 @@ def _shape(name: str, text: str) -> tuple[int, ...]:
 def listed(target: Target, name: str) -> list[Case]:
     """The cases that the module lists, or its function returns, by this name: (arrays, options), or arrays alone."""
     value = attribute(target.module, name)
+    try:
+        each_case = list(value() if callable(value) else value)
+    except TypeError as error:
+        raise TargetError(f"--arrays {name} is no list of cases, nor a function without arguments: {error}") from error
     found = []
-    for k, each in enumerate(value() if callable(value) else value):
+    for k, each in enumerate(each_case):
         arrays, options = each, {}
         if isinstance(each, Sequence) and len(each) == 2 and isinstance(each[1], Mapping):
             arrays, options = each

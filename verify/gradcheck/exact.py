@@ -235,6 +235,11 @@ def exactly(y: Array, likely: int = 0) -> Grid:
         grid = grid_of(y)
     if grid is None or not _in_range(grid, y):
         largest = np.abs(y).max(initial=0.0)
+        if largest < 2.0 ** mantissa_bits(y.dtype):
+            entry = float(y[y != np.rint(y)][0])
+            raise StructureError(
+                f"y is not of integers and short fractions, where its arrays are: {entry!r} is an entry"
+            )
         raise StructureError(f"y leaves the integers that {y.dtype} holds exactly (largest entry {largest:.6g})")
     return grid
 

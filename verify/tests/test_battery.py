@@ -530,6 +530,19 @@ def test_each_layer_and_check_is_a_test_and_expected_failures_are_strict(pyteste
             ({"relu": relu.naive}, []),
             {"expected_failures": {"speed": "slow"}},
         ),
+        (TypeError, "layers must be a sequence of layers, or map names to them, got None", (None, []), {}),
+        (
+            TypeError,
+            r"expected_failures must map names of checks to reasons, got \['a'\]",
+            ({"relu": relu.naive}, []),
+            {"expected_failures": ["a"]},
+        ),
+        (
+            TypeError,
+            "expected_failures: the reason of gradients-at-ties must be a text, got None",
+            ({"relu": relu.naive}, []),
+            {"expected_failures": {"gradients-at-ties": None}},
+        ),
     ],
 )
 def test_the_decorator_refuses_what_cannot_be(

@@ -221,6 +221,7 @@ def test_nothing_checked_is_exit_code_5(layers: Path) -> None:
         ("{layers}:Linear", ["--shape", "x=5,4", "--arrays", "cases"], "give one of the two"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--option", "a=[1"], "'[1' is neither a literal of Python nor a word"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--wrt", "q"], "wrt holds 'q', which is none of the arrays: x, W"),
+        ("{layers}:Linear", ["--arrays", "Linear"], "--arrays Linear is no list of cases, nor a function without"),
         ("{layers}:Linear", ["--arrays", "wrong_cases"], "wrong_cases[0] is a ndarray, neither (arrays, options) nor"),
         (
             "{layers}:power,power_backward",

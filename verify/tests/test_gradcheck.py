@@ -744,3 +744,202 @@ def test_bad_arguments_are_refused_with_their_values(
 ) -> None:
     with pytest.raises(error, match=message):
         gradcheck(*relu.vectorized[1:], *arguments, **keywords)
+
+
+def _norm_of_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return x / np.linalg.norm(x, axis=-1, keepdims=True), x  # of complex numbers np.linalg.norm takes |x|
+
+
+def _right_by_rows(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+    norm = np.linalg.norm(x, axis=-1, keepdims=True)
+    return (dy / norm - x * (dy * x).sum(-1, keepdims=True) / norm**3,)
+
+
+def _softmax_of_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    p = np.exp(x)
+    p = p / p.sum(1, keepdims=True)
+    return p, p
+
+
+def _entropy_and_norm(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return (p * np.log(p)).sum() + np.linalg.norm(p) ** 2, p
+
+
+def _refuses_negative(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if x.real.min() < 0:
+        raise ValueError("x must be >= 0")
+    return x**2, x
+
+
+def _large_and_abs(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.concatenate([1e6 * x[:2] ** 2, np.abs(x[2:])]), x
+
+
+def _large_and_abs_back(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+    return (np.concatenate([2e6 * x[:2] * dy[:2], dy[2:] * np.sign(x[2:])]),)
+
+
+def _penalised(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return (x**2).sum() + 1e-6 * np.abs(x).sum(), x
+
+
+_DRAWN = np.random.default_rng(0).normal(size=(3, 4))
+_SMALL_P = np.array([0.9, 0.0999, 0.0001])
+_FAR = np.array([3.0, 2, 1, 5, -4, 1e6])
+_SINGLE = np.concatenate([np.linspace(0.5, 5.5, 10), np.linspace(-300, 300, 30)]).astype(np.float32)
+_FULL = {"full_jacobian": True}
+
+# name: forward, the right backward, a wrong one, x, options. Each wrong one passed once, or its right one failed.
+_ONCE_MISTAKEN: dict[str, tuple[Any, Any, Any, np.ndarray, dict[str, Any]]] = {
+    "complex numbers take another norm, whole Jacobian": (
+        _norm_of_rows,
+        _right_by_rows,
+        lambda dy, x: (dy / np.linalg.norm(x, axis=-1, keepdims=True),),
+        _DRAWN,
+        _FULL,
+    ),
+    "the first image's cache for all, whole Jacobian": (
+        _softmax_of_rows,
+        lambda dy, p: (p * (dy - (dy * p).sum(1, keepdims=True)),),
+        lambda dy, p: (p[:1] * (dy - (dy * p[:1]).sum(1, keepdims=True)),),
+        _DRAWN,
+        _FULL,
+    ),
+    "clipped beyond small integers, whole Jacobian": (
+        lambda x: (np.clip(x, -128, 127), x),
+        lambda dy, x: (dy * (np.abs(x + 0.5) < 127.5),),
+        lambda dy, x: (dy,),
+        100 * _DRAWN,
+        _FULL,
+    ),
+    "cut off below small integers, whole Jacobian": (
+        lambda x: (np.where(np.abs(x) > 0.5, x, 0), x),
+        lambda dy, x: (dy * (np.abs(x) > 0.5),),
+        lambda dy, x: (dy,),
+        _DRAWN,
+        _FULL,
+    ),
+    "rounded, whole Jacobian": (
+        lambda x: (np.floor(x), x),
+        lambda dy, x: (0 * dy,),
+        lambda dy, x: (dy,),
+        _DRAWN,
+        _FULL,
+    ),
+    "rounded, in float32": (
+        lambda x: (np.floor(x), x),
+        lambda dy, x: (0 * dy,),
+        lambda dy, x: (dy,),
+        (3 * _DRAWN).astype(np.float32),
+        {},
+    ),
+    "not analytic in an output smaller than others": (
+        _large_and_abs,
+        _large_and_abs_back,
+        lambda dy, x: (np.concatenate([2e6 * x[:2] * dy[:2], 0 * dy[2:]]),),
+        _DRAWN,
+        {},
+    ),
+    "not analytic by little": (
+        _penalised,
+        lambda dy, x: (dy * (2 * x + 1e-6 * np.sign(x)),),
+        lambda dy, x: (dy * (2 * x + 1e-3 * np.sign(x)),),
+        _DRAWN,
+        {},
+    ),
+    "not analytic, near the end of its domain": (
+        _entropy_and_norm,
+        lambda dy, p: (dy * (np.log(p) + 1 + 2 * p),),
+        lambda dy, p: (dy * (np.log(p) + 1),),
+        _SMALL_P,
+        {},
+    ),
+    "at the end of its domain": (
+        _refuses_negative,
+        lambda dy, x: (2 * dy * x,),
+        lambda dy, x: (dy * x,),
+        np.array([0.0, 1, 2]),
+        {},
+    ),
+    "a kink nearer than the grid of a far entry": (
+        lambda x: (np.clip(x, 0, 6), x),
+        lambda dy, x: (dy * ((x > 0) & (x < 6)),),
+        lambda dy, x: (0 * dy,),
+        _FAR,
+        {},
+    ),
+    "a kink nearer than the grid of float32": (
+        lambda x: (np.clip(x, 0, 6), x),
+        lambda dy, x: (dy * ((x > 0) & (x < 6)),),
+        lambda dy, x: (0 * dy,),
+        _SINGLE,
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", _ONCE_MISTAKEN)
+def test_what_was_mistaken_once_is_told_right_from_wrong(name: str, seed: int) -> None:
+    forward, right, wrong, x, options = _ONCE_MISTAKEN[name]
+    found, missed = (
+        gradcheck(forward, backward, (x,), seed=seed, raise_on_failure=False, **options) for backward in (right, wrong)
+    )
+    assert found.verdict != "FAIL", found
+    assert missed.verdict != "PASS", missed
+
+
+def test_integers_that_do_not_fit_are_said_to_be_too_few() -> None:
+    with pytest.raises(StructureError, match=r"at these sizes even small integers leave the 32 that float32 holds"):
+        gradcheck(
+            lambda x: (x * x, x),
+            lambda dy, x: (2 * dy * x,),
+            (_DRAWN.astype(np.float32),),
+            structure="multilinear",
+            full_jacobian=True,
+            seed=0,
+        )
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_backward_that_gives_random_numbers_is_wrong_even_where_rounding_would_hide_it(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    certificate = gradcheck(
+        lambda x: (np.sin(x), x),
+        lambda dy, x: (dy * (generator.random(x.shape) > 0.5) * 2 * np.cos(x),),
+        (_DRAWN,),
+        seed=seed,
+        raise_on_failure=False,
+    )
+    assert certificate.verdict == "FAIL"
+
+
+def test_a_wrong_gradient_of_float32_is_not_taken_for_one_that_is_not_linear() -> None:
+    def backward(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray]:
+        dx = dy * (1 - y * y)
+        dx[0] *= np.float32(1.5)
+        dx[1] *= 2
+        return (dx,)
+
+    x = np.random.default_rng(7).normal(size=12).astype(np.float32)
+    certificate = gradcheck(lambda x: (np.tanh(x),) * 2, backward, (x,), seed=0, raise_on_failure=False)
+    assert certificate.verdict == "FAIL"
+    assert "not-linear" not in [cause.code for cause in certificate.causes]
+
+
+def test_a_mask_that_loses_one_entry_of_few_bits_is_never_missed() -> None:
+    generator = np.random.default_rng(1)
+    _, x, w = (generator.uniform(0.3, 0.9, 5).astype(np.float32) for _ in range(3))
+
+    def backward(dy: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray]:
+        x, w = cache
+        mask = (np.abs(x) < 1).astype(x.dtype)
+        mask[2] = 0
+        return dy * mask * w, dy * np.clip(x, -1, 1)
+
+    def forward(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, Any]:
+        return np.clip(x, -1, 1) * w, (x, w)
+
+    # Seeds that one draw of five bits let pass.
+    for seed in (1390, 1799, 1938):
+        assert gradcheck(forward, backward, (x, w), seed=seed, raise_on_failure=False).verdict == "FAIL"
