@@ -18,7 +18,7 @@ from benchmarks.turns import REPLAY, Rounds, in_turns, keep
 
 _S1 = {"stride": 1, "padding": 1}
 
-# PyTorch's slow mode takes two forwards for every entry of x and w, its fast mode two in all.
+# PyTorch's slow mode takes two forwards for every entry of x and w, its fast mode two for each of the two.
 SIZES: dict[str, list[tuple[Shapes, dict[str, int]]]] = {
     "slow": [
         (((1, 2, 5, 5), (2, 2, 3, 3)), _S1),

@@ -37,7 +37,11 @@ NOTHING = "NOTHING CHECKED"
     show_default=True,
     help="With which a wrong gradient may pass an exact oracle.",
 )
-@click.option("--full-jacobian", is_flag=True, help="Compare every entry of the Jacobian where images do not mix.")
+@click.option(
+    "--full-jacobian",
+    is_flag=True,
+    help="Compare every entry of the Jacobian where images do not mix (multilinear and analytic functions alone).",
+)
 @output.json_option
 def check(
     target: str,

@@ -1,7 +1,7 @@
 """Thirty functions with known derivatives, real only: what a black box may be.
 
-Each is `f(x) -> y` of an array, its derivative along v, `jvp(x, v)`, its transpose, `vjp(x, dy)`, and the
-arrays it is for. None of them is ever shown to the complex step: the calibration asks for "smooth".
+Each is `f(x) -> y` of an array, its transposed derivative, `vjp(x, dy)`, and the arrays it is for. None of them is
+ever shown to the complex step: the calibration asks for "smooth".
 """
 
 from __future__ import annotations

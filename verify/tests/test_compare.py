@@ -61,14 +61,14 @@ def test_noise_below_the_margin_passes() -> None:
     assert failed <= 9
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_planted_regression_fails_alone(seed: int) -> None:
+@pytest.mark.parametrize("broken", [np.nan, 1e9])
+def test_a_planted_regression_fails_alone(broken: float) -> None:
     run = {name: STORED.ratios[name] for name in NAMES}
     run["case 42 over PyTorch"] *= (
         STORED.allowed("case 42 over PyTorch") / STORED.ratios["case 42 over PyTorch"] * 1.001
     )
     run["case 43 over PyTorch"] *= STORED.margins["PyTorch"] * 0.999
-    run["case 7 over PyTorch"] = np.nan if seed else 1e9
+    run["case 7 over PyTorch"] = broken
     assert compare(STORED, run).slower in (
         ["case 42 over PyTorch", "case 7 over PyTorch"],
         ["case 7 over PyTorch", "case 42 over PyTorch"],

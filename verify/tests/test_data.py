@@ -162,6 +162,7 @@ def test_split_of_the_digits_is_fixed_and_holds_out_a_fifth_of_every_class() -> 
     assert held_out.tolist() == (all_of // 5).tolist()
     # Neither part is sorted by class, and the held-out images come from the whole of the source.
     assert len(set(first.test_labels[:30].tolist())) > 5
+    assert len(set(first.train_labels[:30].tolist())) > 5
 
 
 def test_missing_scikit_learn_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

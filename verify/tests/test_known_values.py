@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cnn_core import Implementation
+from cnn_core import Implementation, relu
 from verify.layers import LAYERS
 
 Array = NDArray[Any]
@@ -363,6 +363,17 @@ def test_relu_of_a_scalar_and_of_nothing_keeps_the_shape(layer: Typed) -> None:
     call = layer(np.zeros((0, 3)))
     call.gives(np.zeros((0, 3)))
     call.pulls(np.zeros((0, 3)), np.zeros((0, 3)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+def test_relu_of_more_entries_than_are_masked_at_a_time(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnn_core.relu._CHUNK", 7)
+    x: NDArray[Any] = np.where(np.arange(30) % 3, 5, -5).astype(dtype)
+    y, cache = relu.vectorized.forward(x)
+    assert y.tolist() == [5 if k % 3 else 0 for k in range(30)]
+    (dx,) = relu.vectorized.backward(np.arange(30).astype(dtype), cache)
+    assert dx is not None
+    assert dx.tolist() == [k if k % 3 else 0 for k in range(30)]
 
 
 @both("relu", [np.complex128])

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.report import answers, collect, tables
-from benchmarks.report.collect import NotARunError, Run, geometric_mean, ratios, read
+from benchmarks.report.collect import Check, NotARunError, Row, Run, Training, geometric_mean, ratios, read
 
 
 def timed(version: str, median: float, direction: str = "both", case: str = "3->8", **info: Any) -> dict[str, Any]:
@@ -107,6 +107,90 @@ def test_every_ratio_that_is_watched_has_a_name(known: Run) -> None:
         f"{conv} 8->8, over JAX": 0.25,
         "conv2d forward, ResNet-50: 3->8, over naive": 0.1 / 300,
     }
+
+
+@pytest.fixture
+def whole() -> Run:
+    """A run of every kind of row; no ratio is its own inverse, and none is another's."""
+
+    def row(layer: str, direction: str, case: str, **seconds: float) -> Row:
+        noted = {
+            "flops": 12 << 20,
+            "bytes": 3 << 20,
+            "extra_bytes": 65 << 20,
+            "gflop_per_s": 7.0,
+            "shape": [8, 3, 9, 9],
+        }
+        return Row(layer, "ResNet-50", case, direction, seconds, {"fast": noted})
+
+    rows = [
+        row("conv2d", "both", "a", fast=6, torch=2, jax=5, matmul=4),
+        row("conv2d", "forward", "a", fast=10, torch=1, matmul=4),
+        row("conv2d", "forward", "b", fast=1, torch=1, matmul=5),
+        row("max_pool2d", "both", "c", fast=8, torch=1),
+        row("relu", "both", "d", fast=1, torch=2),
+    ]
+    growing = [
+        Row(
+            "conv2d",
+            "by batch",
+            str(n),
+            "both",
+            {"fast": n**1.2, "torch": 1.0},
+            {"fast": {**rows[0].info["fast"], "shape": [n]}},
+        )
+        for n in (8, 64)
+    ]
+    trainings = [
+        Training("tutorial", "step", 1, 128, {"fast": 3, "torch": 2}),
+        Training("LeNet", "step", 1, 128, {"fast": 1, "torch": 4}),
+        Training("LeNet", "epoch", 10, 128, {"fast": 9, "torch": 2}),
+    ]
+    check = Check("slow", (1, 2), (3, 4), {"ours": 2, "ours, our convolution": 4, "torch": 100})
+    return Run({}, rows + growing, trainings, [check], None, None)
+
+
+def test_goals_take_the_worst_or_the_mean_as_they_say(whole: Run) -> None:
+    assert [(row[1], row[3]) for row in answers.goals(whole).rows] == [
+        ("3.00", "not met"),  # 6/2; PyTorch is the best
+        ("3.00", "not met"),
+        ("3.00", "not met"),
+        ("2.50", "not met"),  # 10/4, not 1/5
+        ("1.50", "not met"),  # 3/2, not 1/4
+        ("2.00", "not met"),  # sqrt(8/1 * 1/2)
+        ("65.0 MiB", "not met"),
+        ("1.20", "not met"),
+    ]
+    assert answers.headlines(whole)[-1].figure == "4.50×"  # an epoch, not a step
+
+
+def test_tables_divide_the_way_their_headings_say(whole: Run) -> None:
+    assert [row[-1] for row in tables.trainings(whole).rows] == ["1.50", "0.25", "4.50"]
+    assert [row[-1] for row in tables.checks(whole).rows] == ["50.0"]
+    assert tables.products(whole).rows[0][2:6] == ("2.50", "1.50", "7.00", "4.00")
+    worst = {row[0]: row[-1] for row in tables.summary(whole).rows}
+    assert worst == {"all convolutions": "3.00", "conv2d, ResNet-50": "3.00", "max_pool2d": "8.00", "relu": "0.50"}
+
+
+def test_what_is_watched_is_the_worse_the_larger_it_is(whole: Run) -> None:
+    found = ratios(whole)
+    assert found["training tutorial, step, over PyTorch"] == 3 / 2
+    assert found["training LeNet, epoch, over PyTorch"] == 9 / 2
+    assert found["gradcheck slow, x (1, 2), over PyTorch"] == 2 / 100
+
+
+def test_roofs_are_of_each_second(tmp_path: Path) -> None:
+    entries = [
+        {
+            "name": f"test_machine[{roof}]",
+            "params": {"roof": roof},
+            "extra_info": {what: size},
+            "stats": {"median": 4.0},
+        }
+        for roof, what, size in (("matrix product", "flops", 12), ("copy", "bytes", 20))
+    ]
+    run = read(written(tmp_path / "run.json", [*entries, timed("fast", 1)]))
+    assert (run.flops, run.bandwidth) == (3, 5)
 
 
 def test_exponents_are_fitted_in_logarithms(tmp_path: Path) -> None:
