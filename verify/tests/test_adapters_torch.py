@@ -123,7 +123,6 @@ def test_a_convolution_module_is_exact_in_its_input_and_its_parameters() -> None
 def test_parameters_of_modules_in_modules_have_dotted_names() -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(inplace=True), nn.MaxPool2d(2))
     certificate = check(module, drawn(2, 1, 8, 8))
-    assert certificate.oracle == "exact gapped integers"
     assert [result.name for result in certificate.arguments] == ["input", "0.weight", "0.bias"]
     assert certificate.verdict == "PASS"
     assert "d0.weight (2, 1, 3, 3): PASS" in str(certificate)
