@@ -236,7 +236,7 @@ def exactly(y: Array, likely: int = 0) -> Grid:
     if grid is None or not _in_range(grid, y):
         largest = np.abs(y).max(initial=0.0)
         if largest < 2.0 ** mantissa_bits(y.dtype):
-            entry = float(y[y != np.rint(y)][0])
+            entry = y[y != np.rint(y)][0].item()
             raise StructureError(
                 f"y is not of integers and short fractions, where its arrays are: {entry!r} is an entry"
             )

@@ -146,7 +146,7 @@ class Findings:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.points: dict[int, Point] = {}
-        self.settled: set[int] = set()
+        self.settled: set[int] = set()  # arguments that are right, and need no further check
         self.results = {k: ArgumentResult(k, subject.names[k], subject.arrays[k].shape, PASS) for k in subject.wrt}
 
     def undecided(self) -> list[int]:
@@ -156,7 +156,7 @@ class Findings:
         return [k for k in open_ if self.subject.arrays[k].size]
 
     def note(self, k: int, note: str) -> None:
-        """Say something about argument k; in `settled` it needs no further check."""
+        """Say something about argument k."""
         self.results[k] = self.results[k]._replace(note=note)
 
     def fail(self, point: Point, k: int, index: tuple[int, ...], note: str = "") -> None:

@@ -788,6 +788,11 @@ _SMALL_P = np.array([0.9, 0.0999, 0.0001])
 _FAR = np.array([3.0, 2, 1, 5, -4, 1e6])
 _SINGLE = np.concatenate([np.linspace(0.5, 5.5, 10), np.linspace(-300, 300, 30)]).astype(np.float32)
 _FULL = {"full_jacobian": True}
+_CLIPPED = (
+    lambda x: (np.clip(x, 0, 6), x),
+    lambda dy, x: (dy * ((x > 0) & (x < 6)),),
+    lambda dy, x: (0 * dy,),
+)
 
 # name: forward, the right backward, a wrong one, x, options. Each wrong one passed once, or its right one failed.
 _ONCE_MISTAKEN: dict[str, tuple[Any, Any, Any, np.ndarray, dict[str, Any]]] = {
@@ -861,19 +866,14 @@ _ONCE_MISTAKEN: dict[str, tuple[Any, Any, Any, np.ndarray, dict[str, Any]]] = {
         np.array([0.0, 1, 2]),
         {},
     ),
-    "a kink nearer than the grid of a far entry": (
-        lambda x: (np.clip(x, 0, 6), x),
-        lambda dy, x: (dy * ((x > 0) & (x < 6)),),
-        lambda dy, x: (0 * dy,),
-        _FAR,
-        {},
-    ),
-    "a kink nearer than the grid of float32": (
-        lambda x: (np.clip(x, 0, 6), x),
-        lambda dy, x: (dy * ((x > 0) & (x < 6)),),
-        lambda dy, x: (0 * dy,),
-        _SINGLE,
-        {},
+    "a kink nearer than the grid of a far entry": (*_CLIPPED, _FAR, {}),
+    "a kink nearer than the grid of float32": (*_CLIPPED, _SINGLE, {}),
+    "a mask of what small integers do not reach, whole Jacobian": (
+        lambda x: (3 * x, x),
+        lambda dy, x: (3 * dy,),
+        lambda dy, x: (3 * dy * (np.abs(x) < 100),),
+        _DRAWN,
+        {**_FULL, "structure": "multilinear"},
     ),
 }
 
