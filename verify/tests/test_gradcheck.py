@@ -889,6 +889,19 @@ def test_what_was_mistaken_once_is_told_right_from_wrong(name: str, seed: int) -
     assert missed.verdict != "PASS", missed
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_floor_is_not_linear_among_whole_numbers_of_float32_either(seed: int) -> None:
+    x = np.arange(12, dtype=np.float32)
+    with pytest.raises(StructureError, match="not affine in x"):
+        gradcheck(lambda x: (np.floor(x), x), lambda dy, x: (dy,), (x,), structure="piecewise-linear", seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_end_of_a_domain_does_not_keep_the_complex_step_from_a_function(seed: int) -> None:
+    x = np.array([0.0, 1, 2])
+    assert gradcheck(_refuses_negative, lambda dy, x: (2 * dy * x,), (x,), seed=seed).structure == "analytic"
+
+
 def test_integers_that_do_not_fit_are_said_to_be_too_few() -> None:
     with pytest.raises(StructureError, match=r"at these sizes even small integers leave the 32 that float32 holds"):
         gradcheck(
