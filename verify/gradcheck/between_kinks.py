@@ -35,6 +35,9 @@ from verify.gradcheck.point import Findings
 from verify.gradcheck.subject import Arrays, Subject
 
 _ROOM_FOR_FRACTIONS = 16  # bits for each array, beside those that count entries
+# Of few entries of y one draw takes few branches, and those of its mirror image may be the same: a gradient that is
+# right in a third of them only passes so many points with probability 3^-16 at most.
+_POINTS = 32
 _FEWEST_FOR_FRACTIONS = 3  # of a gap and the direction in it, which then are halves
 
 
@@ -75,7 +78,7 @@ def check_between_kinks(findings: Findings, generator: np.random.Generator, miss
     for k in [] if fractions else findings.undecided():
         confirm(k)
     drawn: list[Array] = []
-    for trial in range(max(2, trials)):
+    for trial in range(max(2, trials, -(-_POINTS // max(1, outputs)))):
         # Every other point mirrors the one before, so that each entry is seen on both sides of 0.
         drawn = [-array for array in drawn] if trial % 2 else draw_gapped(generator, shapes, gap_bits)
         # And every other dy is small: a threshold shows.

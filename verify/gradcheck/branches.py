@@ -34,7 +34,7 @@ from verify.gradcheck.exact_numbers import (
 )
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.point import ExactPoint, Findings
-from verify.gradcheck.same_function import check_feels_steps, check_same_function
+from verify.gradcheck.same_function import check_feels_steps, check_one_branch, check_same_function
 from verify.gradcheck.subject import Subject
 
 
@@ -90,6 +90,7 @@ def _check_argument(
     index = not_finite(gradient)
     if index is None and point.residual(k, v, slopes) != 0:
         check_feels_steps(point, k, generator)
+        check_one_branch(point, k, generator)
         index = locate(gradient.shape, lambda direction: point.residual(k, direction), generator, first=v)
     if index is not None:
         findings.fail(point, k, index)

@@ -30,8 +30,8 @@ from verify.gradcheck.certificate import INCONCLUSIVE, StructureError, Worst
 from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
 from verify.gradcheck.linearity import check_linear
 from verify.gradcheck.locate import locate, not_finite
-from verify.gradcheck.point import Findings, Point
-from verify.gradcheck.same_function import check_not_contradicted, check_same_function
+from verify.gradcheck.point import OVERFLOWS, Findings, Point
+from verify.gradcheck.same_function import check_not_contradicted, check_one_branch, check_same_function
 from verify.gradcheck.subject import Arrays, Subject
 
 _STEP = 2.0**-200
@@ -127,8 +127,12 @@ def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: n
         findings.results[k] = result._replace(verdict=INCONCLUSIVE, note="y is not finite at these arrays")
         return
     index = not_finite(gradient)
+    if index is not None and point.only_overflows(k):
+        findings.results[k] = result._replace(verdict=INCONCLUSIVE, detection_floor=None, note=OVERFLOWS)
+        return
     if index is not None:
-        findings.fail(point, k, index)
+        with np.errstate(over="ignore", invalid="ignore"):
+            findings.fail(point, k, index)
         return
     error = tolerance = 0.0
     for trial in range(_TRIALS):
@@ -146,6 +150,7 @@ def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: n
             return
         if not residual <= allowed:
             check_not_contradicted(point, k, generator)
+            check_one_branch(point, k, generator)
             findings.fail(point, k, locate(gradient.shape, lambda d: point.residual(k, d), generator, first=v))
             return
         error, tolerance = max(error, residual), max(tolerance, allowed)

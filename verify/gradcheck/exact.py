@@ -152,11 +152,20 @@ def draws_to_confirm(subject: Subject, k: int) -> int:
 
 
 def check_affine_at(
-    subject: Subject, k: int, arrays: Arrays, bits: int, unit: float, generator: np.random.Generator
+    subject: Subject,
+    k: int,
+    arrays: Arrays,
+    bits: int,
+    unit: float,
+    generator: np.random.Generator,
+    *,
+    across: bool = False,
 ) -> None:
     """Raise StructureError unless f is affine in argument k along a direction of integers times the unit."""
     v = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype)
     point = Differences(subject, arrays, subject.value(arrays), v, {}, step=unit)
+    if across:
+        v = _across_zero(point, k, v)
     point.check_affine(k, v, point.slopes(k, v))
 
 

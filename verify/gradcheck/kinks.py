@@ -10,25 +10,32 @@ which is equality away from kinks, and at ties along directions in which equal e
 Where the forward takes complex numbers and branches on their real parts, Im f(a + iv) is the
 derivative of the branch it takes, exactly, and the claim must equal that: the forward's own rule for
 ties (the first maximum; relu'(0) = 0) is the backward's.
+
+One-sided derivatives bound what may be claimed where every output is regular (Clarke 1983, section 2.3), as a
+maximum is, and minus one. A median is not, nor is a relu less another: beside the tie are slopes that lie not between
+them. Where such are found nobody is convicted for what is claimed at the tie.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from verify.gradcheck.certificate import FAIL, StructureError, Worst
+from verify.gradcheck.certificate import FAIL, INCONCLUSIVE, StructureError, Worst
 from verify.gradcheck.exact import MOST_BITS, Differences, plan
 from verify.gradcheck.exact_numbers import Array, draw_integers, exact_dot, mantissa_bits, set_size
 from verify.gradcheck.locate import locate, not_finite, restricted
 from verify.gradcheck.point import Findings, not_but_rounded
-from verify.gradcheck.same_function import check_feels_steps
+from verify.gradcheck.same_function import check_feels_steps, is_one_branch
 from verify.gradcheck.smooth import check_smooth
 from verify.gradcheck.subject import Arrays
+
+# Points beside the arrays, and directions there. Beside a median of three equal numbers one pair in four tells.
+_BESIDE = 8
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,11 @@ class AtKinks(Differences):
         claimed = exact_dot(self.gradients[k], v)
         return max(lower - claimed, claimed - upper, Fraction(0))
 
-    def branch(self, k: int, v: Array, lower: Fraction, upper: Fraction) -> Fraction | None:
+    def branch(self, k: int, v: Array) -> Fraction | None:
         """The derivative along v of the branch the forward takes.
 
-        None where complex arrays are refused, or do not tell: where Re f(a + iv) is not f(a), where Im f is
-        not odd in v (NumPy's maximum orders complex numbers by both parts), or no one-sided derivative fits.
+        None where complex arrays are refused, or do not tell: where Re f(a + iv) is not f(a), or where Im f is
+        not odd in v (NumPy's maximum orders complex numbers by both parts).
         """
         try:
             ahead, behind = (self.subject.complex_value(self.arrays, k, side) for side in (v, -v))
@@ -60,15 +67,54 @@ class AtKinks(Differences):
             return None
         if not (np.array_equal(ahead.real, self.y) and np.array_equal(ahead, behind.conj())):
             return None
-        slope = exact_dot(self.dy, ahead.imag)
-        return slope if lower <= slope <= upper else None
+        return exact_dot(self.dy, ahead.imag)
+
+    def branch_between(self, k: int, v: Array, lower: Fraction, upper: Fraction) -> Fraction | None:
+        """The same; None, too, where no one-sided derivative fits."""
+        slope = self.branch(k, v)
+        return slope if slope is not None and lower <= slope <= upper else None
+
+    def is_one_branch(self, k: int, generator: np.random.Generator) -> bool:
+        """Whether the forward takes one branch here, the same for all directions."""
+
+        def slopes(v: Array) -> Array:
+            return self.subject.complex_value(self.arrays, k, v).imag
+
+        return is_one_branch(slopes, self.gradients[k].shape, generator)
+
+    def jumps(self, k: int, v: Array) -> bool:
+        """Whether f does not go half as far with half the step: it is not continuous here."""
+        half = replace(self, step=self.step / 2)
+        return any(not np.array_equal(self.slopes(k, side), half.slopes(k, side)) for side in (v, -v))
+
+    def is_regular(self, k: int, bits: int, generator: np.random.Generator) -> bool:
+        """Whether no entry of y has beside the arrays a slope that is not between its one-sided derivatives."""
+        shape, dtype = self.gradients[k].shape, self.gradients[k].dtype
+        seen = self.dy != 0
+        near = [draw_integers(generator, shape, bits, dtype) for _ in range(_BESIDE)]
+        # Beside the arrays, and there by steps as much shorter again: of a few bits each, all is exact.
+        beside = [self.subject.moved(self.arrays, k, self.step * u) for u in near]
+        values = [self.subject.value(arrays) for arrays in beside]
+        short = self.step / 2
+        for _ in range(_BESIDE):
+            v = np.where(draw_integers(generator, shape, 0, dtype) < 0, dtype.type(-1), dtype.type(1))
+            ahead, behind = self.slopes(k, v), -self.slopes(k, -v)
+            low, high = np.minimum(ahead, behind), np.maximum(ahead, behind)
+            for arrays, y in zip(beside, values, strict=True):
+                there, back = (
+                    (self.subject.value(self.subject.moved(arrays, k, side * short * v)) - y) / (side * short)
+                    for side in (1, -1)
+                )
+                if (seen & (there == back) & ((there < low) | (there > high))).any():
+                    return False
+        return True
 
     def worst(self, k: int, index: tuple[int, ...]) -> Worst:
         """Both values of one entry: of the branch where there is one, else the nearest end of the interval."""
         unit = self.unit(k, index)
         lower, upper = self.interval(k, unit)
         analytic = float(self.gradients[k][index])
-        branch = self.branch(k, unit, lower, upper)
+        branch = self.branch_between(k, unit, lower, upper)
         if branch is None and math.isfinite(analytic):
             numeric = min(max(lower, Fraction(analytic)), upper)
         else:
@@ -104,7 +150,7 @@ def check_at_kinks(findings: Findings, generator: np.random.Generator, miss_prob
         for k in findings.undecided():
             for v in _directions(arrays[k], bits, generator):
                 if k in findings.undecided():
-                    _check_along(point, k, v, generator, findings)
+                    _check_along(point, k, v, bits, generator, findings)
     return rate**trials
 
 
@@ -153,16 +199,25 @@ def _directions(array: Array | None, bits: int, generator: np.random.Generator) 
     return [draw_integers(generator, array.shape, bits, array.dtype), together]
 
 
-def _check_along(point: AtKinks, k: int, v: Array, generator: np.random.Generator, findings: Findings) -> None:
+def _check_along(
+    point: AtKinks, k: int, v: Array, bits: int, generator: np.random.Generator, findings: Findings
+) -> None:
     gradient = point.gradients[k]
     index = not_finite(gradient)
     if index is None:
         lower, upper = point.interval(k, v)
         claimed = exact_dot(gradient, v)
-        branch = point.branch(k, v, lower, upper)
+        branch = point.branch_between(k, v, lower, upper)
+        if branch not in (None, claimed) and not point.is_one_branch(k, generator):
+            branch = None
         excess = max(lower - claimed, claimed - upper) if branch is None else abs(branch - claimed)
         if excess > 0:
             _check_not_rounded(point, k, v, excess)
+            why = _undecidable(point, k, v, bits, generator) if branch is None else None
+            if why is not None:
+                if point.branch(k, v) != claimed:
+                    findings.results[k] = findings.results[k]._replace(verdict=INCONCLUSIVE, note=why)
+                return
             index = _locate(point, k, v, generator, has_branch=branch is not None)
             check_feels_steps(point, k, generator)
     if index is not None:
@@ -171,6 +226,19 @@ def _check_along(point: AtKinks, k: int, v: Array, generator: np.random.Generato
         if worst is not None and worst.analytic == worst.numeric:
             note = "at the arrays given: alone each of the entries tied may claim so much, together they may not"
             findings.results[k] = findings.results[k]._replace(note=note)
+
+
+def _undecidable(point: AtKinks, k: int, v: Array, bits: int, generator: np.random.Generator) -> str | None:
+    """Why one-sided derivatives do not tell what may be claimed here; None if they do."""
+    name = point.subject.names[k]
+    if point.jumps(k, v):
+        return f"y jumps at the arrays given: move {name} off the jump"
+    if not point.is_regular(k, bits, generator):
+        return (
+            f"at the arrays given one-sided derivatives in {name} do not tell what may be claimed at its kinks, as at "
+            "a median of equal numbers: break the ties, or let the forward take complex numbers"
+        )
+    return None
 
 
 def _check_not_rounded(point: AtKinks, k: int, v: Array, excess: Fraction) -> None:

@@ -13,6 +13,9 @@ from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, StructureEr
 from verify.gradcheck.exact_numbers import UNKNOWN, Array, Grid, exact_dot
 from verify.gradcheck.subject import Arrays, Subject
 
+_LESS = 2.0**-12
+OVERFLOWS = "the gradient overflows with 8 to 16 upstream, as it should or not: take arrays of moderate size"
+
 
 @dataclass(frozen=True)
 class Point:
@@ -61,6 +64,10 @@ class Point:
         dy = self.dy * self.dy.dtype.type(factor)
         _, cache = self.subject.value_and_cache(self.arrays)
         return replace(self, dy=dy, gradients=self.subject.pull_back(self.arrays, dy, cache))
+
+    def only_overflows(self, k: int) -> bool:
+        """Whether the gradient of argument k, which is not finite, is so where less is upstream."""
+        return bool(np.isfinite(self.scaled(_LESS).gradients[k]).all())
 
     def unit(self, k: int, index: tuple[int, ...]) -> Array:
         """The basis vector of one entry of argument k."""

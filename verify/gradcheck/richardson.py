@@ -31,7 +31,7 @@ from verify.gradcheck.certificate import Worst
 from verify.gradcheck.exact_numbers import Array
 from verify.gradcheck.point import Point
 
-_WINDOW = 5
+WINDOW = 5
 # From a quarter of the arrays' scale down; further while shorter steps are better.
 _LEVELS, _MOST_LEVELS = 14, 39
 _FINE = 1e-8
@@ -148,10 +148,10 @@ class Extrapolated(Point):
             best = self._best(ladder, levels)
             # Five windows below the best measure the noise that it is given; and what looks like noise may
             # be a function too fast for these steps.
-            enough = best.level + 2 * _WINDOW <= levels and best.error <= _FINE * abs(best.value)
+            enough = best.level + 2 * WINDOW <= levels and best.error <= _FINE * abs(best.value)
             if enough or levels >= _MOST_LEVELS:
                 return best
-            levels += _WINDOW
+            levels += WINDOW
 
     def coarse_estimate(self, ladder: Ladder) -> Estimate:
         """The same from the steps that every entry of y feels, and the first that one does not, as noise."""
@@ -167,7 +167,7 @@ class Extrapolated(Point):
 
     def _extrapolated(self, k: int, v: Array, level: int) -> Array:
         rows = []
-        for each in range(level, level + _WINDOW):
+        for each in range(level, level + WINDOW):
             ahead, behind = self.differences(k, v, self.step(k, each))
             rows.append((ahead - behind) / (2 * self.step(k, each)))
         return np.asarray(to_zero(np.array(rows), even=True))
@@ -175,7 +175,7 @@ class Extrapolated(Point):
     def one_sided(self, k: int, v: Array, level: int, noise: float) -> tuple[Array, Array, Array]:
         """The derivatives of each entry of y ahead and behind, and what they may be off by."""
         sides: list[list[Array]] = [[], []]
-        for each in range(level, level + _WINDOW + 1):
+        for each in range(level, level + WINDOW + 1):
             h = self.step(k, each)
             for side, change in zip(sides, self.differences(k, v, h), strict=True):
                 side.append(change / h)
@@ -184,7 +184,7 @@ class Extrapolated(Point):
         less = [to_zero(rows[:-1], even=False) for rows in (ahead, behind)]
         # Extrapolation weighs values by up to (1 + 2)/(2 - 1) (1 + 4)/(4 - 1) ... < 8 in all.
         uncertain = float(np.finfo(self.y.dtype).eps) * np.abs(self.y) + noise
-        error = np.abs(full[0] - less[0]) + np.abs(full[1] - less[1]) + 8 * uncertain / self.step(k, level + _WINDOW)
+        error = np.abs(full[0] - less[0]) + np.abs(full[1] - less[1]) + 8 * uncertain / self.step(k, level + WINDOW)
         return full[0], -full[1], error
 
     def residual(self, k: int, v: Array) -> float:
@@ -203,7 +203,7 @@ class Extrapolated(Point):
 
     def _seen(self, k: int, v: Array, seen: Estimate) -> Estimate:
         """The derivative along v by the end of the window, and with the noise, that served for another direction."""
-        steps = [self.step(k, level) for level in range(seen.level + _WINDOW - 3, seen.level + _WINDOW)]
+        steps = [self.step(k, level) for level in range(seen.level + WINDOW - 3, seen.level + WINDOW)]
         changes = [self.differences(k, v, h) for h in steps]
         rows = np.array(
             [self.weigh(ahead - behind) / (2 * h) for (ahead, behind), h in zip(changes, steps, strict=True)]
@@ -224,12 +224,12 @@ class Extrapolated(Point):
 
 def _best(steps: Array, central: Array, rounding: float, relative: Array) -> Estimate:
     """The window whose value may be off by least."""
-    if len(steps) < _WINDOW:
+    if len(steps) < WINDOW:
         return Estimate(np.nan, np.inf, 0, 0.0)
-    windows = range(len(steps) - _WINDOW + 1)
-    full = np.array([to_zero(central[j : j + _WINDOW], even=True) for j in windows])
-    less = np.array([to_zero(central[j : j + _WINDOW - 1], even=True) for j in windows])
-    shortest = steps[_WINDOW - 1 :]
+    windows = range(len(steps) - WINDOW + 1)
+    full = np.array([to_zero(central[j : j + WINDOW], even=True) for j in windows])
+    less = np.array([to_zero(central[j : j + WINDOW - 1], even=True) for j in windows])
+    shortest = steps[WINDOW - 1 :]
     with np.errstate(invalid="ignore"):
         change = np.abs(np.diff(full, append=full[-1:]))
         change[-1] = np.abs(full[-1] - less[-1])
@@ -237,7 +237,7 @@ def _best(steps: Array, central: Array, rounding: float, relative: Array) -> Est
     # The largest from here down.
     noise = np.maximum.accumulate(noise[::-1])[::-1]
     below = np.append(noise[1:], noise[-1])
-    errors = np.abs(full - less) + change + 2 * (below + rounding) / shortest + relative[_WINDOW - 1 :]
+    errors = np.abs(full - less) + change + 2 * (below + rounding) / shortest + relative[WINDOW - 1 :]
     if not np.isfinite(errors).any():
         return Estimate(np.nan, np.inf, 0, float(noise[0]))
     level = int(np.nanargmin(errors))

@@ -16,19 +16,20 @@ if extrapolated differences do not agree with it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from verify.gradcheck.certificate import StructureError
-from verify.gradcheck.exact_numbers import Array, signed
+from verify.gradcheck.exact_numbers import Array, draw_integers, signed
 from verify.gradcheck.point import Point
 from verify.gradcheck.richardson import SAFETY, Extrapolated, Ladder
 from verify.gradcheck.subject import Arrays, NoResult, Subject
 
 # How far to move off ties, of the largest entry, and whether outward: the first at which all is finite is taken.
 _MOVES = ((2.0**-9, False), (2.0**-13, False), (2.0**-13, True), (2.0**-17, False), (2.0**-17, True))
-_LEVELS = 36
+_LEVELS, _DIRECTIONS = 36, 12
 
 
 def check_same_function(subject: Subject, k: int, v: Array, step: float, generator: np.random.Generator) -> None:
@@ -117,6 +118,31 @@ def check_feels_steps(point: Point, k: int, generator: np.random.Generator) -> t
             f"y stays as it is at steps of {h:.2g} in {point.subject.names[k]}, but not at longer ones"
         )
     return seer, ladder
+
+
+def check_one_branch(point: Point, k: int, generator: np.random.Generator) -> None:
+    """Raise StructureError where the complex step takes another branch for another direction."""
+    if not is_one_branch(lambda v: point.slopes(k, v), point.gradients[k].shape, generator):
+        raise StructureError(f"a tie at these arrays: the complex step in {point.subject.names[k]} is not linear")
+
+
+def is_one_branch(slopes: Callable[[Array], Array], shape: tuple[int, ...], generator: np.random.Generator) -> bool:
+    """Whether slopes add up, but for any rounding: NumPy's sort orders equal numbers by their imaginary parts.
+
+    The median of three such seems to be linear along 23 in 100 pairs of directions.
+    """
+
+    def drawn() -> Array:
+        return draw_integers(generator, shape, 3, np.dtype(float))
+
+    v = drawn()
+    own = slopes(v)
+    for _ in range(_DIRECTIONS):
+        other = drawn()
+        apart = own + slopes(other)
+        if not np.allclose(slopes(v + other), apart, rtol=0, atol=2.0**-9 * float(np.abs(apart).max(initial=0.0))):
+            return False
+    return True
 
 
 def check_not_contradicted(point: Point, k: int, generator: np.random.Generator) -> None:

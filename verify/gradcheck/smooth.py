@@ -23,11 +23,12 @@ from verify.gradcheck.certificate import INCONCLUSIVE
 from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
 from verify.gradcheck.linearity import check_linear
 from verify.gradcheck.locate import descend, not_finite, restricted
-from verify.gradcheck.point import Findings
-from verify.gradcheck.richardson import SAFETY, Estimate, Extrapolated, Ladder, to_zero
+from verify.gradcheck.point import OVERFLOWS, Findings
+from verify.gradcheck.richardson import SAFETY, WINDOW, Estimate, Extrapolated, Ladder, to_zero
 
 _COARSEST_USEFUL = 1e-3
 _MOST_KINKS = 64
+_BESIDE = 8
 
 
 def check_smooth(findings: Findings, generator: np.random.Generator) -> None:
@@ -59,8 +60,12 @@ def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: 
         undecided("y is not finite at these arrays: take arrays at which it is")
         return
     index = not_finite(gradient)
+    if index is not None and point.only_overflows(k):
+        undecided(OVERFLOWS)
+        return
     if index is not None:
-        findings.fail(point, k, index)
+        with np.errstate(over="ignore", invalid="ignore"):
+            findings.fail(point, k, index)
         return
     # Two directions: what f is uncertain by shows better in two, and no chance of one convicts.
     ladders = [Ladder(point, k, signed(generator, gradient.shape)) for _ in range(2)]
@@ -72,7 +77,7 @@ def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: 
         found = _Found.of(point, ladders, [point.coarse_estimate(each) for each in ladders])
         if not np.isfinite(found.tolerance) or not found.sharp:
             h = max(each.steps[each.blind] for each in ladders if each.blind is not None)
-            told = f"y is flat at steps of {h:.2g}, or blind to them, as one that rounds: compute in float64 throughout"
+            told = f"y is flat at steps of {h:.2g}, or blind to them: move the arrays, or compute in float64 throughout"
             undecided(told, *found[:2])
             return
     if found.right == found.wrong:
@@ -85,6 +90,10 @@ def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: 
             undecided(f"more than {_MOST_KINKS} entries are at kinks: take arrays with fewer", *found[:2])
             return
         wrong = look.wrong_at(kinked)
+        if wrong is not None and not look.is_regular(kinked, generator):
+            told = f"one-sided derivatives in {point.subject.names[k]} do not tell what may be claimed at its kinks"
+            undecided(f"{told}, as at a median of equal numbers: take arrays off them", *found[:2])
+            return
         if wrong is not None:
             findings.fail(replace(point, seen=found.estimates[0]), k, wrong)
             return
@@ -175,6 +184,35 @@ class _SecondLook(NamedTuple):
         if abs(whole) <= SAFETY * found.error:
             return None
         return descend(v, self._residual, whole)[0]
+
+    def is_regular(self, kinked: list[int], generator: np.random.Generator) -> bool:
+        """Whether beside the arrays, too, each entry of y has slopes between its one-sided derivatives (Clarke 1983).
+
+        What a slope that varies smoothly is off by falls with the distance, four times from one to the next.
+        """
+        point, k, shape = self.point, self.k, self.v.shape
+        h = point.step(k, self.found.level + WINDOW)
+        off_kinks = [self.v] if not kinked else []
+        for v in [restricted(signed(generator, shape), np.array([c])) for c in kinked[:_BESIDE]] + off_kinks:
+            ahead, behind, error = point.one_sided(k, v, self.found.level, self.found.noise)
+            low, high = np.minimum(ahead, behind), np.maximum(ahead, behind)
+            for _ in range(_BESIDE):
+                u = signed(generator, shape)
+                off = np.array([self._off(u, v, h / shorter, low, high, error) for shorter in (1, 4, 16)])
+                if ((off[1:] > 0) & (off[1:] > off[:-1] / 2)).all(axis=0).any():
+                    return False
+        return True
+
+    def _off(self, u: Array, v: Array, distance: float, low: Array, high: Array, error: Array) -> Array:
+        """How far the slope along v of each entry of y, so far along u, is from what lies between; NaN at a kink."""
+        point, step = self.point, distance / 64
+        beside = replace(point, arrays=point.subject.moved(point.arrays, self.k, distance * u))
+        beside = replace(beside, y=point.subject.value(beside.arrays))
+        ahead, behind = beside.differences(self.k, v, step)
+        uncertain = float(np.finfo(point.y.dtype).eps) * np.abs(point.y) + self.found.noise
+        kink = np.abs(ahead + behind) > 0.01 * np.abs(ahead - behind) + SAFETY * uncertain
+        there = np.where(kink, np.nan, (ahead - behind) / (2 * step))
+        return np.asarray(np.maximum(low - there, there - high) - SAFETY * (error + uncertain / step))
 
     def without(self, kinked: list[int]) -> Array:
         """v with these coordinates at rest."""
