@@ -38,9 +38,17 @@ def check_arrays(optional: str = "", **arrays: object) -> None:
             raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
         if not np.issubdtype(array.dtype, np.inexact):
             raise TypeError(f"{name} must be a floating or complex array, got dtype {array.dtype}")
+        check_byte_order(name, array)
         first = first or (name, array.dtype)
         if array.dtype != first[1]:
             raise TypeError(f"{name} has dtype {array.dtype}, but {first[0]} has {first[1]}: cast one of them")
+
+
+def check_byte_order(name: str, array: Array) -> None:
+    """Raise TypeError for bytes in another order than this machine's: NumPy's results would be in this machine's."""
+    if not array.dtype.isnative:
+        native = array.dtype.newbyteorder("=")
+        raise TypeError(f"{name} has dtype {array.dtype.str}, of another byte order: cast it to {native}")
 
 
 def check_rank(name: str, array: Array, axes: str) -> None:

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from cnn_core._arguments import Array
+from cnn_core._arguments import Array, check_byte_order
 
 Arrays = tuple[Array, ...]
 
@@ -84,7 +84,7 @@ class SGD:
         _check(parameters, gradient=gradients)
         rate, momentum = float(self.learning_rate), float(self.momentum)
         if not momentum:
-            return tuple(np.asarray(w - rate * g) for w, g in zip(parameters, gradients, strict=True)), state
+            return tuple(np.asarray(w - rate * g) for w, g in zip(parameters, gradients, strict=True)), SGDState(())
         _check(parameters, velocity=state.velocity)
         velocity = tuple(np.asarray(momentum * v + g) for v, g in zip(state.velocity, gradients, strict=True))
         return tuple(np.asarray(w - rate * v) for w, v in zip(parameters, velocity, strict=True)), SGDState(velocity)
@@ -166,6 +166,7 @@ def _check(parameters: Sequence[Array], **others: Sequence[Array]) -> None:
         if not isinstance(parameter, np.ndarray) or not np.issubdtype(parameter.dtype, np.floating):
             kind = getattr(parameter, "dtype", type(parameter).__name__)
             raise TypeError(f"parameter {position} must be a floating array, got {kind}")
+        check_byte_order(f"parameter {position}", parameter)
     for name, arrays in others.items():
         if len(arrays) != len(parameters):
             raise ValueError(f"{len(parameters)} parameters need as many of {name}, got {len(arrays)}")

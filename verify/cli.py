@@ -6,7 +6,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
-from typing import get_args
+from typing import Any, get_args
 
 import rich_click as click
 from rich.console import Console
@@ -34,12 +34,23 @@ _examples = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.RichGroup):
+    """Whose exit code for Ctrl-C is none of ours: 130, as a shell's."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted: nothing is said of what was not printed", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Verify that gradients are right, and say what a wrong one would have shown.
 
     Without a command, `run`. Exit codes: 0 all passed, 1 a gradient is wrong, 2 usage, 3 the run
-    itself broke, 4 inconclusive, 5 nothing was checked.
+    itself broke, 4 inconclusive, 5 nothing was checked, 130 interrupted.
     """
 
 

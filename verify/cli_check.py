@@ -102,7 +102,7 @@ def _cases(
     target: Target, shapes: tuple[str, ...], arrays: str | None, options: tuple[str, ...], dtype: str, seed: int
 ) -> list[Case]:
     """Those that are listed beside the target, or the one to draw; the options of the command line go with each."""
-    given = {name: targets.literal(value) for name, value in targets.named(options, "--option").items()}
+    given = {name: targets.literal(name, value) for name, value in targets.named(options, "--option").items()}
     try:
         pair = adapt(target.layer)
     except TypeError as error:

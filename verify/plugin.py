@@ -6,6 +6,7 @@ the fixture is asked for. From a checkout that is not installed: `-p verify.plug
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import zlib
 from collections.abc import Callable, Generator
@@ -26,9 +27,15 @@ _LEGEND = "miss: the probability that a wrong gradient passes; after <, relative
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--gradcert-seed`, and the setting `gradcert_junit`."""
     seed = "Seed of every check by the fixture gradcheck (default: one from each test's name)."
-    parser.getgroup("gradcert").addoption("--gradcert-seed", type=int, metavar="SEED", help=seed)
+    parser.getgroup("gradcert").addoption("--gradcert-seed", type=_seed, metavar="SEED", help=seed)
     junit = "Record what the fixture gradcheck finds as properties of the test (JUnit's xunit2 schema has none)."
     parser.addini("gradcert_junit", junit, type="bool", default=True)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 up, got {text!r}")
+    return int(text)
 
 
 @pytest.fixture

@@ -47,8 +47,7 @@ def exact_integers(shape: tuple[int, ...], most: int = 4, *, dtype: DTypeLike = 
     Raises ValueError if the dtype does not hold every integer up to most, TypeError if that is none. Shrinks to zeros.
     """
     kind, _ = _floating(dtype), _entries(shape)
-    if not isinstance(most, int):
-        raise TypeError(f"most must be a whole number, got {most!r}")
+    most = _whole(most)
     limit = 2 ** (np.finfo(kind).nmant + 1)
     if not 0 <= most <= limit:
         raise ValueError(f"most must lie in [0, {limit}], the integers that {kind} holds exactly, got {most!r}")
@@ -64,7 +63,13 @@ integers = exact_integers
 
 
 def reals(shape: tuple[int, ...], most: float = 4.0) -> st.SearchStrategy[Array]:
-    """float64 arrays of real numbers in [-most, most]."""
+    """float64 arrays of real numbers in [-most, most]; ValueError if most is negative or not finite."""
+    if not isinstance(most, (int, float, np.number)):
+        raise TypeError(f"most must be a number, got {most!r}")
+    if not 0 <= most < math.inf:
+        raise ValueError(f"most must be at least 0 and finite, got {most!r}")
+    _entries(shape)
+    most = float(most)
     elements = st.floats(-most, most, allow_subnormal=False)
     return _arrays(shape, elements, lambda generator, size: generator.uniform(-most, most, size))
 
@@ -78,6 +83,8 @@ def gapped_arrays(
     positive, or if so many gaps do not fit the dtype's mantissa. Shrinks to 9/8 gap, 18/8 gap, ... in order.
     """
     kind, size = _floating(dtype), _entries(shape)
+    if not isinstance(gap, (int, float, np.number)):
+        raise TypeError(f"gap must be a number, got {gap!r}")
     if not 0 < gap < math.inf:
         raise ValueError(f"gap must be positive and finite, got {gap!r}")
     largest = 2.0 * gap * size
@@ -126,8 +133,7 @@ def cotangents(shape: tuple[int, ...], most: int = 9, *, dtype: DTypeLike = np.f
     ValueError if most is less than 1. Shrinks to 1, -1, 0, 0, ...
     """
     size = _entries(shape)
-    if not isinstance(most, int):
-        raise TypeError(f"most must be a whole number, got {most!r}")
+    most = _whole(most)
     if most < 1:
         raise ValueError(f"most must be at least 1, got {most!r}")
     arrays, magnitudes = exact_integers(shape, most, dtype=dtype), st.integers(1, most)
@@ -151,10 +157,16 @@ def _two_places(size: int) -> st.SearchStrategy[tuple[int, int]]:
     return pairs.map(lambda pair: (pair[0], (pair[0] + pair[1]) % size))
 
 
+def _whole(most: int) -> int:
+    if not isinstance(most, (int, np.integer)):
+        raise TypeError(f"most must be a whole number, got {most!r}")
+    return int(most)
+
+
 def _entries(shape: tuple[int, ...]) -> int:
-    if not isinstance(shape, tuple) or not all(isinstance(side, int) and side >= 0 for side in shape):
+    if not isinstance(shape, tuple) or not all(isinstance(side, (int, np.integer)) and side >= 0 for side in shape):
         raise ValueError(f"shape must be a tuple of sizes from 0 up, got {shape!r}")
-    return math.prod(shape)
+    return int(math.prod(shape))
 
 
 def _floating(dtype: DTypeLike) -> np.dtype[Any]:
@@ -176,7 +188,7 @@ def _arrays(
 
     A smaller array always takes fewer draws, so a large failing case can shrink to a small one.
     """
-    size = math.prod(shape)
+    size = int(math.prod(shape))
     array = np.zeros(size, dtype)
     few = min(size, _DRAWN_ONE_BY_ONE)
     if size > few:

@@ -6,6 +6,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import math
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.adapters import Input, Pair
+
+# 8 GiB of float64.
+_MOST_ENTRIES = 1 << 30
 
 
 class TargetError(ValueError):
@@ -44,7 +48,10 @@ def load(target: str) -> Target:
     """
     place, _, names = target.rpartition(":") if ":" in target else (target, "", "")
     module = _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
-    found = [attribute(module, name) for name in names.split(",")] if names else [module]
+    wanted = names.split(",") if names else []
+    if not all(wanted) or len(wanted) > 2:
+        raise TargetError(f"{target!r} is neither MODULE:NAME nor MODULE:FORWARD,BACKWARD")
+    found = [attribute(module, name) for name in wanted] or [module]
     return Target(found[0] if len(found) == 1 else tuple(found), module)
 
 
@@ -103,14 +110,14 @@ def where(error: BaseException, module: ModuleType | None) -> str:
     return f"{frame.filename}:{frame.lineno}, in {frame.name}"
 
 
-def literal(text: str) -> Any:
+def literal(name: str, text: str) -> Any:
     """A Python literal, or a bare word as a string."""
     try:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError):
         if text.isidentifier():
             return text
-        raise TargetError(f"{text!r} is neither a literal of Python nor a word") from None
+        raise TargetError(f"--option {name}={text}: {text!r} is neither a literal of Python nor a word") from None
 
 
 def named(given: Iterable[str], what: str) -> dict[str, str]:
@@ -173,6 +180,8 @@ def _shape(name: str, text: str) -> tuple[int, ...]:
     sizes = [each.strip() for each in text.split(",") if each.strip()]
     if not all(each.isdecimal() for each in sizes):
         raise TargetError(f"--shape {name}={text} is no shape: sizes are whole numbers, as in {name}=2,3,8,8")
+    if math.prod(map(int, sizes)) > _MOST_ENTRIES:
+        raise TargetError(f"--shape {name}={text} has {math.prod(map(int, sizes)):.3g} entries: too many to draw")
     return tuple(map(int, sizes))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import sys
 import types
@@ -22,10 +23,14 @@ from verify.gradcheck import Certificate
 __all__ = ["Forward", "Input", "Pair", "UnknownArgument", "adapt", "gradcheck", "plain"]
 
 _FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
+_NAMES = {"torch": "PyTorch", "jax": "JAX"}
 
 
 def __getattr__(name: str) -> types.ModuleType:
-    if name in ("torch", "jax"):
+    if name in _NAMES:
+        if importlib.util.find_spec(name) is None:
+            told = f"verify.adapters.{name} needs {_NAMES[name]}, which is not installed: python -m pip install {name}"
+            raise ModuleNotFoundError(told, name=name)
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

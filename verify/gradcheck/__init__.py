@@ -61,6 +61,7 @@ ORACLES = {
     "analytic": "complex step",
     "smooth": "extrapolated differences",
 }
+_WITH_JACOBIAN = ("multilinear", "analytic")
 
 
 def gradcheck(
@@ -89,7 +90,8 @@ def gradcheck(
     in this order. For the first only the shapes and dtypes of the arrays matter, their values are drawn.
 
     `full_jacobian` compares every entry of the Jacobian, in two calls, for each array whose first axis is a
-    batch that does not mix ("multilinear" and "analytic" alone); the result's note says so.
+    batch that does not mix; the result's note says so. For other structures than "multilinear" and "analytic" it
+    is a ValueError, or, with "auto", one of the certificate's reasons.
 
     Returns a Certificate. Raises GradientMismatch for FAIL and Inconclusive for INCONCLUSIVE, unless
     `raise_on_failure` is False; StructureError (a ValueError) if the structure declared does not
@@ -106,8 +108,10 @@ def gradcheck(
     __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
     if structure != "auto" and structure not in ORACLES:
         raise ValueError(f'structure must be "auto" or one of {", ".join(ORACLES)}, got {structure!r}')
-    if not 0 < miss_probability < 1:
+    if not isinstance(miss_probability, (int, float, np.number)) or not 0 < miss_probability < 1:
         raise ValueError(f"miss_probability must lie between 0 and 1, got {miss_probability!r}")
+    if full_jacobian and structure not in ("auto", *_WITH_JACOBIAN):
+        raise ValueError(f"full_jacobian=True is for {' and '.join(_WITH_JACOBIAN)} alone, got structure={structure!r}")
     if seed is None:
         seed = secrets.randbits(32)
     if not isinstance(seed, (int, np.integer)) or seed < 0:
@@ -139,6 +143,8 @@ def _run(
         try:
             with np.errstate(all="ignore" if probing else None):
                 found = _apply(subject, candidate, np.random.default_rng(seed), miss_probability, full)
+                if full and candidate not in _WITH_JACOBIAN:
+                    reasons.append(f"no whole Jacobian: full_jacobian=True is for {' and '.join(_WITH_JACOBIAN)} alone")
                 return {**found, "reasons": tuple(reasons)}, None
         except (StructureError, NoResult) as error:
             problem = error

@@ -67,6 +67,10 @@ class Layer:
     def __repr__(self) -> str:
         return f"LAYERS[{self.name!r}]"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Hypothesis prints the fields of a dataclass unless it finds this: so many that the fault would be hidden."""
+        printer.text(repr(self))
+
     @property
     def reference(self) -> Implementation:
         """The naive implementation."""

@@ -14,6 +14,7 @@ import pytest
 from numpy.ctypeslib import ndpointer
 
 from cnn_core import linear
+from verify import adapters
 from verify.adapters import Pair, adapt, gradcheck, plain
 from verify.gradcheck import Certificate, GradientMismatch
 from verify.gradcheck.contracts import CONTRACTS, Call
@@ -300,6 +301,14 @@ def _in_c(entry: Any) -> Any:
             y[i] = entry(x[i])
 
     return function
+
+
+def test_a_framework_that_is_missing_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"adapters\.torch needs PyTorch, which is not installed: python -m pip"
+    ):
+        adapters.__getattr__("torch")
 
 
 @pytest.mark.parametrize(("slope", "verdict"), [(3, "PASS"), (2, "FAIL")])

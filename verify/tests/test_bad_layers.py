@@ -384,6 +384,12 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]]
     ),
     "wrt empty": ((_forward, _backward, ARRAYS), {"wrt": ()}, ValueError, "nothing to check: wrt is empty"),
     "seed": ((_forward, _backward, ARRAYS), {"seed": -1}, ValueError, "seed must be a nonnegative integer, got -1"),
+    "miss probability": (
+        (_forward, _backward, ARRAYS),
+        {"miss_probability": "1"},
+        ValueError,
+        "miss_probability must lie between 0 and 1, got '1'",
+    ),
 }
 
 
@@ -393,6 +399,16 @@ def test_arguments_that_cannot_be_are_refused_in_one_sentence(what: str, structu
     arguments, keywords, error, sentence = REFUSED[what]
     with pytest.raises(error, match=sentence):
         gradcheck(*arguments, structure=structure, **keywords)
+
+
+def test_a_whole_jacobian_that_no_oracle_compares_is_refused_or_said() -> None:
+    with pytest.raises(
+        ValueError, match=r"full_jacobian=True is for multilinear and analytic alone, got structure='sm"
+    ):
+        gradcheck(_forward, _backward, ARRAYS, structure="smooth", full_jacobian=True)
+    arguments = lambda x: (np.abs(x), x), lambda dy, x: (dy * np.sign(x),), ARRAYS[:1]
+    assert "no whole Jacobian" in str(gradcheck(*arguments, full_jacobian=True, seed=0))
+    assert "no whole Jacobian" not in str(gradcheck(*arguments, seed=0))
 
 
 @pytest.mark.parametrize("structure", ["auto", "multilinear", "analytic", "smooth"])

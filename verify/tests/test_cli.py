@@ -128,6 +128,16 @@ def test_usage_errors_quote_what_was_given(arguments: list[str], message: str) -
     assert message in result.output.replace("\n", " ")
 
 
+def test_interrupted_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("verify.cli.verify_layer", interrupted)
+    result = _run("run", "--layer", "relu")
+    assert result.exit_code == 130
+    assert "interrupted" in result.output
+
+
 def test_every_exhibit_is_caught_in_both_versions_with_its_worst_entry() -> None:
     result = _run("museum", "--examples", "50", "--json", "-")
     results = json.loads(result.stdout)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.vendor.pretty import pretty
 
 import cnn_core
 from cnn_core import Implementation
@@ -115,6 +116,21 @@ REJECTS = [
 def test_bad_input_is_refused_with_its_values(implementation: Implementation, reject: Reject) -> None:
     with pytest.raises(reject.error, match=reject.message):
         implementation.forward(*reject.arrays, **reject.options)
+
+
+@pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@given(data=st.data())
+def test_bytes_in_another_order_are_refused(layer: Layer, implementation: Implementation, data: st.DataObject) -> None:
+    case = _draw(data, layer)
+    assert case.arrays[0] is not None
+    swapped = case.arrays[0].astype(case.arrays[0].dtype.newbyteorder())
+    with pytest.raises(TypeError, match=r"x has dtype [<>]f8, of another byte order: cast it to float64"):
+        implementation.forward(swapped, *case.arrays[1:], **case.options)
+
+
+@pytest.mark.parametrize("layer", EACH)
+def test_a_failing_case_is_printed_with_the_layer_s_name_alone(layer: Layer) -> None:
+    assert pretty(layer) == repr(layer) == f"LAYERS[{layer.name!r}]"
 
 
 @pytest.mark.parametrize("layer", EACH)

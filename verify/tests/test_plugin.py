@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 import xml.etree.ElementTree as ElementTree
@@ -12,9 +11,8 @@ import pytest
 
 import verify.gradcheck  # before pytester's runs in this process, which unload what they load
 
-INSTALLED = bool(importlib.metadata.entry_points(group="pytest11", name="gradcert"))
-# Registered twice, pytest would refuse it.
-PLUGIN = ("-p", "no:cacheprovider", "-p", "no:benchmark", *(() if INSTALLED else ("-p", "verify.plugin")))
+# Where gradcert is installed, too: the entry point has the module's own name, so it is loaded once.
+PLUGIN = ("-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "verify.plugin")
 
 CHECKS = """
     import numpy as np
@@ -81,9 +79,8 @@ PROPERTIES = {
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Subprocesses find a checkout that is not installed."""
-    if not INSTALLED:
-        root = str(Path(verify.__file__).parents[1])
-        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]))
+    root = str(Path(verify.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]))
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
 
 
@@ -206,5 +203,12 @@ def test_its_assertions_are_rewritten(pytester: pytest.Pytester) -> None:
 
 def test_it_can_be_left_out(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_nothing(gradcheck): pass")
-    out = ("-p", "no:gradcert", *PLUGIN[:4])
+    out = ("-p", "no:verify.plugin", *PLUGIN[:4])
     pytester.runpytest_inprocess(*out).assert_outcomes(errors=1)
+
+
+def test_a_seed_that_cannot_be_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(CHECKS)
+    result = pytester.runpytest_subprocess(*PLUGIN, "--gradcert-seed=-1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*must be a whole number from 0 up, got '-1'*"])

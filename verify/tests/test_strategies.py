@@ -134,12 +134,26 @@ def test_corners_are_reachable(corner: str) -> None:
         (lambda: strategies.exact_integers((2, -1)), r"shape must be a tuple of sizes from 0 up, got \(2, -1\)"),
         (lambda: strategies.cotangents(3), "shape must be a tuple of sizes from 0 up, got 3"),  # type: ignore[arg-type]
         (lambda: strategies.cotangents((3,), 0), "most must be at least 1, got 0"),
+        (lambda: strategies.reals((2,), -1), "most must be at least 0 and finite, got -1"),
+        (lambda: strategies.reals((2,), float("nan")), "most must be at least 0 and finite, got nan"),
+        (lambda: strategies.reals(2), "shape must be a tuple of sizes from 0 up, got 2"),  # type: ignore[arg-type]
         (lambda: strategies.tied_arrays((1, 1)), r"a tie takes two entries, shape \(1, 1\) has 1"),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_its_values(make: Callable[[], Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize("strategy", [strategies.gapped_arrays, strategies.reals])
+def test_a_bound_that_is_no_number_is_refused_when_called(strategy: Any) -> None:
+    with pytest.raises(TypeError, match=r"must be a number, got '1'"):
+        strategy((2,), "1")
+
+
+def test_numpy_s_integers_serve_as_sizes_and_bounds() -> None:
+    two = np.int64(2)
+    assert minimal(strategies.exact_integers((two,), two)).shape == (2,)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("strategy", [strategies.exact_integers, strategies.tied_arrays, strategies.cotangents])

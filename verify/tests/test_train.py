@@ -164,8 +164,9 @@ def test_steps_beyond_the_epochs_are_not_taken() -> None:
         ({"epochs": 0}, ValueError, "epochs must be at least 1, got 0"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         ({"steps": 0}, ValueError, "steps must be at least 1, got 0"),
-        ({"distortion": -1}, ValueError, "distortion must be at least 0 and finite, got -1"),
-        ({"distortion": float("nan")}, ValueError, "distortion must be at least 0 and finite, got nan"),
+        ({"distortion": -1}, ValueError, "distortion must be between 0 and 100, got -1"),
+        ({"distortion": 1e308}, ValueError, r"distortion must be between 0 and 100, got 1e\+308"),
+        ({"distortion": float("nan")}, ValueError, "distortion must be between 0 and 100, got nan"),
         ({"learning_rate": -1.0}, ValueError, r"learning_rate must lie in \[0, inf\), got -1.0"),
         ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
         ({"epochs": 1.5}, TypeError, "epochs must be an integer, got 1.5"),
@@ -183,6 +184,22 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any], error: type
 def test_data_set_without_images_is_refused(images: int, held_out: int) -> None:
     with pytest.raises(ValueError, match=f"{images} images to train on and {held_out} to test on: need both"):
         train(_dataset(images, held_out))
+
+
+def test_images_without_labels_of_their_own_are_refused() -> None:
+    dataset = _dataset(6, 6)
+    with pytest.raises(ValueError, match="6 train images have 5 labels"):
+        train(dataset._replace(train_labels=dataset.train_labels[1:]))
+    with pytest.raises(ValueError, match="6 test images have 5 labels"):
+        train(dataset._replace(test_labels=dataset.test_labels[1:]))
+    parameters = initial_parameters(np.random.default_rng(0))
+    with pytest.raises(ValueError, match="0 images with 0 labels have no accuracy"):
+        accuracy(parameters, dataset.test_images[:0], dataset.test_labels[:0], dataset.maximum)
+
+
+@pytest.mark.parametrize("strength", [0.0, 100.0])
+def test_any_distortion_that_may_be_leaves_images_of_finite_numbers(strength: float) -> None:
+    assert np.isfinite(train(_dataset(), batch_size=4, steps=2, distortion=strength).losses).all()
 
 
 @pytest.mark.long
@@ -255,7 +272,7 @@ def test_progress_on_a_terminal_is_one_line_written_over(
         (["--learning-rate", "-1"], r"argument --learning-rate: learning_rate must lie in [0, inf), got -1.0"),
         (["--learning-rate", "nan"], r"argument --learning-rate: learning_rate must lie in [0, inf), got nan"),
         (["--learning-rate", "fast"], "argument --learning-rate: could not convert string to float: 'fast'"),
-        (["--distortion", "-1"], "argument --distortion: must be at least 0 and finite, got -1"),
+        (["--distortion", "-1"], "argument --distortion: must be between 0 and 100, got -1"),
         (["--distortion", "much"], "argument --distortion: must be a number, got 'much'"),
         (["--version", "quick"], "argument --version: invalid choice: 'quick'"),
     ],
