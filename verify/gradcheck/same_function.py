@@ -129,7 +129,8 @@ def check_one_branch(point: Point, k: int, generator: np.random.Generator) -> No
 def is_one_branch(slopes: Callable[[Array], Array], shape: tuple[int, ...], generator: np.random.Generator) -> bool:
     """Whether slopes add up, but for any rounding: NumPy's sort orders equal numbers by their imaginary parts.
 
-    The median of three such seems to be linear along 23 in 100 pairs of directions.
+    Where twice the way is not twice as far, the slope is no number (that of a square root at 0), and no branch. The
+    median of three equal numbers seems to be linear along 23 in 100 pairs of directions.
     """
 
     def drawn() -> Array:
@@ -137,12 +138,14 @@ def is_one_branch(slopes: Callable[[Array], Array], shape: tuple[int, ...], gene
 
     v = drawn()
     own = slopes(v)
+    twice = np.abs(slopes(2 * v) - 2 * own) <= 2.0**-9 * np.abs(own).max(initial=0.0)
+    off = largest = 0.0
     for _ in range(_DIRECTIONS):
         other = drawn()
-        apart = own + slopes(other)
-        if not np.allclose(slopes(v + other), apart, rtol=0, atol=2.0**-9 * float(np.abs(apart).max(initial=0.0))):
-            return False
-    return True
+        part, whole = slopes(other)[twice], slopes(v + other)[twice]
+        off = max(off, float(np.abs(whole - own[twice] - part).max(initial=0.0)))
+        largest = max(largest, float(np.abs(whole).max(initial=0.0)), float(np.abs(part).max(initial=0.0)))
+    return off <= 2.0**-9 * largest
 
 
 def check_not_contradicted(point: Point, k: int, generator: np.random.Generator) -> None:
