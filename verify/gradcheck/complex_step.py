@@ -124,11 +124,11 @@ def analytic_point(subject: Subject, dy: Array, generator: np.random.Generator) 
 def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: np.random.Generator) -> None:
     gradient, result = point.gradients[k], findings.results[k]
     if not np.isfinite(point.y).all():
-        findings.results[k] = result._replace(verdict=INCONCLUSIVE, note="y is not finite at these arrays")
+        findings.leave_open(k, "y is not finite at these arrays")
         return
     index = not_finite(gradient)
     if index is not None and point.only_overflows(k):
-        findings.results[k] = result._replace(verdict=INCONCLUSIVE, detection_floor=None, note=OVERFLOWS)
+        findings.leave_open(k, OVERFLOWS)
         return
     if index is not None:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -144,9 +144,7 @@ def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: n
         residual, allowed = abs(point.residual(k, v, slopes)), point.tolerance(k, v, slopes)
         if allowed < residual <= _DOUBTFUL * allowed:
             note = f"too close to tell: off by {residual:.2g}, rounding is expected up to {allowed:.2g}"
-            findings.results[k] = result._replace(
-                verdict=INCONCLUSIVE, error=residual, tolerance=allowed, detection_floor=None, note=note
-            )
+            findings.leave_open(k, note, residual, allowed)
             return
         if not residual <= allowed:
             check_not_contradicted(point, k, generator)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from verify.gradcheck.certificate import FAIL, PASS, ArgumentResult, StructureError, Worst
+from verify.gradcheck.certificate import FAIL, INCONCLUSIVE, PASS, ArgumentResult, StructureError, Worst
 from verify.gradcheck.exact_numbers import UNKNOWN, Array, Grid, exact_dot
 from verify.gradcheck.subject import Arrays, Subject
 
@@ -165,6 +165,12 @@ class Findings:
     def note(self, k: int, note: str) -> None:
         """Say something about argument k."""
         self.results[k] = self.results[k]._replace(note=note)
+
+    def leave_open(self, k: int, note: str, error: float = 0.0, tolerance: float = 0.0) -> None:
+        """Argument k is INCONCLUSIVE, unless it fails yet."""
+        self.results[k] = self.results[k]._replace(
+            verdict=INCONCLUSIVE, detection_floor=None, note=note, error=error, tolerance=tolerance
+        )
 
     def fail(self, point: Point, k: int, index: tuple[int, ...], note: str = "") -> None:
         """Argument k is wrong at this point, at this entry among others."""

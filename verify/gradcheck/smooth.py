@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from verify.gradcheck.certificate import INCONCLUSIVE
 from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
 from verify.gradcheck.linearity import check_linear
 from verify.gradcheck.locate import descend, not_finite, restricted
@@ -49,50 +48,49 @@ def check_smooth(findings: Findings, generator: np.random.Generator) -> None:
 
 
 def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: np.random.Generator) -> None:
-    gradient, result = point.gradients[k], findings.results[k]
-
-    def undecided(note: str, error: float = 0.0, tolerance: float = 0.0) -> None:
-        findings.results[k] = result._replace(
-            verdict=INCONCLUSIVE, detection_floor=None, note=note, error=error, tolerance=tolerance
-        )
-
+    index = not_finite(point.gradients[k])
     if not np.isfinite(point.y).all():
-        undecided("y is not finite at these arrays: take arrays at which it is")
-        return
-    index = not_finite(gradient)
-    if index is not None and point.only_overflows(k):
-        undecided(OVERFLOWS)
-        return
-    if index is not None:
+        findings.leave_open(k, "y is not finite at these arrays: take arrays at which it is")
+    elif index is not None and point.only_overflows(k):
+        findings.leave_open(k, OVERFLOWS)
+    elif index is not None:
         with np.errstate(over="ignore", invalid="ignore"):
             findings.fail(point, k, index)
-        return
+    else:
+        _compare(point, k, findings, generator)
+
+
+def _compare(point: Extrapolated, k: int, findings: Findings, generator: np.random.Generator) -> None:
+    gradient, result = point.gradients[k], findings.results[k]
     # Two directions: what f is uncertain by shows better in two, and no chance of one convicts.
     ladders = [Ladder(point, k, signed(generator, gradient.shape)) for _ in range(2)]
     found = _Found.of(point, ladders, [point.estimate(each) for each in ladders])
     if not np.isfinite(found.tolerance):
-        undecided("f is finite at no five steps in a row: too close to where it overflows or ends")
+        findings.leave_open(k, "f is finite at no five steps in a row: too close to where it overflows or ends")
         return
     if found.wrong and any(each.blind is not None for each in ladders):
         found = _Found.of(point, ladders, [point.coarse_estimate(each) for each in ladders])
         if not np.isfinite(found.tolerance) or not found.sharp:
             h = max(each.steps[each.blind] for each in ladders if each.blind is not None)
             told = f"y is flat at steps of {h:.2g}, or blind to them: move the arrays, or compute in float64 throughout"
-            undecided(told, *found[:2])
+            findings.leave_open(k, told, *found[:2])
             return
     if found.right == found.wrong:
-        undecided("the differences contradict each other: right along one direction, wrong along another", *found[:2])
+        findings.leave_open(
+            k, "the differences contradict each other: right along one direction, wrong along another", *found[:2]
+        )
         return
     if found.wrong:
         look = _SecondLook(point, k, ladders[0].v, found.estimates[0])
         kinked = look.kinked()
         if kinked is None:
-            undecided(f"more than {_MOST_KINKS} entries are at kinks: take arrays with fewer", *found[:2])
+            told = f"more than {_MOST_KINKS} entries are at kinks: take arrays with fewer"
+            findings.leave_open(k, told, *found[:2])
             return
         wrong = look.wrong_at(kinked)
         if wrong is not None and not look.is_regular(kinked, generator):
             told = f"one-sided derivatives in {point.subject.names[k]} do not tell what may be claimed at its kinks"
-            undecided(f"{told}, as at a median of equal numbers: take arrays off them", *found[:2])
+            findings.leave_open(k, f"{told}, as at a median of equal numbers: take arrays off them", *found[:2])
             return
         if wrong is not None:
             findings.fail(replace(point, seen=found.estimates[0]), k, wrong)
@@ -102,7 +100,7 @@ def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: 
         ladders = [Ladder(point, k, look.without(kinked))]
         found = _Found.of(point, ladders, [point.estimate(each) for each in ladders])
     if not found.sharp:
-        undecided(_remedy(point, k, found), *found[:2])
+        findings.leave_open(k, _remedy(point, k, found), *found[:2])
         return
     slope = ladders[0].taylor_slope(point.claimed(k, ladders[0].v), found.estimates[0].noise)
     findings.results[k] = result._replace(
