@@ -41,7 +41,7 @@ class _Group(click.RichGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("interrupted: nothing is said of what was not printed", err=True)
+            click.echo("interrupted: no verdict", err=True)
             ctx.exit(130)
 
 

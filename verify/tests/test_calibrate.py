@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +53,17 @@ def test_nobody_is_accused_for_a_spoilt_forward_and_floors_hold() -> None:
     assert found["share caught above the floor"] >= 0.99
 
 
+def test_an_error_far_below_the_floor_is_not_called_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sabotage.check(ZOO[0], "overflow", 0) == ("PASS", True)
+    monkeypatch.setattr(sabotage, "PLANTED", 1e-3)
+    assert sabotage.check(ZOO[0], "overflow", 0) == ("PASS", False)
+
+
+def test_a_derivative_that_is_wrong_shows_as_accused() -> None:
+    wrong = ZOO[0]._replace(vjp=lambda x, dy: 2 * ZOO[0].vjp(x, dy))
+    assert sabotage.check(wrong, "overflow", 1)[0] == "FAIL"
+
+
 @pytest.mark.long
 def test_planted_errors_are_caught_and_right_layers_pass() -> None:
     found = sensitivity.measure(6, 0)
@@ -63,6 +76,19 @@ def test_localisation_stays_within_its_bound() -> None:
     found = localisation.measure(1)
     assert found["within"]
     assert found["entry right"] == 1
+
+
+def test_an_entry_found_one_by_one_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_by_one(direction: Any, residual: Any, whole: Any) -> Any:
+        errors = [abs(residual(np.where(np.arange(direction.size) == i, direction, 0))) for i in range(direction.size)]
+        return (int(np.argmax(errors)),), max(errors)
+
+    monkeypatch.setattr(localisation, "SIZES", (64,))
+    monkeypatch.setattr(localisation, "FUNCTIONS", {"smooth": localisation.FUNCTIONS["smooth"]})
+    assert localisation.measure(1)["within"]
+    # By name it would be an attribute of the function gradcheck.
+    monkeypatch.setattr(sys.modules["verify.gradcheck.smooth"], "descend", one_by_one)
+    assert not localisation.measure(1)["within"]
 
 
 @pytest.mark.long
