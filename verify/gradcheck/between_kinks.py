@@ -83,7 +83,9 @@ def check_between_kinks(findings: Findings, generator: np.random.Generator, miss
         drawn = [-array for array in drawn] if trial % 2 else draw_gapped(generator, shapes, gap_bits)
         # And every other dy is small: a threshold shows.
         below = small_bits(subject.dtype) if trial % 2 else None
-        point = Differences.draw(subject, placed(subject, drawn, unit), dy_bits, generator, unit, below=below)
+        # And those are all of them within 1, where a clip, say, does not cut.
+        size = 2.0 ** (1 - gap_bits - entry_bits) if trial % 2 and fractions else unit
+        point = Differences.draw(subject, placed(subject, drawn, size), dy_bits, generator, size, below=below)
         compare(point, v_bits, generator, findings, affine=True, confirm=confirm)
     return rate**trials
 

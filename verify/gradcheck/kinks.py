@@ -34,8 +34,10 @@ from verify.gradcheck.same_function import check_feels_steps, is_one_branch
 from verify.gradcheck.smooth import check_smooth
 from verify.gradcheck.subject import Arrays
 
-# Points beside the arrays, and directions there. Beside a median of three equal numbers one pair in four tells.
+# Points beside the arrays, and directions there: at a median of three equal numbers more than half of the pairs tell.
 _BESIDE = 8
+# Entries at ties that are asked alone: each takes two forwards.
+_ALONE = 64
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ class AtKinks(Differences):
         # Beside the arrays, and there by steps as much shorter again: of a few bits each, all is exact.
         beside = [self.subject.moved(self.arrays, k, self.step * u) for u in near]
         values = [self.subject.value(arrays) for arrays in beside]
-        short = self.step / 2
+        short = self.step / 8
         for _ in range(_BESIDE):
-            v = np.where(draw_integers(generator, shape, 0, dtype) < 0, dtype.type(-1), dtype.type(1))
+            v = draw_integers(generator, shape, 2, dtype)
             ahead, behind = self.slopes(k, v), -self.slopes(k, -v)
             low, high = np.minimum(ahead, behind), np.maximum(ahead, behind)
             for arrays, y in zip(beside, values, strict=True):
@@ -145,12 +147,16 @@ def check_at_kinks(findings: Findings, generator: np.random.Generator, miss_prob
     step = cell / 2 ** (bits + 2)
     # What dy shows, and one direction: an error survives either with this probability.
     rate, trials = plan(2, set_size(bits), miss_probability, subject.dtype)
-    for _ in range(trials):
+    for trial in range(trials):
         point = AtKinks.draw(subject, arrays, bits, generator, step, below=0, wide=True)
         for k in findings.undecided():
-            for v in _directions(arrays[k], bits, generator):
+            directions = _directions(point, k, bits, generator)
+            asked, tied = _alone(point, k, bits, generator) if trial == 0 else ([], 0)
+            for v in (*directions, *asked):
                 if k in findings.undecided():
                     _check_along(point, k, v, bits, generator, findings)
+            if tied > len(asked) > 0 and k in findings.undecided() and not findings.results[k].note:
+                findings.note(k, f"of {tied} entries at ties or 0, {len(asked)} were asked alone")
     return rate**trials
 
 
@@ -188,15 +194,33 @@ def _check_where_given(findings: Findings, generator: np.random.Generator) -> No
             findings.points[k], findings.results[k] = beside.points[k], result
 
 
-def _directions(array: Array | None, bits: int, generator: np.random.Generator) -> list[Array]:
-    """A direction of independent entries, and one along which equal entries move together.
+def _directions(point: AtKinks, k: int, bits: int, generator: np.random.Generator) -> list[Array]:
+    """A direction of independent entries, one along which equal entries move together, and one with the claims.
 
-    The second breaks no tie: the interval shrinks to a point there, and rewarding every tie shows.
+    The second breaks no tie: the interval shrinks to a point there, and rewarding every tie shows. Along the third
+    nothing that is claimed cancels: of many ties the interval is wide, and claims beyond it on both sides are none.
     """
-    assert array is not None
+    array: Any = point.arrays[k]
     distinct, place = np.unique(array, return_inverse=True)
     together = draw_integers(generator, distinct.shape, bits, array.dtype)[place].reshape(array.shape)
-    return [draw_integers(generator, array.shape, bits, array.dtype), together]
+    free, sized = (draw_integers(generator, array.shape, bits, array.dtype) for _ in range(2))
+    return [free, together, np.abs(sized) * np.sign(np.nan_to_num(point.gradients[k]))]
+
+
+def _alone(point: AtKinks, k: int, bits: int, generator: np.random.Generator) -> tuple[list[Array], int]:
+    """Each alone, some of the entries that are 0 or have an equal, and how many those are: none if a branch is told.
+
+    An entry that claims too much is not made up for, then, by others that claim less than they might.
+    """
+    array: Any = point.arrays[k]
+    _, place, count = np.unique(array, return_inverse=True, return_counts=True)
+    tied = np.flatnonzero((count[place].reshape(array.shape) > 1) | (array == 0))
+    if not len(tied) or point.branch(k, draw_integers(generator, array.shape, bits, array.dtype)) is not None:
+        return [], 0
+    entries = generator.permutation(tied)[:_ALONE]
+    return [
+        restricted(np.full(array.shape, 2.0**bits, array.dtype), entries[i : i + 1]) for i in range(len(entries))
+    ], len(tied)
 
 
 def _check_along(

@@ -182,6 +182,74 @@ def test_ties_of_many_maxima_in_float32_are_judged(seed: int) -> None:
     assert every_tie.verdict == "FAIL", every_tie
 
 
+def _relu_with(at_zero: float) -> Callable[..., Any]:
+    return lambda dy, x: (dy * np.where(x > 0, 1, np.where(x < 0, 0, at_zero)),)
+
+
+def _relu(x: np.ndarray) -> tuple[Any, Any]:
+    _real(x)
+    return np.maximum(x, 0), x
+
+
+@pytest.mark.parametrize("zeros", [3, 30, 100])
+@pytest.mark.parametrize(
+    ("at_zero", "verdict"), [(2, "FAIL"), (-1, "FAIL"), (-0.25, "FAIL"), (1.001, "FAIL"), (0.5, "PASS"), (1, "PASS")]
+)
+def test_however_many_ties_there_are_nothing_claimed_cancels(at_zero: float, verdict: str, zeros: int) -> None:
+    for seed in range(8):
+        certificate = gradcheck(_relu, _relu_with(at_zero), (np.zeros(zeros),), seed=seed, raise_on_failure=False)
+        assert certificate.verdict == verdict, certificate
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_entry_that_claims_too_much_at_a_tie_does_not_hide_among_others(seed: int) -> None:
+    def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+        dx = dy * (x > 0)
+        dx[7] += 2 * dy[7] * (x[7] == 0)
+        return (dx,)
+
+    assert gradcheck(_relu, backward, (np.zeros(40),), seed=seed, raise_on_failure=False).verdict == "FAIL"
+
+
+def test_of_how_many_ties_how_few_were_asked_alone_is_said() -> None:
+    told = "of 100 entries at ties or 0, 64 were asked alone"
+    assert told in str(gradcheck(_relu, _relu_with(0), (np.zeros(100),), seed=0))
+    assert "asked alone" not in str(gradcheck(_relu, _relu_with(0), (np.zeros(40),), seed=0))
+
+
+def _normalised(x: np.ndarray) -> tuple[Any, Any]:
+    """Layer normalisation, then relu: every entry moves the one that is at 0."""
+    _real(x)
+    centred = x - x.mean()
+    scale = 1 / np.sqrt((centred * centred).mean())
+    return np.maximum(centred * scale, 0).astype(x.dtype), (centred * scale, scale)
+
+
+def _normalised_back(dy: np.ndarray, cache: Any) -> tuple[np.ndarray]:
+    y, scale = cache
+    passed = dy * (y > 0)
+    return ((scale * (passed - passed.mean() - y * (passed * y).mean())).astype(dy.dtype),)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_kink_that_float32_hardly_shows_convicts_nobody(dtype: type, seed: int) -> None:
+    x = np.array([0.0, 2, -1, -1]).astype(dtype)
+    certificate = gradcheck(_normalised, _normalised_back, (x,), seed=seed, raise_on_failure=False)
+    assert certificate.verdict == ("PASS" if dtype == np.float64 else "INCONCLUSIVE"), certificate
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_zone_of_moderate_numbers_in_which_no_array_lies_is_visited(seed: int) -> None:
+    def clipped(x: np.ndarray) -> tuple[Any, Any]:
+        return np.clip(x, -1, 1), x
+
+    x = np.array([3.0, -2])
+    assert gradcheck(clipped, lambda dy, x: (dy * (np.abs(x) <= 1),), (x,), seed=seed).structure == "piecewise-linear"
+    wrong = gradcheck(clipped, lambda dy, x: (2 * dy * (np.abs(x) <= 1),), (x,), seed=seed, raise_on_failure=False)
+    assert wrong.verdict == "FAIL", wrong
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
