@@ -234,7 +234,7 @@ def _normalised_back(dy: np.ndarray, cache: Any) -> tuple[np.ndarray]:
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_kink_that_float32_hardly_shows_convicts_nobody(dtype: type, seed: int) -> None:
-    x = np.array([0.0, 2, -1, -1]).astype(dtype)
+    x: Any = np.array([0.0, 2, -1, -1]).astype(dtype)
     certificate = gradcheck(_normalised, _normalised_back, (x,), seed=seed, raise_on_failure=False)
     assert certificate.verdict == ("PASS" if dtype == np.float64 else "INCONCLUSIVE"), certificate
 
