@@ -1,6 +1,8 @@
 """Right gradients of functions with more kinks than one layer has, at arrays where most of them meet.
 
 By the chain rule, each layer by its own convention: relu'(0) = 0, the first of equal maxima, no slope where it jumps.
+Of three entries or more the relus' kinks are independent, and what they claim together is a generalized gradient
+(Clarke 1983). Of one it need not be: relu(x) - relu(-x) is x, and 0 is not its slope at 0.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ _RELU: Function = _relu, _relu_back
 _ABS = _each(np.abs, np.sign)
 _TANH = _each(np.tanh, lambda x: 1 - np.tanh(x) ** 2)
 
-TIED: dict[str, Function] = {
+_OF_ANY: dict[str, Function] = {
     "median": _picked(lambda x: _place(x, x.shape[1] // 2)),
     "second largest": _picked(lambda x: _place(x, max(0, x.shape[1] - 2))),
     "largest, then relu": _chain(_picked(_first), _each(lambda x: x * (x > 0), lambda x: x > 0)),
@@ -105,4 +107,4 @@ TIED: dict[str, Function] = {
     "sign": _each(np.sign, np.zeros_like),
     "floor of halves": _each(lambda x: np.floor(x / 2), np.zeros_like),
 }
-TIED_OF_REALS = {f"{name}, of reals": _of_reals(function) for name, function in TIED.items()}
+TIED = {**_OF_ANY, **{f"{name}, of reals": _of_reals(function) for name, function in _OF_ANY.items()}}

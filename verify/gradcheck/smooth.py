@@ -211,7 +211,8 @@ class _SecondLook(NamedTuple):
         beside = replace(point, arrays=point.subject.moved(point.arrays, self.k, distance * u))
         beside = replace(beside, y=point.subject.value(beside.arrays))
         ahead, behind = beside.differences(self.k, v, step)
-        uncertain = float(np.finfo(point.y.dtype).eps) * np.abs(point.y) + self.found.noise
+        # The noise is that of sum(dy * f).
+        uncertain = float(np.finfo(point.y.dtype).eps) * np.abs(point.y) + self.found.noise / np.abs(point.dy)
         kink = np.abs(ahead + behind) > 0.01 * np.abs(ahead - behind) + SAFETY * uncertain
         there = np.where(kink, np.nan, (ahead - behind) / (2 * step))
         part = (np.abs(there) + np.abs(low) + np.abs(high)) / 64
