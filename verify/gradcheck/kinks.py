@@ -150,7 +150,7 @@ def check_at_kinks(findings: Findings, generator: np.random.Generator, miss_prob
     for trial in range(trials):
         point = AtKinks.draw(subject, arrays, bits, generator, step, below=0, wide=True)
         for k in findings.undecided():
-            directions = _directions(point, k, bits, generator)
+            directions = _directions(arrays[k], bits, generator)
             asked, tied = _alone(point, k, bits, generator) if trial == 0 else ([], 0)
             for v in (*directions, *asked):
                 if k in findings.undecided():
@@ -194,23 +194,22 @@ def _check_where_given(findings: Findings, generator: np.random.Generator) -> No
             findings.points[k], findings.results[k] = beside.points[k], result
 
 
-def _directions(point: AtKinks, k: int, bits: int, generator: np.random.Generator) -> list[Array]:
-    """A direction of independent entries, one along which equal entries move together, and one with the claims.
+def _directions(array: Array | None, bits: int, generator: np.random.Generator) -> list[Array]:
+    """A direction of independent entries, and one along which equal entries move together.
 
-    The second breaks no tie: the interval shrinks to a point there, and rewarding every tie shows. Along the third
-    nothing that is claimed cancels: of many ties the interval is wide, and claims beyond it on both sides are none.
+    The second breaks no tie: the interval shrinks to a point there, and rewarding every tie shows.
     """
-    array: Any = point.arrays[k]
+    assert array is not None
     distinct, place = np.unique(array, return_inverse=True)
     together = draw_integers(generator, distinct.shape, bits, array.dtype)[place].reshape(array.shape)
-    free, sized = (draw_integers(generator, array.shape, bits, array.dtype) for _ in range(2))
-    return [free, together, np.abs(sized) * np.sign(np.nan_to_num(point.gradients[k]))]
+    return [draw_integers(generator, array.shape, bits, array.dtype), together]
 
 
 def _alone(point: AtKinks, k: int, bits: int, generator: np.random.Generator) -> tuple[list[Array], int]:
     """Each alone, some of the entries that are 0 or have an equal, and how many those are: none if a branch is told.
 
-    An entry that claims too much is not made up for, then, by others that claim less than they might.
+    Of many ties the interval is wide: one that claims too much is made up for by others that claim less than they
+    might, or too little.
     """
     array: Any = point.arrays[k]
     _, place, count = np.unique(array, return_inverse=True, return_counts=True)

@@ -27,7 +27,7 @@ from verify.gradcheck.richardson import SAFETY, Estimate, Extrapolated, Ladder, 
 
 _COARSEST_USEFUL = 1e-3
 _MOST_KINKS = 64
-_BESIDE = _FEW = 8
+_BESIDE = 8
 
 
 def check_smooth(findings: Findings, generator: np.random.Generator) -> None:
@@ -160,12 +160,9 @@ class _SecondLook(NamedTuple):
         groups = [np.flatnonzero(self.v)]
         while groups:
             group = groups.pop()
-            # Of a few entries each is asked alone: together, along a direction or two, their kinks may cancel.
-            if 1 < len(group) <= _FEW:
-                groups += np.array_split(group, len(group))
-            elif not any(self._interval(restricted(each, group))[2] for each in (self.v, self.other)[: len(group)]):
+            if not any(self._interval(restricted(each, group))[2] for each in (self.v, self.other)[: len(group)]):
                 continue
-            elif len(group) > 1:
+            if len(group) > 1:
                 groups += np.array_split(group, 2)
             else:
                 kinked.append(int(group[0]))

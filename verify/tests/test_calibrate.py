@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.calibrate import black_box, causes, false_alarms, localisation, sabotage, sensitivity
+from benchmarks.calibrate import black_box, causes, false_alarms, localisation, sabotage, sensitivity, tied
 from benchmarks.calibrate.__main__ import FIGURES, PAGE, RESULTS, main, page, section
 from benchmarks.calibrate.mutants import MUTANTS
 from benchmarks.calibrate.zoo import ZOO, Known
@@ -51,6 +51,20 @@ def test_nobody_is_accused_for_a_spoilt_forward_and_floors_hold() -> None:
     assert found["checks"] == 180
     assert found["share of FAIL"] == 0
     assert found["share caught above the floor"] >= 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        ("weights, relu, weights", 93),  # along one direction two kinks cancel
+        ("weights, relu, weights", 171),
+        ("weights, relu, weights, tanh", 119),  # float32's noise hides that the kinks are not regular
+        ("median", 79),
+        ("median", 105),
+    ],
+)
+def test_a_right_gradient_where_most_kinks_meet_is_not_called_wrong(name: str, seed: int) -> None:
+    assert false_alarms.verdict_at_ties(tied.TIED[name], seed) == "INCONCLUSIVE"
 
 
 def test_an_error_far_below_the_floor_is_not_called_caught(monkeypatch: pytest.MonkeyPatch) -> None:
