@@ -8,7 +8,7 @@ off their ties and zeros (less, or outward, where that leaves the domain):
 
 This is no oracle: it has to tell another function from rounding, not a gradient from a gradient. So
 its tolerance, relative to the slope, is 2^-22 in float64, and 2^-24 of the largest: above the truncation, of
-order h^2 with h = 2^-24, and the rounding of f, eps |f| / h, which is added; and 2^-9 and 2^-16 for h = 2^-12 in
+order h^2 with h = 2^-24, and the rounding of f, eps max(|f|, |a|) / h, which is added; and 2^-9 and 2^-16 for h = 2^-12 in
 float32. Of an entry with a kink within the step, whose one-sided differences disagree, the slopes may differ by as
 much. What a forward adds below that (a penalty of 10^-7 times abs) is not seen, and its gradient is called wrong only
 if extrapolated differences do not agree with it.
@@ -91,7 +91,8 @@ class _Seen(NamedTuple):
         array: Any = subject.arrays[k]
         own, common = (2.0**-9, 2.0**-16) if array.dtype == np.float32 else (2.0**-22, 2.0**-24)
         unit = 8 * float(np.finfo(array.dtype).eps) / self.h
-        rounding = unit * np.abs(self.value).max(initial=0.0)
+        # Of f's values, and of the arrays, which f may subtract from one another before its own are small.
+        rounding = unit * max(float(np.abs(self.value).max(initial=0.0)), float(np.abs(array).max(initial=0.0)))
         slope = np.maximum(np.abs(self.slopes), np.abs(self.plain))
         margin = own * slope + common * slope.max(initial=0.0) + rounding
         kink, off = self.bend > margin, np.abs(self.plain - self.slopes)

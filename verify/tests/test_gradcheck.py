@@ -889,6 +889,15 @@ def test_what_was_mistaken_once_is_told_right_from_wrong(name: str, seed: int) -
     assert missed.verdict != "PASS", missed
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_complex_step_differentiates_a_confident_softmax(seed: int) -> None:
+    """Its loss is small, a difference of numbers that are not: plain differences round by these."""
+    x = np.array([[3.23009285, -3.90753739]])
+    labels = np.array([0])
+    options = {"reduction": "sum"}
+    assert gradcheck(*softmax_cross_entropy.vectorized[1:], (x, labels), options, structure="analytic", seed=seed)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_floor_is_not_linear_among_whole_numbers_of_float32_either(seed: int) -> None:
     x = np.arange(12, dtype=np.float32)
