@@ -6,12 +6,12 @@ off their ties and zeros (less, or outward, where that leaves the domain):
 
     (f(u + h v) - f(u - h v)) / 2h  against  Im f(u + i s v) / s
 
-This is no oracle: it has to tell another function from rounding, not a gradient from a gradient. So
-its tolerance, relative to the slope, is 2^-22 in float64, and 2^-24 of the largest: above the truncation, of
-order h^2 with h = 2^-24, and the rounding of f, eps max(|f|, |a|) / h, which is added; and 2^-9 and 2^-16 for h = 2^-12 in
-float32. Of an entry with a kink within the step, whose one-sided differences disagree, the slopes may differ by as
-much. What a forward adds below that (a penalty of 10^-7 times abs) is not seen, and its gradient is called wrong only
-if extrapolated differences do not agree with it.
+This is no oracle: it has to tell another function from rounding, not a gradient from a gradient. So its tolerance,
+relative to the slope, is 2^-22 in float64, and 2^-24 of the largest: above the truncation, of order h^2 with h =
+2^-24, and the rounding of f, eps max(|f|, |a|) / h, which is added; and 2^-9 and 2^-16 for h = 2^-12 in float32. Of
+an entry with a kink within the step, whose one-sided differences disagree, the slopes may differ by as much. What a
+forward adds below that (a penalty of 10^-7 times abs) is not seen, and its gradient is called wrong only if
+extrapolated differences do not agree with it.
 """
 
 from __future__ import annotations
