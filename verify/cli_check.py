@@ -129,6 +129,8 @@ def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> No
     except StructureError as error:
         raise TargetError(f"--structure {settings['structure']} does not hold: {error}") from error
     except ValueError as error:
+        if str(error).startswith("full_jacobian"):
+            raise TargetError(f"--full-jacobian with --structure {settings['structure']}: {error}") from error
         if not str(error).startswith("nothing to check"):
             raise
         row.verdict, row.message = NOTHING, str(error)

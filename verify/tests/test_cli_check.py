@@ -221,6 +221,11 @@ def test_nothing_checked_is_exit_code_5(layers: Path) -> None:
         ("{layers}:Linear", ["--shape", "x=5,4", "--arrays", "cases"], "give one of the two"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--option", "a=[1"], "a=[1: '[1' is neither a literal of Python nor"),
         ("{layers}:Linear", ["--shape", "x=100000,1000000"], "x=100000,1000000 has 1e+11 entries: too many to draw"),
+        (
+            "{layers}:Linear",
+            ["--shape", "x=5,4", "--full-jacobian", "--structure", "smooth"],
+            "--full-jacobian with --structure smooth",
+        ),
         ("{layers}:power,", ["--shape", "x=2"], "is neither MODULE:NAME nor MODULE:FORWARD,BACKWARD"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--wrt", "q"], "wrt holds 'q', which is none of the arrays: x, W"),
         ("{layers}:Linear", ["--arrays", "Linear"], "--arrays Linear is no list of cases, nor a function without"),
