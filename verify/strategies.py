@@ -64,8 +64,7 @@ integers = exact_integers
 
 def reals(shape: tuple[int, ...], most: float = 4.0) -> st.SearchStrategy[Array]:
     """float64 arrays of real numbers in [-most, most]; ValueError if most is negative or not finite."""
-    if not isinstance(most, (int, float, np.number)):
-        raise TypeError(f"most must be a number, got {most!r}")
+    _check_number("most", most)
     if not 0 <= most < math.inf:
         raise ValueError(f"most must be at least 0 and finite, got {most!r}")
     _entries(shape)
@@ -83,8 +82,7 @@ def gapped_arrays(
     positive, or if so many gaps do not fit the dtype's mantissa. Shrinks to 9/8 gap, 18/8 gap, ... in order.
     """
     kind, size = _floating(dtype), _entries(shape)
-    if not isinstance(gap, (int, float, np.number)):
-        raise TypeError(f"gap must be a number, got {gap!r}")
+    _check_number("gap", gap)
     if not 0 < gap < math.inf:
         raise ValueError(f"gap must be positive and finite, got {gap!r}")
     largest = 2.0 * gap * size
@@ -155,6 +153,11 @@ def _two_places(size: int) -> st.SearchStrategy[tuple[int, int]]:
     """Two different positions among so many."""
     pairs = st.tuples(st.integers(0, size - 1), st.integers(1, size - 1))
     return pairs.map(lambda pair: (pair[0], (pair[0] + pair[1]) % size))
+
+
+def _check_number(name: str, value: float) -> None:
+    if not isinstance(value, (int, float, np.number)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
 
 
 def _whole(most: int) -> int:

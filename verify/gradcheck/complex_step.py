@@ -41,6 +41,8 @@ _TRIALS = 2
 # Four draws of signs show how one ulp is amplified typically. The worst is more: with 16 in the place of 64,
 # 3 of 100 correct batch norms of two images failed; it is a margin, not yet calibrated.
 _CONDITION_DRAWS, _CONDITION_SAFETY = 4, 64.0
+# Before anything is called wrong, more: two signs of three or four numbers are alike in all of them once in 2^16.
+_CLOSE_DRAWS = 16
 # A disagreement up to so many tolerances neither passes nor convicts: the conditioning is an estimate.
 _DOUBTFUL = 8.0
 
@@ -82,6 +84,14 @@ class ComplexStep(Point):
         scale = np.abs(expected).max(initial=0.0) + np.abs(self.unsaturated[k]).max(initial=0.0)
         return np.asarray(self.gamma * scale + _CONDITION_SAFETY * self.conditioning[k] + _TRUNCATION)
 
+    def looked_at_closely(self, generator: np.random.Generator) -> Self:
+        """The same, its conditioning from more draws: of few one may miss the ulp by which a branch is another.
+
+        Complex numbers, of float64 and summed in another order, may take a branch that the arrays do not.
+        """
+        again = _conditioning(self.subject, self.dy, self.gradients, generator, _CLOSE_DRAWS)
+        return replace(self, conditioning={k: np.maximum(each, again[k]) for k, each in self.conditioning.items()})
+
     def scaled(self, factor: float) -> Self:
         """The same with dy times a power of two; so is what rounding may do."""
         size = abs(factor)
@@ -117,7 +127,7 @@ def analytic_point(subject: Subject, dy: Array, generator: np.random.Generator) 
     gradients = subject.pull_back(subject.arrays, dy, cache)
     unit = _unit_scale(subject)
     unsaturated = _finite(subject.pull_back(unit, dy, subject.value_and_cache(unit)[1]))
-    conditioning = _conditioning(subject, dy, gradients, generator)
+    conditioning = _conditioning(subject, dy, gradients, generator, _CONDITION_DRAWS)
     return ComplexStep(subject, subject.arrays, y, dy, gradients, unsaturated, conditioning, _gamma(subject, y))
 
 
@@ -149,6 +159,13 @@ def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: n
         if not residual <= allowed:
             check_not_contradicted(point, k, generator)
             check_one_branch(point, k, generator)
+            closer = point.looked_at_closely(generator).tolerance(k, v, slopes)
+            if residual <= _DOUBTFUL * closer:
+                note = (
+                    f"within rounding of a kink: off by {residual:.2g}, where an ulp moves the gradient by {closer:.2g}"
+                )
+                findings.leave_open(k, note, residual, closer)
+                return
             findings.fail(point, k, locate(gradient.shape, lambda d: point.residual(k, d), generator, first=v))
             return
         error, tolerance = max(error, residual), max(tolerance, allowed)
@@ -194,7 +211,7 @@ def _gamma(subject: Subject, y: Array) -> float:
 
 
 def _conditioning(
-    subject: Subject, dy: Array, gradients: dict[int, Array], generator: np.random.Generator
+    subject: Subject, dy: Array, gradients: dict[int, Array], generator: np.random.Generator, draws: int
 ) -> dict[int, Array]:
     """How far the gradients move, entry by entry, when the entries of the arrays move by an ulp or two.
 
@@ -202,7 +219,7 @@ def _conditioning(
     """
     epsilon = float(np.finfo(subject.dtype).eps)
     most = {k: np.zeros(gradient.shape) for k, gradient in gradients.items()}
-    for _ in range(_CONDITION_DRAWS):
+    for _ in range(draws):
         arrays: Arrays = subject.arrays
         for k in subject.wrt:
             distinct, place = np.unique(subject.arrays[k], return_inverse=True)

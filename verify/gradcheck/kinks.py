@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from verify.gradcheck.certificate import FAIL, StructureError, Worst
+from verify.gradcheck.certificate import FAIL, PASS, StructureError, Worst
 from verify.gradcheck.exact import MOST_BITS, Differences, plan
 from verify.gradcheck.exact_numbers import Array, draw_integers, exact_dot, mantissa_bits, set_size
 from verify.gradcheck.locate import locate, not_finite, restricted
@@ -149,14 +149,15 @@ def check_at_kinks(findings: Findings, generator: np.random.Generator, miss_prob
     rate, trials = plan(2, set_size(bits), miss_probability, subject.dtype)
     for trial in range(trials):
         point = AtKinks.draw(subject, arrays, bits, generator, step, below=0, wide=True)
-        for k in findings.undecided():
-            directions = _directions(arrays[k], bits, generator)
+        for k in (k for k in findings.results if arrays[k].size and findings.results[k].verdict == PASS):  # type: ignore[union-attr]
             asked, tied = _alone(point, k, bits, generator) if trial == 0 else ([], 0)
-            for v in (*directions, *asked):
-                if k in findings.undecided():
-                    _check_along(point, k, v, bits, generator, findings)
-            if tied > len(asked) > 0 and k in findings.undecided() and not findings.results[k].note:
-                findings.note(k, f"of {tied} entries at ties or 0, {len(asked)} were asked alone")
+            for v in (*_directions(arrays[k], bits, generator), *asked):
+                _check_along(point, k, v, bits, generator, findings)
+                if findings.results[k].verdict != PASS:  # or left open: any other direction would be
+                    break
+            else:
+                if tied > len(asked) > 0:
+                    findings.note(k, f"of {tied} entries at ties or 0, {len(asked)} were asked alone")
     return rate**trials
 
 

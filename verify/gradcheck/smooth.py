@@ -187,7 +187,7 @@ class _SecondLook(NamedTuple):
     def is_regular(self, kinked: list[int], generator: np.random.Generator) -> bool:
         """Whether beside the arrays, too, each entry of y has slopes between its one-sided derivatives (Clarke 1983).
 
-        What a slope that varies smoothly is off by is a small part of it, and falls with the distance.
+        At a kink it is off by as much at any distance; what a slope that varies smoothly is off by falls with it.
         """
         point, k, shape = self.point, self.k, self.v.shape
         h = point.step(k, self.found.level + 2)
@@ -212,8 +212,7 @@ class _SecondLook(NamedTuple):
         uncertain = float(np.finfo(point.y.dtype).eps) * np.abs(point.y) + self.found.noise / np.abs(point.dy)
         kink = np.abs(ahead + behind) > 0.01 * np.abs(ahead - behind) + SAFETY * uncertain
         there = np.where(kink, np.nan, (ahead - behind) / (2 * step))
-        part = (np.abs(there) + np.abs(low) + np.abs(high)) / 64
-        return np.asarray(np.maximum(low - there, there - high) - SAFETY * (error + uncertain / step) - part)
+        return np.asarray(np.maximum(low - there, there - high) - SAFETY * (error + uncertain / step))
 
     def without(self, kinked: list[int]) -> Array:
         """v with these coordinates at rest."""

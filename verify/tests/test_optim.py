@@ -176,3 +176,10 @@ def test_state_of_another_optimiser_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         optimizer.step([np.zeros(2)], [np.zeros(2)], state)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_parameters_of_another_byte_order_are_refused(optimizer: Optimizer) -> None:
+    swapped = np.ones(3, np.dtype(float).newbyteorder())
+    with pytest.raises(TypeError, match=r"parameter 0 has dtype [<>]f8, of another byte order: cast it to float64"):
+        optimizer.init((swapped,))
