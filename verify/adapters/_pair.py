@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.gradcheck import Certificate, gradcheck
-from verify.gradcheck.arguments import argument_names
+from verify.gradcheck.arguments import argument_names, kinds
 from verify.gradcheck.exact_numbers import Array
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -122,6 +122,9 @@ def check(
     if not isinstance(inputs, (tuple, list)):
         raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
     bound, arrays, places = pair.bound(inputs)
+    if inputs and not arrays:
+        given = kinds(argument_names(pair.forward, len(inputs)), inputs)
+        raise ValueError(f"nothing to check: of the inputs ({given}) none is an array that this adapter knows")
     positions = None if wrt is None else _positions(wrt, argument_names(bound.forward, len(arrays)), places)
     return gradcheck(*bound, arrays, options, wrt=positions, **settings)
 

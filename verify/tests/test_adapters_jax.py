@@ -147,6 +147,11 @@ def test_of_several_results_all_floating_ones_are_checked() -> None:
         check(lambda x: x.argmax(), drawn(3))
 
 
+def test_inputs_of_which_none_is_an_array_are_named_by_what_they_are() -> None:
+    with pytest.raises(ValueError, match=r"of the inputs \(x str\) none is an array"):
+        check(lambda x: 2 * x, "text")
+
+
 @pytest.mark.parametrize(
     ("backward", "code"),
     [

@@ -236,6 +236,11 @@ def test_of_several_results_all_floating_ones_are_checked() -> None:
         check(lambda x: x.argmax(), drawn(4))
 
 
+def test_inputs_of_which_none_is_an_array_are_named_by_what_they_are() -> None:
+    with pytest.raises(ValueError, match=r"of the inputs \(x list\) none is an array"):
+        check(lambda x: 2 * x, [1.0, 2.0])
+
+
 def test_integer_inputs_are_handed_through() -> None:
     labels = torch.tensor([0, 2, 1])
     certificate = check(nn.CrossEntropyLoss(), drawn(3, 4), labels)
