@@ -6,7 +6,8 @@ BLAS multiplies near the speed of the machine, so what is left to save is copies
 
 - A block of columns stays in cache, and its buffers are used again for the next one.
 - A window is unfolded no further than it must be. Of a 1x1 convolution nothing is. A large window is unfolded
-  along its width only; each of its rows is then a product with the same columns, further down.
+  along its width only; each of its rows is then a product with the same columns, further down. Of few filters
+  on small images, with the batch innermost, that gives all rows at once: one product for each row of outputs.
 - For dw the narrower of dy and the columns is transposed, as BLAS multiplies (K, P) by (P, F) fastest.
 - Filters of many channels are larger than all else of small images: they and dw are then left as they lie.
 - dx is itself a convolution, of dy with the kernel turned round, where that moves less than folding; with a stride
@@ -48,21 +49,21 @@ def _correlate(x: Array, w: Array, b: Array | None, y: Array, rows: Axis, column
     plan = plan or choose(len(x), w.shape, rows, columns, x.itemsize)
     x_planes = planes(x, groups, rows.size, columns.size)
     y_planes = planes(y, groups, rows.out, columns.out)
-    filters = _filters(w, stacked=plan.stacked)
+    filters = _filters(w, plan)
 
     scratch = Scratch(x.dtype)
     for block in plan.blocks(len(x), rows):
         xp = padded(x_planes, block, rows, columns, scratch)
         unfolded = unfold(xp, block, rows, columns, scratch, stacked=plan.stacked)
         target = y_planes[:, :, block.outputs, :, block.images]
-        direct = target.shape[-1] == 1 and y.flags.c_contiguous
+        direct = target.shape[-1] == 1 and y.flags.c_contiguous and not block.rows_first
         raw, result = (target, target) if direct else scratch.take_block("results", target.shape, block)
-        total = raw.reshape(groups, target.shape[1], unfolded[0].shape[2])
+        total = raw.reshape(groups, unfolded[0].shape[1], filters_each, unfolded[0].shape[3])
         _product(filters[0], unfolded[0], total, plan.tile)
         for matrix, operand in zip(filters[1:], unfolded[1:], strict=True):
             total += _product(matrix, operand, scratch.take("products", total.shape), plan.tile)
         if b is not None:
-            total += b.reshape(groups, filters_each, 1)
+            total += b.reshape(groups, 1, filters_each, 1)
         if not direct:
             target[...] = result
 
@@ -76,7 +77,7 @@ def filter_gradient(
     plan = plan or choose(len(x), shape, rows, columns, x.itemsize)
     x_planes = planes(x, groups, rows.size, columns.size)
     dy_planes = planes(dy, groups, rows.out, columns.out)
-    together = rows.kernel if plan.stacked else 1  # rows of the window in one product
+    together = rows.kernel if plan.stacked or plan.batch_inner else 1  # rows of the window in one product
     products, filters, taps = rows.kernel // together, shape[1], together * columns.kernel * shape[2]
     as_is = products == 1 and filters_outweigh(filters, len(x), rows, columns)
     narrow = filters <= taps and not as_is
@@ -92,37 +93,58 @@ def filter_gradient(
             if narrow:
                 dfilters += _contraction(operand, upstream, scratch, plan.tile)
             elif as_is:
-                dfilters += _contraction(upstream, operand.swapaxes(1, 2), scratch, plan.tile)
+                dfilters += _contraction(upstream, operand.swapaxes(2, 3), scratch, plan.tile)
             else:
-                turned = scratch.take("turned", (groups, operand.shape[2], taps + 16))[..., :taps]
-                turned[...] = operand.swapaxes(1, 2)
+                turned = scratch.take("turned", (*upstream.shape[:2], upstream.shape[3], taps + 16))[..., :taps]
+                turned[...] = operand.swapaxes(2, 3)
                 dfilters += _contraction(upstream, turned, scratch, plan.tile)
-    return _as_filters(total, shape, stacked=plan.stacked, transposed=narrow).reshape(w.shape)
+    return _as_filters(total.swapaxes(2, 3) if narrow else total, shape, plan).reshape(w.shape)
 
 
-def _as_filters(total: Array, shape: tuple[int, ...], *, stacked: bool, transposed: bool) -> Array:
-    """Sums (products, G, F, K), or transposed (products, G, K, F), K as in `_filters`, in the order of w by group."""
-    groups, filters, channels, _, width = shape
-    matrices = total.swapaxes(2, 3) if transposed else total
-    if stacked:  # in this order already
-        return np.ascontiguousarray(matrices[0])
-    result = np.empty(shape, total.dtype)
-    for p, matrix in enumerate(matrices):
-        result[:, :, :, p] = matrix.reshape(groups, filters, width, channels).swapaxes(2, 3)
-    return result
+def _filters(w: Array, plan: Plan) -> Array:
+    """w: (G, F/G, C/G, kH, kW) as matrices (products, G, 1, F/G, K) that fit what `unfold` makes."""
+    groups, filters, channels, height, width = w.shape
+    if plan.stacked:
+        matrices = w.reshape(1, groups, 1, filters, channels * height * width)
+    elif plan.batch_inner:
+        matrices = w.transpose(0, 1, 3, 4, 2).reshape(1, groups, 1, filters, height * width * channels)
+    else:
+        matrices = w.transpose(3, 0, 1, 4, 2).reshape(height, groups, 1, filters, width * channels)
+    return _for_blas(matrices)
+
+
+def _as_filters(matrices: Array, shape: tuple[int, ...], plan: Plan) -> Array:
+    """The inverse of `_filters`: matrices (products, G, F/G, K) as an array (G, F/G, C/G, kH, kW)."""
+    groups, filters, channels, height, width = shape
+    if plan.stacked:
+        result = matrices[0].reshape(shape)
+    elif plan.batch_inner:
+        result = matrices[0].reshape(groups, filters, height, width, channels).transpose(0, 1, 4, 2, 3)
+    else:
+        result = matrices.reshape(height, groups, filters, width, channels).transpose(1, 2, 4, 0, 3)
+    return np.ascontiguousarray(result)
 
 
 def input_gradient(dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, columns: Axis, groups: int) -> Array:
     """(dy, w) -> dx, by the cheaper of two ways: unfolding dy, or folding columns of x."""
-    channels = groups * w.shape[1]
-    unfolding = len(w) * rows.size * columns.size // (rows.stride * columns.stride)
-    folding = 2 * channels * rows.out * columns.out
     copied = rows.kernel * columns.kernel > 1
     outweighed = copied and filters_outweigh(len(w) // groups, len(dy), rows, columns)
     # To turn the kernel round pads dy with zeros, which times an infinite w are NaN.
-    if (unfolding <= folding or not copied) and not outweighed and np.isfinite(w).all():
+    cheaper = not copied or _turning_is_cheaper(len(dy), w, rows, columns, groups, dy.itemsize)
+    if cheaper and not outweighed and np.isfinite(w).all():
         return turned(dy, w, x_shape, rows, columns, groups)
     return folded(dy, w, x_shape, rows, columns, groups)
+
+
+def _turning_is_cheaper(images: int, w: Array, rows: Axis, columns: Axis, groups: int, itemsize: int) -> bool:
+    """Whether to unfold dy costs less than to fold, in entries for each tap; 16 multiplications count as one."""
+    (_, of_rows, sub_rows), (_, of_columns, sub_columns) = turned_axes(rows)[0], turned_axes(columns)[0]
+    turned_w = by_group(w, groups).swapaxes(1, 2)[..., of_rows, of_columns]
+    slides = choose(images, turned_w.shape, sub_rows, sub_columns, itemsize).rows_first
+    entries, filters, channels = rows.size * columns.size // (rows.stride * columns.stride), len(w), w.shape[1]
+    products = filters * channels / 16
+    unfolding = entries * (filters / (rows.kernel if slides else 1) + products)
+    return bool(unfolding <= rows.out * columns.out * (2 * groups * channels + products))
 
 
 def turned(
@@ -147,7 +169,7 @@ def folded(
     dx = np.zeros(x_shape, dy.dtype)
     dx_planes = planes(dx, groups, rows.size, columns.size)
     dy_planes = planes(dy, groups, rows.out, columns.out)
-    filters = _for_blas(_filters(w, stacked=True)[0].swapaxes(1, 2))
+    filters = _for_blas(w.reshape(*w.shape[:2], math.prod(w.shape[2:])).swapaxes(1, 2)[:, None])
     window = groups, w.shape[2], rows.kernel, columns.kernel
 
     scratch = Scratch(dy.dtype)
@@ -155,19 +177,9 @@ def folded(
         operand = _upstream(dy_planes, block, scratch)
         images = len(range(*block.images.indices(len(dy))))
         raw, unfolded = scratch.take_block("columns", (*window, block.rows, columns.out, images), block)
-        _product(filters, operand, raw.reshape(groups, filters.shape[1], operand.shape[2]), plan.tile)
+        _product(filters, operand, raw.reshape(groups, operand.shape[1], filters.shape[2], operand.shape[3]), plan.tile)
         fold(unfolded, dx_planes, block, rows, columns, scratch)
     return dx
-
-
-def _filters(w: Array, *, stacked: bool) -> Array:
-    """w: (G, F/G, C/G, kH, kW) as matrices (products, G, F/G, K) that fit what `unfold` makes."""
-    groups, filters, channels, height, width = w.shape
-    if stacked:
-        matrices = w.reshape(1, groups, filters, channels * height * width)
-    else:
-        matrices = w.transpose(3, 0, 1, 4, 2).reshape(height, groups, filters, width * channels)
-    return _for_blas(matrices)
 
 
 def _for_blas(matrices: Array) -> Array:
@@ -176,18 +188,18 @@ def _for_blas(matrices: Array) -> Array:
 
 
 def _upstream(dy: Array, block: Block, scratch: Scratch) -> Array:
-    """A block of dy: (G, F/G, oH, oW, N) as (G, F/G, P), P as in its columns; a view of one image, where it can be."""
+    """A block of dy: (G, F/G, oH, oW, N) as (G, R, F/G, P), as its columns; a view of one image, where it can be."""
     upstream = dy[:, :, block.outputs, :, block.images]
-    groups, filters, *outputs = upstream.shape
-    if outputs[-1] > 1:
+    groups, filters, rows, columns, images = upstream.shape
+    if images > 1 or block.rows_first:
         raw, copied = scratch.take_block("upstream", upstream.shape, block)
         copied[...] = upstream
-        upstream = raw
-    return upstream.reshape(groups, filters, math.prod(outputs))
+        return raw
+    return upstream.reshape(groups, 1, filters, rows * columns)
 
 
 def _transposed(dy: Array, block: Block, scratch: Scratch) -> Array:
-    """A block of dy: (G, F/G, oH, oW, N) as (G, P, F/G), P as in its columns: BLAS multiplies that fastest."""
+    """A block of dy: (G, F/G, oH, oW, N) as (G, R, P, F/G), as its columns: BLAS multiplies that fastest."""
     upstream = dy[:, :, block.outputs, :, block.images]
     if upstream.strides[1] % 2048 == 0 and not block.batch_inner:  # see Scratch.take_block
         _, apart = scratch.take_block("apart", upstream.shape, block)
@@ -196,36 +208,37 @@ def _transposed(dy: Array, block: Block, scratch: Scratch) -> Array:
     source = upstream.transpose((0, 2, 3, 4, 1) if block.batch_inner else (0, 2, 4, 3, 1))
     copied = scratch.take("upstream", source.shape)
     copied[...] = source
-    return copied.reshape(len(copied), math.prod(copied.shape[1:4]), copied.shape[4])
+    parts = block.rows if block.rows_first else 1
+    return copied.reshape(len(copied), parts, math.prod(copied.shape[1:4]) // parts, copied.shape[4])
 
 
 def _product(a: Array, b: Array, out: Array, tile: int) -> Array:
-    """a @ b into out, for a (G, M, K) and b (G, K, P), so many outputs at a time."""
-    if a.shape[2] == 1:
+    """a @ b into out, for a (G, 1, M, K) and b (G, R, K, P), so many outputs at a time."""
+    if a.shape[3] == 1:
         return np.multiply(a, b, out=out)
-    tile = max(1, min(tile, b.shape[2]))
-    whole = b.shape[2] // tile * tile
+    tile = max(1, min(tile, b.shape[3]))
+    whole = b.shape[3] // tile * tile
     count = whole // tile
-    tiles = [array[..., :whole].reshape(*array.shape[:2], count, tile).swapaxes(1, 2) for array in (b, out)]
-    np.matmul(a[:, None], tiles[0], out=tiles[1])
-    if whole < b.shape[2]:
+    tiles = [array[..., :whole].reshape(*array.shape[:3], count, tile).swapaxes(2, 3) for array in (b, out)]
+    np.matmul(a[:, :, None], tiles[0], out=tiles[1])
+    if whole < b.shape[3]:
         np.matmul(a, b[..., whole:], out=out[..., whole:])
     return out
 
 
 def _contraction(a: Array, b: Array, scratch: Scratch, tile: int) -> Array:
-    """a @ b for a (G, M, P) and b (G, P, K), so many outputs at a time, whose products are added up."""
-    groups, rows, length = a.shape
-    columns = b.shape[2]
+    """The sum over R of a @ b, for a (G, R, M, P) and b (G, R, P, K), so many outputs at a time."""
+    groups, parts, rows, length = a.shape
+    columns = b.shape[3]
     tile = min(tile, length)
     whole = length // tile * tile
     count = whole // tile
     tiles = (
-        a[..., :whole].reshape(groups, rows, count, tile).swapaxes(1, 2),
-        b[:, :whole].reshape(groups, count, tile, columns),
+        a[..., :whole].reshape(groups, parts, rows, count, tile).swapaxes(2, 3),
+        b[:, :, :whole].reshape(groups, parts, count, tile, columns),
     )
-    products = np.matmul(*tiles, out=scratch.take("products", (groups, count, rows, columns)))
-    total = products[:, 0] if whole == tile else products.sum(axis=1)
+    products = np.matmul(*tiles, out=scratch.take("products", (groups, parts, count, rows, columns)))
+    total = products[:, 0, 0] if parts == count == 1 else products.sum(axis=(1, 2))
     if whole < length:
-        total += a[..., whole:] @ b[:, whole:]
+        total += (a[..., whole:] @ b[:, :, whole:]).sum(axis=1)
     return total

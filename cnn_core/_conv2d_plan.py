@@ -4,7 +4,8 @@ A plan changes the order of sums and nothing else: any plan is right for any siz
 
 - memory: a block of images, or of rows of one, is worked on at a time, whatever the batch;
 - copies: the columns of one row of a window are as many times fewer as it has rows, but their products are added
-  up; and a copy costs by its contiguous runs, which are long with the batch innermost;
+  up; and a copy costs by its contiguous runs, which are long with the batch innermost. There the rows of a window
+  may slide instead: one product for each row of outputs, good while the filters are few;
 - products: BLAS spends less on reading filters the more outputs it makes at once, and leaves small products to
   one thread, which is faster where the filters are few.
 """
@@ -39,15 +40,20 @@ class Plan(NamedTuple):
     images: int  # of a block
     outputs: int  # rows of them, of a block
     batch_inner: bool  # the batch is the innermost axis of a block
-    stacked: bool  # one product with all rows of the window, not one for each
+    stacked: bool  # one product with all rows of the window, not one for each of them, or for each row of outputs
     tile: int  # outputs that are multiplied at a time
+
+    @property
+    def rows_first(self) -> bool:
+        """Whether the rows of a window slide: one product for each row of outputs, with columns that are a view."""
+        return self.batch_inner and not self.stacked
 
     def blocks(self, images: int, rows: Axis) -> Iterator[Block]:
         """The blocks, in order."""
         for n in range(0, images, self.images):
             for i in range(0, rows.out, self.outputs):
                 block = slice(n, min(n + self.images, images)), slice(i, min(i + self.outputs, rows.out))
-                yield Block(*block, self.batch_inner)
+                yield Block(*block, self.batch_inner, self.rows_first)
 
 
 def choose(
@@ -56,27 +62,35 @@ def choose(
     """The plan for so many images; `whole` where every row of the window must be unfolded."""
     groups, filters, channels = w_shape[:3]
     width, plane = columns.kernel * channels, max(1, rows.out * columns.out)
+    # In entries for each output: what a block reads and makes, and what it unfolds, stacked or along the width alone.
+    read, made = groups * channels * rows.size * columns.size / plane, groups * filters
+    unfolded = {True: groups * width * rows.kernel, False: groups * width * min(rows.kernel, rows.stride)}
     # The columns of one row of the window save copies but add up products: worth it where they outnumber the results.
     # Stacked, filters are multiplied as they lie, which also pays where they are more than the outputs.
     outweighed = filters_outweigh(filters, images, rows, columns)
     stacked = whole or rows.kernel == 1 or width < 2 * filters or outweighed
-    entries = max(1, filters * width * (rows.kernel if stacked else 1))
-    tile = _TILE // entries if entries <= _SMALL else _TILE
-    # In entries for each output: what a block reads, unfolds and makes. A run costs as much as 16 of them, and
-    # a transposition 2 more than a copy.
-    read = groups * channels * rows.size * columns.size / plane
-    unfolded = groups * width * (rows.kernel if stacked else min(rows.kernel, rows.stride))
-    image = max(1, int(itemsize * plane * (read + unfolded + groups * filters)))
+    # A run costs as much as 16 entries, and a transposition 2 more than a copy. With many filters, or sums that large
+    # for each row of outputs, what slides would cost more than it saves; dilated rows are copied.
+    few = filters * width * rows.kernel <= _SMALL
+    slides = few and not whole and rows.kernel > 1 == rows.dilation
+    outside = unfolded[stacked] * (1 + 16 / max(1, columns.out)) + (0 if stacked else (rows.kernel - 1) * made)
+    inside = unfolded[not slides] + 2 * (read + made)
     # What reads all filters, or adds to all of dw, should do so but once or twice.
-    most = max(1, (_BLOCK // 2 if entries <= _SMALL else 2 * _BLOCK if outweighed else _BLOCK) // image)
-    batch_inner = min(images, most) >= 4 and 16 * unfolded / max(1, columns.out) > 2 * (read + groups * filters)
-    if batch_inner or entries <= _SMALL:
+    room = _BLOCK // 2 if few else 2 * _BLOCK if outweighed else _BLOCK
+    image = {each: max(1, int(itemsize * plane * (read + unfolded[each] + made))) for each in unfolded}
+    batch_inner = min(images, room // image[not slides]) >= 4 and inside < outside
+    if batch_inner:
+        stacked = not slides
+    most = max(1, room // image[stacked])
+    if batch_inner or few:
         count = most
     elif rows.kernel == columns.kernel == rows.stride == columns.stride == 1 and plane >= _UNCOPIED:
         count = 1
     else:
         count = min(most, -(-_POSITIONS // plane))
-    bands = 1 if count > 1 else -(-image // (2 * _BLOCK))
+    bands = 1 if count > 1 else -(-image[stacked] // (2 * _BLOCK))
+    entries = max(1, filters * width * (rows.kernel if stacked else 1))
+    tile = _TILE // entries if few and not (batch_inner and slides) else _TILE
     return Plan(max(1, min(count, images)), max(1, -(-rows.out // bands)), batch_inner, stacked, tile)
 
 

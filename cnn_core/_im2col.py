@@ -11,6 +11,8 @@ columns stay in cache and memory does not grow with the batch. Its arrays have t
 and in memory the image stands before the column, or, with `batch_inner`, last of all. A copy costs
 by the number of its contiguous runs more than by its bytes, and a run is then n times as long; what
 it costs is a transposition of the block on its way in and out. That pays where images are small.
+With `rows_first`, G H C W n, all rows of a window lie together once the width is unfolded, and those of
+the window below begin further on: the columns of a row of outputs are a view.
 """
 
 from __future__ import annotations
@@ -21,17 +23,19 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from cnn_core._arguments import Array
 from cnn_core._geometry import Axis, positions
 
 
 class Block(NamedTuple):
-    """Which images, which rows of their outputs, and whether the batch is the innermost axis in memory."""
+    """Which images, which rows of their outputs, and how it lies in memory: the batch innermost, the rows first."""
 
     images: slice
     outputs: slice
     batch_inner: bool
+    rows_first: bool  # only with batch_inner
 
     @property
     def rows(self) -> int:
@@ -54,19 +58,21 @@ class Scratch:
         return buffer[:size].reshape(shape)
 
     def take_block(self, name: str, shape: tuple[int, ...], block: Block) -> tuple[Array, Array]:
-        """A buffer for axes (..., H, W, n), as it lies in memory and as a view with its axes in that order.
+        """A buffer for axes (G, ..., H, W, n), as it lies in memory and as a view with its axes in that order.
 
-        The planes of H, W and n lie apart by no multiple of 2 KiB: such entries share a few lines of the cache.
+        It lies as (G, R, ..., P): R rows of P = W n entries each, or, unless `rows_first`, R = 1 and P = H W n.
+        These P lie apart by no multiple of 2 KiB: such entries share a few lines of the cache.
         """
-        *lead, height, width, images = shape
-        plane = height * width * images
-        spare = 16 if plane * self._dtype.itemsize % 2048 == 0 else 0
-        planes = self.take(name, (*lead, plane + spare))[..., :plane]
+        groups, *lead, height, width, images = shape
+        parts = height if block.rows_first else 1
+        length = height * width * images // max(1, parts)
+        spare = 16 if length * self._dtype.itemsize % 2048 == 0 else 0
+        raw = self.take(name, (groups, parts, *lead, length + spare))[..., :length]
+        if block.rows_first:
+            return raw, np.moveaxis(raw.reshape(groups, height, *lead, width, images), 1, -3)
         if block.batch_inner:
-            raw = planes.reshape(shape)
-            return raw, raw
-        raw = planes.reshape(*lead, height, images, width)
-        return raw, raw.swapaxes(-1, -2)
+            return raw, raw.reshape(groups, *lead, height, width, images)
+        return raw, raw.reshape(groups, *lead, height, images, width).swapaxes(-1, -2)
 
 
 def planes(array: Array, groups: int, height: int, width: int) -> Array:
@@ -89,35 +95,53 @@ def padded(x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) 
 
 
 def unfold(xp: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch, *, stacked: bool) -> list[Array]:
-    """Columns (G, K, P) of a padded block, P its outputs; one array, or one for each row p of the window.
+    """Columns (G, R, K, P) of a padded block, P outputs of each of R parts; one array, or one for each row p.
 
-    Stacked, K runs over (c, p, q) as in w. Otherwise over (q, c), and the rows share their columns: unfolded
-    along the width alone, what row p of a window reads is what row 0 reads so many rows further up.
+    Stacked, R = 1, and K runs over (c, p, q) as in w. Otherwise it is unfolded along the width alone, and the rows of
+    a window share that: what row p reads is what row 0 reads so many rows further up. Of a block with its rows first,
+    the parts are rows of outputs, and K runs over (p, q, c); else R = 1, and K runs over (q, c), for each p.
     """
-    groups, channels, _, _, images = xp.shape
+    groups, channels, height, _, images = xp.shape
+    shape: tuple[int, ...]
+    if block.rows_first:
+        if columns.kernel == columns.stride == 1:
+            raw = np.moveaxis(xp, 2, 1)  # as `padded` left it
+        else:
+            shape = (groups, columns.kernel, channels, height, columns.out, images)
+            raw, unfolded = scratch.take_block("columns", shape, block)
+            for q in range(columns.kernel):
+                unfolded[:, q] = xp[:, :, :, strided(q, columns.out, columns)]
+        return [_slid(raw.reshape(groups, height, columns.kernel * channels, columns.out * images), block, rows)]
     if (rows.kernel, columns.kernel, rows.stride, columns.stride, images) == (1, 1, 1, 1, 1):
-        return [xp.reshape(groups, channels, block.rows * columns.out)]  # no window, no copy
-    outputs = (block.rows, columns.out, images)
+        return [xp.reshape(groups, 1, channels, block.rows * columns.out)]  # no window, no copy
+    outputs = block.rows * columns.out * images
     if stacked:
-        shape = (groups, channels, rows.kernel, columns.kernel, *outputs)
+        shape = (groups, channels, rows.kernel, columns.kernel, block.rows, columns.out, images)
         raw, unfolded = scratch.take_block("columns", shape, block)
         for p, q, view in taps(xp, block, rows, columns):
             unfolded[:, :, p, q] = view
-        return [_columns(raw, block, columns, images)]
+        return [raw.reshape(groups, 1, channels * rows.kernel * columns.kernel, outputs)]
     # With a stride, the rows that row p reads are every so many: those of one remainder lie together.
     starts = [divmod(start, rows.stride) for start in rows.starts]
     remainders = sorted({remainder for _, remainder in starts})
     height = starts[-1][0] + block.rows
-    shape = (groups, columns.kernel, channels, len(remainders), height, *outputs[1:])
+    shape = (groups, columns.kernel, channels, len(remainders), height, columns.out, images)
     raw, unfolded = scratch.take_block("columns", shape, block)
     for q in range(columns.kernel):
         view = xp[:, :, :, strided(q, columns.out, columns)]
         for k, remainder in enumerate(remainders):
             unfolded[:, q, :, k] = view[:, :, remainder :: rows.stride][:, :, :height]
-    return [
-        _columns(raw[:, :, :, remainders.index(remainder), start : start + block.rows], block, columns, images)
-        for start, remainder in starts
-    ]
+    read = raw.reshape(groups, 1, columns.kernel * channels, len(remainders), height * columns.out * images)
+    row = columns.out * images
+    return [read[:, :, :, remainders.index(k), start * row : start * row + outputs] for start, k in starts]
+
+
+def _slid(unfolded: Array, block: Block, rows: Axis) -> Array:
+    """Rows (G, H, K, P) as what each row of outputs reads, (G, R, kH * K, P): a view, unless rows are dilated."""
+    groups, _, taps, outputs = unfolded.shape
+    windows = sliding_window_view(unfolded, rows.starts[-1] + 1, axis=1)
+    read = windows[:, :: rows.stride, ..., :: rows.dilation][:, : block.rows]
+    return read.transpose(0, 1, 4, 2, 3).reshape(groups, block.rows, rows.kernel * taps, outputs)
 
 
 def fold(unfolded: Array, x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) -> None:
@@ -159,7 +183,7 @@ def turned_axes(axis: Axis) -> list[tuple[slice, slice, Axis]]:
     for remainder, starts in by_remainder(axis):
         first = (remainder - axis.before) % axis.stride
         taps = [start // axis.dilation for start in starts]
-        step = taps[1] - taps[0] if len(taps) > 1 else 1
+        step = taps[1] - taps[0] if len(taps) > 1 else axis.stride
         last = taps[0] - 1 if taps[0] else None
         nearest, furthest = starts[0] // axis.stride, starts[-1] // axis.stride
         m = (first + axis.before) // axis.stride
@@ -188,11 +212,6 @@ def strided(tap: int, outputs: int, axis: Axis) -> slice:
     """What a tap reads of a padded axis in the first so many windows."""
     start = tap * axis.dilation
     return slice(start, start + (outputs - 1) * axis.stride + 1, axis.stride)
-
-
-def _columns(raw: Array, block: Block, columns: Axis, images: int) -> Array:
-    """(G, ..., oH, W, n) with the batch in either place as (G, K, P)."""
-    return raw.reshape(len(raw), math.prod(raw.shape[1:-3]), block.rows * columns.out * images)
 
 
 def _extent(

@@ -216,16 +216,25 @@ CORNERS: dict[str, Callable[[Drawn], bool]] = {
     "several images, the batch innermost": lambda drawn: (
         drawn.plan.batch_inner and min(drawn.plan.images, len(given_arrays(drawn.case)[0])) > 1
     ),
+    "rows that slide, of several images": on_rows(
+        lambda plan, rows: plan.rows_first and plan.images > 1 and rows.kernel > 1 and plan.outputs > 1 < rows.out
+    ),
+    "rows that slide, with a stride": on_rows(
+        lambda plan, rows: plan.rows_first and rows.kernel > 1 < rows.stride and plan.outputs > 1 < rows.out
+    ),
+    "rows that slide, dilated": on_rows(
+        lambda plan, rows: plan.rows_first and rows.kernel > 1 < rows.dilation and plan.outputs > 1 < rows.out
+    ),
     "several images, the batch outside": lambda drawn: (
         not drawn.plan.batch_inner and min(drawn.plan.images, len(given_arrays(drawn.case)[0])) > 1
     ),
     "all rows in one product": on_rows(lambda plan, rows: plan.stacked and rows.kernel > 1),
-    "a product for each row": on_rows(lambda plan, rows: not plan.stacked and rows.kernel > 1),
+    "a product for each row": on_rows(lambda plan, rows: not plan.stacked and not plan.batch_inner and rows.kernel > 1),
     "a product for each row, of several remainders": on_rows(
-        lambda plan, rows: not plan.stacked and remainders(rows) > 1
+        lambda plan, rows: not plan.stacked and not plan.batch_inner and remainders(rows) > 1
     ),
     "a product for each row, whose remainder not all rows share": on_rows(
-        lambda plan, rows: not plan.stacked and 1 < remainders(rows) < rows.kernel
+        lambda plan, rows: not plan.stacked and not plan.batch_inner and 1 < remainders(rows) < rows.kernel
     ),
     "several tiles": lambda drawn: 1 < drawn.plan.tile < outputs(drawn) and outputs(drawn) % drawn.plan.tile == 0,
     "several tiles and a rest": lambda drawn: drawn.plan.tile < outputs(drawn) and outputs(drawn) % drawn.plan.tile > 0,
@@ -267,15 +276,23 @@ def test_cases_and_plans_reach(corner: str) -> None:
 Sizes = tuple[tuple[int, int, int, int], tuple[int, int, int, int], dict[str, int]]
 
 TAKEN: dict[str, tuple[Callable[[Plan, int], bool], Sizes]] = {
-    "tiles": (lambda plan, _: plan.tile < 1 << 18, ((128, 1, 28, 28), (6, 1, 5, 5), {})),
+    "tiles": (lambda plan, _: plan.tile < 1 << 18, ((64, 3, 32, 32), (64, 3, 3, 3), {"padding": 1})),
     "no tiles": (lambda plan, _: plan.tile == 1 << 18, ((8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1})),
     "stacked, as there are so many filters": (
         lambda plan, _: plan.stacked and plan.images == 8,
         ((8, 512, 7, 7), (512, 512, 3, 3), {"padding": 1}),
     ),
     "stacked": (lambda plan, _: plan.stacked, ((8, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "padding": 3})),
-    "shifted": (lambda plan, _: not plan.stacked, ((8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1})),
-    "batch inner": (lambda plan, _: plan.batch_inner, ((128, 6, 14, 14), (16, 6, 5, 5), {})),
+    "shifted": (
+        lambda plan, _: not plan.stacked and not plan.batch_inner,
+        ((8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}),
+    ),
+    "batch inner": (
+        lambda plan, _: plan.batch_inner and plan.stacked,
+        ((8, 512, 14, 14), (512, 512, 3, 3), {"stride": 2, "padding": 1}),
+    ),
+    "rows that slide": (lambda plan, _: plan.rows_first, ((128, 6, 14, 14), (16, 6, 5, 5), {})),
+    "rows that slide, of one channel": (lambda plan, _: plan.rows_first, ((128, 1, 28, 28), (2, 1, 5, 5), {})),
     "batch outside": (lambda plan, _: not plan.batch_inner, ((64, 3, 32, 32), (64, 3, 3, 3), {"padding": 1})),
     "an image": (lambda plan, _: plan.images == 1, ((8, 256, 56, 56), (64, 256, 1, 1), {})),
     "some images": (lambda plan, _: 1 < plan.images < 64, ((64, 512, 7, 7), (2048, 512, 1, 1), {})),
@@ -309,7 +326,8 @@ def test_unfold_and_fold_are_adjoint_block_by_block(drawn: Drawn, seed: int) -> 
     generator = np.random.default_rng(seed)
     for block in drawn.plan.blocks(len(x), rows):
         xp = padded(planes(x, groups, rows.size, columns.size), block, rows, columns, Scratch(x.dtype))
-        (unfolded,) = unfold(xp, block, rows, columns, Scratch(x.dtype), stacked=True)
+        together = block._replace(rows_first=False)
+        (unfolded,) = unfold(xp, together, rows, columns, Scratch(x.dtype), stacked=True)
         channels, outs = xp.shape[1], (block.rows, columns.out, xp.shape[-1])
         dunfolded = generator.integers(-9, 10, (groups, channels, rows.kernel, columns.kernel, *outs)).astype(float)
         # P of `unfolded` lies as the block does: the batch inside, or before the columns.
@@ -317,11 +335,14 @@ def test_unfold_and_fold_are_adjoint_block_by_block(drawn: Drawn, seed: int) -> 
         dx = np.zeros_like(x)
         fold(dunfolded, planes(dx, groups, rows.size, columns.size), block, rows, columns, Scratch(x.dtype))
         assert (unfolded * ordered.reshape(unfolded.shape)).sum() == (x * dx).sum()
-        # Stacked, K runs over (c, p, q); each row of the window has its (q, c).
+        # Stacked, K runs over (c, p, q); each row of the window has its (q, c), and rows that slide (p, q, c).
         each = unfold(xp, block, rows, columns, Scratch(x.dtype), stacked=False)
-        by_tap = unfolded.reshape(groups, channels, rows.kernel, columns.kernel, -1 if unfolded.size else 0)
-        for p, operand in enumerate(each):
-            same("rows of the window", by_tap[:, :, p].swapaxes(1, 2).reshape(operand.shape), operand)
+        by_tap = unfolded.reshape(groups, channels, rows.kernel, columns.kernel, block.rows, outs[1] * outs[2])
+        expected = [by_tap[:, :, p].swapaxes(1, 2) for p in range(rows.kernel)]
+        if block.rows_first:
+            expected = [by_tap.transpose(0, 4, 2, 3, 1, 5)]
+        for right, operand in zip(expected, each, strict=True):
+            same("rows of the window", right.reshape(operand.shape), operand)
 
 
 def memory(call: Callable[[], Any]) -> tuple[Any, int]:
