@@ -6,7 +6,9 @@ The gradient is what jax.vjp computes, so that a custom_vjp is checked as traini
   runs under jax.enable_x64 if one of its arrays has 64 bits, and what jax_enable_x64 says otherwise is left alone.
 - A JAX array of float32 is taken in float64 where x64 is off, since there it could be nothing else; to check in
   float32, give NumPy arrays of float32.
-- A function that returns a pytree of several arrays is checked in all that are floating, end to end in one vector.
+- A function that returns a pytree of several arrays is checked in all that are floating, end to end in one vector;
+  of a complex result both parts are checked.
+- A function that JAX would compile at each call (a lax.scan, say) is checked in less time as jax.jit(function).
 - JAX takes a None from the backward of a custom_vjp for a gradient of zero.
 """
 
@@ -93,7 +95,7 @@ def _pair(function: Callable[..., Any], inputs: tuple[Input, ...], layer: Any) -
                 filled = list(given)
                 for k, tensor in zip(floating, tensors, strict=True):
                     filled[k] = tensor
-                return _whole(function(*filled, **options))
+                return _whole(function(*filled, **options), real=not any(map(_is_complex, filled)))
 
             y, vjp = jax.vjp(of_floating, *(given[k] for k in floating))
             order = tuple(
@@ -125,10 +127,12 @@ def _fault(error: Exception) -> ContractError | None:
     return ContractError(code, None, None, str(error))
 
 
-def _whole(result: Any) -> Any:
-    """The one floating array of a result, or all of them in one vector."""
+def _whole(result: Any, *, real: bool) -> Any:
+    """The one floating array of a result, or all of them in one vector; of complex ones, if real, both parts."""
     leaves = jax.tree_util.tree_leaves(result)
     arrays = [jnp.asarray(each) for each in leaves if _is_floating(each)]
+    if real:
+        arrays = [jnp.stack([each.real, each.imag], axis=-1) if _is_complex(each) else each for each in arrays]
     if not arrays:
         dtypes = ", ".join(str(getattr(each, "dtype", type(each).__name__)) for each in leaves) or "nothing"
         raise TypeError(f"forward must return a floating array, or several, got {dtypes}")
@@ -137,6 +141,10 @@ def _whole(result: Any) -> Any:
 
 def _is_floating(value: Any) -> bool:
     return hasattr(value, "dtype") and bool(jnp.issubdtype(value.dtype, jnp.inexact))
+
+
+def _is_complex(value: Any) -> bool:
+    return hasattr(value, "dtype") and bool(jnp.issubdtype(value.dtype, jnp.complexfloating))
 
 
 def _counts(value: Any) -> bool:

@@ -3,7 +3,8 @@
 The gradient is what autograd computes, so that a torch.autograd.Function is checked as training would use it.
 
 - A function that returns several tensors (a tuple, list or dict) is checked in all that are floating, end to end
-  in one vector; to check one of them, wrap the function in a lambda that picks it.
+  in one vector; to check one of them, wrap the function in a lambda that picks it. Of a complex result, as of a
+  Fourier transform, both parts are checked.
 - Autograd knows no gradient of an input that the result is not connected with: that is a gradient of zero. An
   input that is connected, and gets None from the backward of a Function, has no gradient: that is a fault.
 - A write to an input that autograd was not told of (no in-place operation, no mark_dirty) is a fault, too.
@@ -111,7 +112,7 @@ class _Tape(NamedTuple):
             # Copies of the leaves, so that in-place operations, which autograd forbids on a leaf, serve.
             given = tuple(each.clone() if isinstance(each, torch.Tensor) else each for each in leaves)
             nodes = [getattr(each, "grad_fn", None) for each in given]
-            y = _whole(function(*given, **options))
+            y = _whole(function(*given, **options), real=not any(map(_is_complex, given)))
         # What was written in place and declared has another node now.
         declared = [getattr(each, "grad_fn", None) is not node for each, node in zip(given, nodes, strict=True)]
         kept = tuple(None if known else each for each, known in zip(given, declared, strict=True))
@@ -209,9 +210,11 @@ def _of_module(module: Any, names: list[str]) -> Callable[..., Any]:
     return function
 
 
-def _whole(result: Any) -> Any:
-    """The one floating tensor of a result, or all of them in one vector."""
+def _whole(result: Any, *, real: bool) -> Any:
+    """The one floating tensor of a result, or all of them in one vector; of complex ones, if real, both parts."""
     tensors = [each for each in _flat(result) if _is_floating(each)]
+    if real:
+        tensors = [torch.view_as_real(each.resolve_conj()) if _is_complex(each) else each for each in tensors]
     if not tensors:
         dtypes = ", ".join(str(each.dtype) for each in _flat(result)) or type(result).__name__
         raise TypeError(f"forward must return a floating tensor, or several, got {dtypes}")
@@ -248,3 +251,7 @@ def _write_back(array: Array, tensor: Any) -> None:
 
 def _is_floating(tensor: Any) -> bool:
     return bool(tensor.is_floating_point() or tensor.is_complex())
+
+
+def _is_complex(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_complex()

@@ -37,7 +37,7 @@ from verify.gradcheck.kinks import check_at_kinks
 from verify.gradcheck.multilinear import check_multilinear
 from verify.gradcheck.point import Findings
 from verify.gradcheck.reproduction import reproduce
-from verify.gradcheck.smooth import check_smooth
+from verify.gradcheck.smooth import COARSEST_USEFUL, check_smooth
 from verify.gradcheck.subject import ContractError, ForwardRaised, NoResult, Subject
 
 __all__ = [
@@ -137,6 +137,7 @@ def _run(
     """The fields of the certificate that the oracle decides, and the exception that led to them, if one did."""
     candidates = list(ORACLES) if structure == "auto" else [structure]
     reasons: list[str] = []
+    weak: dict[str, Any] | None = None
     for candidate in candidates:
         probing = structure == "auto" and candidate != candidates[-1]
         problem: Exception
@@ -145,6 +146,15 @@ def _run(
                 found = _apply(subject, candidate, np.random.default_rng(seed), miss_probability, full)
                 if full and candidate not in _WITH_JACOBIAN:
                     reasons.append(f"no whole Jacobian: full_jacobian=True is for {' and '.join(_WITH_JACOBIAN)} alone")
+                hidden = 0.0 if full or not probing else _hidden(subject, found)
+                if hidden:
+                    weak = {**found, "reasons": tuple(reasons)}
+                    reasons.append(
+                        f"{candidate}, but rounding would hide an error of {hidden:.1g} of the largest entry"
+                    )
+                    continue
+                if weak and found["verdict"] == INCONCLUSIVE:
+                    return weak, None
                 return {**found, "reasons": tuple(reasons)}, None
         except (StructureError, NoResult) as error:
             problem = error
@@ -153,6 +163,8 @@ def _run(
             if not probing:
                 raise
             problem = error
+        if weak and not probing:
+            return weak, None
         # What goes wrong at the arrays given, too, is the layer's own; elsewhere it may be the domain's edge.
         own = subject.fault() if isinstance(problem, NoResult) or not probing else None
         if own is not None or not probing:
@@ -161,6 +173,14 @@ def _run(
         kind = "" if isinstance(problem, (StructureError, NoResult)) else f"{type(problem).__name__}: "
         reasons.append(f"not {candidate}: {kind}{problem}")
     raise AssertionError("unreachable: the last candidate returns or raises")
+
+
+def _hidden(subject: Subject, found: dict[str, Any]) -> float:
+    """The error that could hide, if so large that differences may do better: they tell a thousandth, in float64."""
+    if found["verdict"] == FAIL or subject.dtype != np.float64:
+        return 0.0
+    floors = [result.detection_floor or 0.0 for result in found["arguments"] if result.verdict != PASS]
+    return max([0.0, *(each for each in (*floors, *_floors(found["arguments"])) if each > COARSEST_USEFUL)])
 
 
 def _convicted(subject: Subject, structure: str, fault: ContractError) -> tuple[dict[str, Any], BaseException | None]:
@@ -235,7 +255,7 @@ def _apply(
         "causes": _causes(findings, kinks=structure == "piecewise-linear"),
         "reproduction": reproduce(findings, worst_of(arguments)),
         "miss_probability": missed if verdict == PASS else None,
-        "detection_floor": _floor(arguments) if missed is None and verdict == PASS else None,
+        "detection_floor": max(_floors(arguments), default=None) if missed is None and verdict == PASS else None,
     }
 
 
@@ -259,5 +279,6 @@ def _blamed(
     return {**found, "verdict": verdict, "arguments": arguments, "causes": causes}
 
 
-def _floor(arguments: Sequence[ArgumentResult]) -> float:
-    return max(result.detection_floor or 0.0 for result in arguments)
+def _floors(arguments: Sequence[ArgumentResult]) -> list[float]:
+    """Those that say something: of entries at kinks, or of a gradient that is 0, the notes do."""
+    return [floor for result in arguments if (floor := result.detection_floor) is not None and floor < 1]

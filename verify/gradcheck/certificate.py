@@ -121,6 +121,8 @@ class Certificate:
             return f"no entries to compare: the call and the shapes of what it returns were checked; {work}"
         if self.miss_probability is not None:
             return f"a wrong gradient would have passed with probability at most {self.miss_probability:.1e}; {work}"
+        if self.detection_floor is None:
+            return f"what would have been caught is said above; {work}"
         return f"an error above {self.detection_floor:.1e} of a gradient's largest entry is caught; {work}"
 
 

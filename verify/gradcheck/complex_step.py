@@ -31,7 +31,12 @@ from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
 from verify.gradcheck.linearity import check_linear
 from verify.gradcheck.locate import locate, not_finite
 from verify.gradcheck.point import OVERFLOWS, Findings, Point
-from verify.gradcheck.same_function import check_not_contradicted, check_one_branch, check_same_function
+from verify.gradcheck.same_function import (
+    check_not_contradicted,
+    check_one_branch,
+    check_same_function,
+    is_constant,
+)
 from verify.gradcheck.subject import Arrays, Subject
 
 _STEP = 2.0**-200
@@ -145,6 +150,9 @@ def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: n
             findings.fail(point, k, index)
         return
     error = tolerance = 0.0
+    largest = float(np.abs(gradient).max())
+    # |v| >= 1/2 everywhere, the right gradient may itself be off by the tolerance, and what convicts is _DOUBTFUL.
+    unit = 2 * (_DOUBTFUL + 1) / (largest or 1.0)
     for trial in range(_TRIALS):
         v = signed(generator, gradient.shape)
         if trial == 0:
@@ -155,6 +163,7 @@ def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: n
         if allowed < residual <= _DOUBTFUL * allowed:
             note = f"too close to tell: off by {residual:.2g}, rounding is expected up to {allowed:.2g}"
             findings.leave_open(k, note, residual, allowed)
+            findings.results[k] = findings.results[k]._replace(detection_floor=unit * allowed)
             return
         if not residual <= allowed:
             check_not_contradicted(point, k, generator)
@@ -169,15 +178,17 @@ def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: n
             findings.fail(point, k, locate(gradient.shape, lambda d: point.residual(k, d), generator, first=v))
             return
         error, tolerance = max(error, residual), max(tolerance, allowed)
-    # |v| >= 1/2 everywhere, the right gradient may itself be off by the tolerance, and what convicts is _DOUBTFUL.
-    largest = float(np.abs(gradient).max())
-    floor = 2 * (_DOUBTFUL + 1) * tolerance / (largest or 1.0)
+    floor = unit * tolerance
     result = result._replace(error=error, tolerance=tolerance, detection_floor=floor)
     if largest and floor > 0.5:
         off = _not_repeated(point, k)
         if off.any():
             index = tuple(int(i) for i in np.unravel_index(int(off.argmax()), off.shape))
             findings.fail(point, k, index, note="called again, backward gives another gradient")
+            return
+        if is_constant(point.subject, k, generator):
+            findings.results[k] = result
+            findings.note_zero(k, floor * largest)
             return
         result = result._replace(
             verdict=INCONCLUSIVE, note="rounding hides this gradient: it could not be told from zero"

@@ -166,6 +166,11 @@ class Findings:
         """Say something about argument k."""
         self.results[k] = self.results[k]._replace(note=note)
 
+    def note_zero(self, k: int, within: float) -> None:
+        """The gradient of argument k is 0, as far as roundings tell."""
+        name = self.subject.names[k]
+        self.note(k, f"0 to within {within:.2g}: y stays as it is wherever {name} is moved")
+
     def leave_open(self, k: int, note: str, error: float = 0.0, tolerance: float = 0.0) -> None:
         """Argument k is INCONCLUSIVE, unless it fails yet."""
         self.results[k] = self.results[k]._replace(

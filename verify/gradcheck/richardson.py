@@ -54,7 +54,8 @@ class Ladder:
 
     `blind` is the first level, if there is one, at which an entry of y stays as it is on both sides that
     longer steps move up on one side and down on the other: what is felt there only (a plateau, float32
-    inside), or a flat place between slopes. A relu that is off is no such entry.
+    inside), or a flat place between slopes. A relu that is off is no such entry. `flat` says which they are;
+    entries with nothing upstream are not looked at.
     """
 
     def __init__(self, point: Extrapolated, k: int, v: Array) -> None:
@@ -64,6 +65,7 @@ class Ladder:
         self.behind: list[float] = []
         self.relative: list[float] = []
         self.blind: int | None = None
+        self.flat = np.zeros(point.y.shape, bool)
         # A change that rounding alone may swallow is no plateau.
         self._felt = 64 * float(np.finfo(point.y.dtype).eps) * np.abs(point.y)
         self._slope = np.zeros(point.y.shape)
@@ -75,7 +77,8 @@ class Ladder:
             h = self.point.step(self.k, level)
             changes = self.point.differences(self.k, self.v, h)
             ahead, behind = changes
-            still = (ahead == 0) & (behind == 0) & (self._slope * h > self._felt)
+            still = (ahead == 0) & (behind == 0) & (self._slope * h > self._felt) & (self.point.dy != 0)
+            self.flat |= still
             if self.blind is None and still.any():
                 self.blind = level
             opposite = np.sign(ahead) * np.sign(behind) < 0
@@ -183,8 +186,10 @@ class Extrapolated(Point):
         full = [to_zero(rows[1:], even=False) for rows in (ahead, behind)]
         less = [to_zero(rows[:-1], even=False) for rows in (ahead, behind)]
         # Extrapolation weighs values by up to (1 + 2)/(2 - 1) (1 + 4)/(4 - 1) ... < 8 in all.
-        uncertain = float(np.finfo(self.y.dtype).eps) * np.abs(self.y) + noise
-        error = np.abs(full[0] - less[0]) + np.abs(full[1] - less[1]) + 8 * uncertain / self.step(k, level + WINDOW)
+        eps = float(np.finfo(self.y.dtype).eps)
+        uncertain = (eps * np.abs(self.y) + noise) / self.step(k, level + WINDOW)
+        uncertain += eps * np.maximum(np.abs(ahead), np.abs(behind)).max(axis=0)  # of changes, where y is 0
+        error = np.abs(full[0] - less[0]) + np.abs(full[1] - less[1]) + 8 * uncertain
         return full[0], -full[1], error
 
     def residual(self, k: int, v: Array) -> float:

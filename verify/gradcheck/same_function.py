@@ -30,6 +30,7 @@ from verify.gradcheck.subject import Arrays, NoResult, Subject
 # How far to move off ties, of the largest entry, and whether outward: the first at which all is finite is taken.
 _MOVES = ((2.0**-9, False), (2.0**-13, False), (2.0**-13, True), (2.0**-17, False), (2.0**-17, True))
 _LEVELS, _DIRECTIONS = 36, 12
+_PLACES = 4
 
 
 def check_same_function(subject: Subject, k: int, v: Array, step: float, generator: np.random.Generator) -> None:
@@ -119,6 +120,24 @@ def check_feels_steps(point: Point, k: int, generator: np.random.Generator) -> t
             f"y stays as it is at steps of {h:.2g} in {point.subject.names[k]}, but not at longer ones"
         )
     return seer, ladder
+
+
+def is_constant(subject: Subject, k: int, generator: np.random.Generator) -> bool:
+    """Whether y stays as it is, but for roundings, wherever argument k is moved: its gradient is 0, not just small.
+
+    So does that of a bias before a normalisation, or of what is added to all logits. Roundings are of half the bits.
+    """
+    y, array = subject.value(subject.arrays), subject.arrays[k]
+    allowed = float(np.sqrt(np.finfo(y.dtype).eps)) * float(np.abs(y).max(initial=0.0))
+    for _ in range(_PLACES):
+        step = _largest(array) * generator.normal(size=array.shape)
+        try:
+            moved = subject.value(subject.moved(subject.arrays, k, step))
+        except NoResult:
+            return False
+        if not np.abs(moved - y).max(initial=0.0) <= allowed:
+            return False
+    return True
 
 
 def check_one_branch(point: Point, k: int, generator: np.random.Generator) -> None:

@@ -152,6 +152,12 @@ def test_inputs_of_which_none_is_an_array_are_named_by_what_they_are() -> None:
         check(lambda x: 2 * x, "text")
 
 
+def test_of_a_complex_result_both_parts_are_checked() -> None:
+    assert check(jax.jit(jnp.fft.rfft), drawn(3, 8)).verdict == "PASS"
+    forgetful = jax.jit(lambda x: jnp.fft.rfft(x).real + 1j * jax.lax.stop_gradient(jnp.fft.rfft(x).imag))
+    assert check(forgetful, drawn(3, 8)).verdict == "FAIL"
+
+
 @pytest.mark.parametrize(
     ("backward", "code"),
     [

@@ -241,6 +241,12 @@ def test_inputs_of_which_none_is_an_array_are_named_by_what_they_are() -> None:
         check(lambda x: 2 * x, [1.0, 2.0])
 
 
+def test_of_a_complex_result_both_parts_are_checked() -> None:
+    assert check(torch.fft.rfft, drawn(3, 8)).verdict == "PASS"
+    forgetful = lambda x: torch.fft.rfft(x).real + 1j * torch.fft.rfft(x).imag.detach()  # noqa: E731
+    assert check(forgetful, drawn(3, 8)).verdict == "FAIL"
+
+
 def test_integer_inputs_are_handed_through() -> None:
     labels = torch.tensor([0, 2, 1])
     certificate = check(nn.CrossEntropyLoss(), drawn(3, 4), labels)

@@ -93,7 +93,7 @@ class Evidence:
     def seen(self) -> str:
         """How many entries speak, in words."""
         if not self.wrong:
-            return "no entry shows alone; together they do"
+            return "no entry alone is off by enough to say how"
         of = f"{self.claimed.size} entries" if self.whole else f"{len(self.known)} entries looked at"
         return f"{self.wrong} of {of} are wrong"
 

@@ -62,7 +62,10 @@ def not_linear(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
         known = zip(evidence.directions, evidence.slopes, strict=True)
         if all(scaled.matches(k, v, scaled.dy, slopes) for v, slopes in known):
             size = f"2^{power - exponent}" if power > exponent else f"2^-{exponent - power}"
-            yield CauseCode.NOT_LINEAR, f"is right for {size} dy: it cuts off what is small, or clips what is large"
+            yield (
+                CauseCode.NOT_LINEAR,
+                f"is right for {size} dy: it cuts off what is small, clips what is large, or loses accuracy",
+            )
             return
 
 

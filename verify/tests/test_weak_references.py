@@ -1,0 +1,179 @@
+"""Where the reference tells little: a gradient that is 0, flat zones, kinks everywhere, rounding that hides an error.
+
+Right gradients pass there, wrong ones do not, and what a pass says it would have caught is true.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from verify.gradcheck import Certificate, gradcheck
+
+Forward = Any
+SEEDS = pytest.mark.parametrize("seed", range(5))
+
+
+def check(forward: Any, backward: Any, *arrays: np.ndarray, seed: int, structure: str = "auto") -> Certificate:
+    """A check that does not raise."""
+    return gradcheck(forward, backward, arrays, structure=structure, seed=seed, raise_on_failure=False)
+
+
+def drawn(seed: int, *shape: int) -> np.ndarray:
+    """Normal numbers."""
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def real(*arrays: np.ndarray) -> None:
+    """Refuse complex numbers, as a layer in C does."""
+    if any(np.iscomplexobj(array) for array in arrays):
+        raise TypeError("real numbers only")
+
+
+def normalised(x: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Any]:
+    """What b adds to every image the batch normalisation takes away."""
+    z = x + b
+    centred = z - z.mean(0)
+    scale = 1 / np.sqrt((centred * centred).mean(0))
+    return centred * scale, (centred * scale, scale)
+
+
+def normalised_back(dy: np.ndarray, cache: Any) -> tuple[np.ndarray, np.ndarray]:
+    y, scale = cache
+    dx = scale * (dy - dy.mean(0) - y * (dy * y).mean(0))
+    return dx, dx.sum(0)
+
+
+def normalised_by_c(x: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Any]:
+    real(x, b)
+    return normalised(x, b)
+
+
+@SEEDS
+@pytest.mark.parametrize("forward", [normalised, normalised_by_c])
+def test_a_bias_that_a_normalisation_takes_away_has_a_gradient_of_0(forward: Any, seed: int) -> None:
+    x, b = drawn(seed, 8, 3), drawn(seed + 1, 3)
+    certificate = check(forward, normalised_back, x, b, seed=seed)
+    assert certificate.verdict == "PASS", certificate
+    assert certificate.detection_floor is not None
+    assert certificate.detection_floor < 1e-6  # that of dx: that of db is said beside it
+    assert certificate.arguments[1].note == "" or "0 to within" in certificate.arguments[1].note
+    for wrong in (lambda dx: dx + 1e-3, lambda dx: np.full(3, 1e-6)):
+        off = check(forward, lambda dy, c, w=wrong: (normalised_back(dy, c)[0], w(dy.sum(0))), x, b, seed=seed)
+        assert [result.verdict for result in off.arguments] == ["PASS", "FAIL"], off
+
+
+@SEEDS
+@pytest.mark.parametrize("structure", ["analytic", "smooth", "auto"])
+def test_a_gradient_that_is_small_at_these_arrays_alone_is_not_taken_for_0(structure: str, seed: int) -> None:
+    x = 18 + 0.1 * np.abs(drawn(seed, 4))  # 1 - tanh(x)^2 is an ulp of 1 or two
+
+    def tanh(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        y = np.tanh(x)
+        return y, y
+
+    certificate = check(tanh, lambda dy, y: (dy * (1 - y * y),), x, seed=seed, structure=structure)
+    assert certificate.verdict == "INCONCLUSIVE", certificate
+    assert certificate.structure == ("smooth" if structure == "smooth" else "analytic")  # which says more
+
+
+def shrunk(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.where(x > 0.5, x - 0.5, np.where(x < -0.5, x + 0.5, 0.0)), x
+
+
+@SEEDS
+def test_a_dead_zone_excuses_no_gradient_outside_it(seed: int) -> None:
+    x = 2 * drawn(seed, 4, 6)
+
+    def verdict(backward: Any) -> str:
+        return check(shrunk, backward, x, seed=seed).verdict
+
+    assert verdict(lambda dy, x: (dy * (abs(x) > 0.5),)) == "PASS"
+    assert verdict(lambda dy, x: (dy * (x > 0.5),)) == "FAIL"
+    assert verdict(lambda dy, x: (dy * (abs(x) > 0.5) / 2,)) == "FAIL"
+    assert verdict(lambda dy, x: (dy * (abs(x) > 0.5) * (1 + 1e-6 * (x == x.max())),)) == "FAIL"
+    # Wrong where y is flat, or a function that does not feel short steps?
+    assert verdict(lambda dy, x: (dy,)) != "PASS"
+
+
+@SEEDS
+def test_what_rounds_its_argument_to_a_grid_is_no_dead_zone(seed: int) -> None:
+    x = drawn(seed, 4, 6)
+    certificate = check(lambda x: (np.rint(x * 64) / 64, x), lambda dy, _: (dy,), x, seed=seed)
+    assert certificate.verdict == "INCONCLUSIVE", certificate
+
+
+def elu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    real(x)
+    return np.where(x > 0, x, 2 * np.expm1(x)), x
+
+
+@SEEDS
+def test_where_every_entry_is_at_a_kink_no_error_is_said_to_be_caught(seed: int) -> None:
+    def back(at_zero: float) -> Any:
+        return lambda dy, x: (dy * np.where(x == 0, at_zero, np.where(x > 0, 1.0, 2 * np.exp(x))),)
+
+    between = check(elu, back(1.2), np.zeros((3, 4)), seed=seed)
+    assert between.verdict == "PASS"
+    assert between.detection_floor is None
+    assert "12 of 12 entries at kinks" in str(between)
+    assert "what would have been caught is said above" in str(between)
+    assert check(elu, back(2.1), np.zeros((3, 4)), seed=seed).verdict == "FAIL"
+    some = check(elu, back(1.2), np.array([0.0, 1.5, -0.7]), seed=seed)
+    assert some.verdict == "PASS"
+    assert some.detection_floor is not None
+
+
+@SEEDS
+@pytest.mark.parametrize("slope", [0.1, 0.01])
+def test_slopes_that_round_are_one_sided_derivatives_too(slope: float, seed: int) -> None:
+    def leaky(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        real(x)
+        return np.where(x > 0, x, slope * x), x
+
+    def back(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+        return (dy * np.where(x > 0, 1, slope),)
+
+    assert check(leaky, back, np.zeros((3, 4)), seed=seed, structure="smooth").verdict == "PASS"
+
+
+@SEEDS
+def test_where_rounding_would_hide_an_error_differences_are_asked(seed: int) -> None:
+    x = 1e6 * (np.random.default_rng(seed).random((4, 5)) + 0.5)
+
+    def logarithm(factor: float) -> Certificate:
+        return check(lambda x: (np.log(x), x), lambda dy, x: (factor * dy / x,), x, seed=seed)
+
+    right = logarithm(1)
+    assert right.verdict == "PASS"
+    assert right.structure == "smooth"
+    assert right.detection_floor is not None
+    assert right.detection_floor < 1e-6
+    assert "analytic, but rounding would hide an error of" in str(right)
+    assert [logarithm(factor).verdict for factor in (1.0001, 1.01, 1.02, 1.1)] == ["FAIL"] * 4
+
+
+def grown(off: float, seed: int) -> Certificate:
+    """exp(3 x), whose gradient is off by a little everywhere."""
+
+    def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        real(x)
+        return np.exp(3 * x), x
+
+    return check(forward, lambda dy, x: (3 * dy * np.exp(3 * x) * (1 + off),), drawn(seed, 16), seed=seed)
+
+
+@SEEDS
+@pytest.mark.parametrize("off", [3e-10, 1e-9, 1e-8])
+def test_the_worst_entry_is_off_by_more_than_its_tolerance(off: float, seed: int) -> None:
+    worst = grown(off, seed).worst
+    assert worst is not None
+    assert abs(worst.analytic - worst.numeric) > worst.tolerance
+
+
+def test_an_error_that_no_entry_shows_alone_is_told_as_one_of_all_together() -> None:
+    certificate = grown(3e-11, 9)
+    assert certificate.verdict == "FAIL"
+    assert "no entry alone is off by more than its tolerance, but all together are: off by" in str(certificate)
