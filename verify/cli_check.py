@@ -126,6 +126,10 @@ def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> No
         certificate = gradcheck(target.layer, case.inputs, case.options, raise_on_failure=False, **settings)
     except UnknownArgument as error:
         raise TargetError(str(error)) from error
+    except TypeError as error:
+        if targets.came_to(error, target.module):
+            raise
+        raise TargetError(f"forward cannot be called so: {error}") from error
     except StructureError as error:
         raise TargetError(f"--structure {settings['structure']} does not hold: {error}") from error
     except ValueError as error:

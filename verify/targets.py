@@ -104,10 +104,18 @@ def where(error: BaseException, module: ModuleType | None) -> str:
     """The line that raised: the innermost of the module's own, or else of no matter whom."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {(error.text or '').strip()}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [each for each in frames if module is not None and each.filename == module.__file__]
-    frame = (own or frames)[-1]
+    frame = (_own(error, module) or traceback.extract_tb(error.__traceback__))[-1]
     return f"{frame.filename}:{frame.lineno}, in {frame.name}"
+
+
+def came_to(error: BaseException, module: ModuleType) -> bool:
+    """Whether any line of the module's own ran before it was raised: else the call itself was refused."""
+    return bool(_own(error, module))
+
+
+def _own(error: BaseException, module: ModuleType | None) -> list[traceback.FrameSummary]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [each for each in frames if module is not None and each.filename == module.__file__]
 
 
 def literal(name: str, text: str) -> Any:

@@ -325,6 +325,17 @@ def test_an_option_that_the_forward_does_not_know_is_usage(tmp_path: Path) -> No
     assert "unexpected keyword argument 'zz'" in text(result)
 
 
+def test_an_option_that_a_layer_in_torch_does_not_know_is_usage(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the layer is one of PyTorch's")
+    path = tmp_path / "in_torch.py"
+    path.write_text("import torch\n\ndef f(x, scale=2):\n    return scale * x if scale != 5 else torch.sin(scale)\n")
+    assert run(f"{path}:f", "--shape", "x=2,3", "--option", "scale=3").exit_code == 0
+    unknown = run(f"{path}:f", "--shape", "x=2,3", "--option", "zz=3")
+    assert unknown.exit_code == 2
+    assert "forward cannot be called so: f() got an unexpected keyword argument 'zz'" in text(unknown)
+    assert run(f"{path}:f", "--shape", "x=2,3", "--option", "scale=5").exit_code == 3  # its own TypeError
+
+
 def test_of_a_file_that_is_no_python_the_line_is_told(tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
     path.write_text("import numpy as np\ndef f(x:\n    return 1\n")
