@@ -245,8 +245,9 @@ class _SecondLook(NamedTuple):
         ahead, behind = beside.differences(self.k, v, step)
         # The noise is that of sum(dy * f).
         rounding = float(np.finfo(point.y.dtype).eps) * np.abs(point.y)
-        with np.errstate(divide="ignore"):  # of an entry with nothing upstream nothing is known
-            uncertain = rounding + self.found.noise / np.abs(point.dy)
+        # Of an entry with nothing upstream nothing is known.
+        unknown = np.full(point.dy.shape, np.inf)
+        uncertain = rounding + np.divide(self.found.noise, np.abs(point.dy), out=unknown, where=point.dy != 0)
         kink = np.abs(ahead + behind) > 0.01 * np.abs(ahead - behind) + SAFETY * uncertain
         there = np.where(kink, np.nan, (ahead - behind) / (2 * step))
         return np.asarray(np.maximum(low - there, there - high) - SAFETY * (error + uncertain / step))
