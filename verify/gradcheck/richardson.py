@@ -54,8 +54,8 @@ class Ladder:
 
     `blind` is the first level, if there is one, at which an entry of y stays as it is on both sides that
     longer steps move up on one side and down on the other: what is felt there only (a plateau, float32
-    inside), or a flat place between slopes. A relu that is off is no such entry. `flat` says which they are;
-    entries with nothing upstream are not looked at.
+    inside), or a flat place between slopes. A relu that is off is no such entry. Entries with nothing upstream are not
+    looked at. `flat` tells more: which entries stay as they are where longer steps moved them in any way.
     """
 
     def __init__(self, point: Extrapolated, k: int, v: Array) -> None:
@@ -65,7 +65,7 @@ class Ladder:
         self.behind: list[float] = []
         self.relative: list[float] = []
         self.blind: int | None = None
-        self.flat = np.zeros(point.y.shape, bool)
+        self.flat, self._moved = np.zeros(point.y.shape, bool), np.zeros(point.y.shape, bool)
         # A change that rounding alone may swallow is no plateau.
         self._felt = 64 * float(np.finfo(point.y.dtype).eps) * np.abs(point.y)
         self._slope = np.zeros(point.y.shape)
@@ -77,9 +77,10 @@ class Ladder:
             h = self.point.step(self.k, level)
             changes = self.point.differences(self.k, self.v, h)
             ahead, behind = changes
-            still = (ahead == 0) & (behind == 0) & (self._slope * h > self._felt) & (self.point.dy != 0)
-            self.flat |= still
-            if self.blind is None and still.any():
+            still = (ahead == 0) & (behind == 0)
+            self.flat |= still & self._moved
+            self._moved |= np.maximum(np.abs(ahead), np.abs(behind)) > self._felt
+            if self.blind is None and (still & (self._slope * h > self._felt) & (self.point.dy != 0)).any():
                 self.blind = level
             opposite = np.sign(ahead) * np.sign(behind) < 0
             self._slope = np.where(opposite, np.minimum(np.abs(ahead), np.abs(behind)) / h, self._slope)
