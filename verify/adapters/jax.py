@@ -95,7 +95,10 @@ def _pair(function: Callable[..., Any], inputs: tuple[Input, ...], layer: Any) -
                 filled = list(given)
                 for k, tensor in zip(floating, tensors, strict=True):
                     filled[k] = tensor
-                return _whole(function(*filled, **options), real=not any(map(_is_complex, filled)))
+                return _whole(
+                    function(*filled, **options),
+                    real=any(_is_floating(each) and not _is_complex(each) for each in filled),
+                )
 
             y, vjp = jax.vjp(of_floating, *(given[k] for k in floating))
             order = tuple(

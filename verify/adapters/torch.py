@@ -112,7 +112,12 @@ class _Tape(NamedTuple):
             # Copies of the leaves, so that in-place operations, which autograd forbids on a leaf, serve.
             given = tuple(each.clone() if isinstance(each, torch.Tensor) else each for each in leaves)
             nodes = [getattr(each, "grad_fn", None) for each in given]
-            y = _whole(function(*given, **options), real=not any(map(_is_complex, given)))
+            y = _whole(
+                function(*given, **options),
+                real=any(
+                    _is_floating(each) and not each.is_complex() for each in given if isinstance(each, torch.Tensor)
+                ),
+            )
         # What was written in place and declared has another node now.
         declared = [getattr(each, "grad_fn", None) is not node for each, node in zip(given, nodes, strict=True)]
         kept = tuple(None if known else each for each, known in zip(given, declared, strict=True))
@@ -214,7 +219,7 @@ def _whole(result: Any, *, real: bool) -> Any:
     """The one floating tensor of a result, or all of them in one vector; of complex ones, if real, both parts."""
     tensors = [each for each in _flat(result) if _is_floating(each)]
     if real:
-        tensors = [torch.view_as_real(each.resolve_conj()) if _is_complex(each) else each for each in tensors]
+        tensors = [torch.stack([each.real, each.imag], dim=-1) if each.is_complex() else each for each in tensors]
     if not tensors:
         dtypes = ", ".join(str(each.dtype) for each in _flat(result)) or type(result).__name__
         raise TypeError(f"forward must return a floating tensor, or several, got {dtypes}")
@@ -251,7 +256,3 @@ def _write_back(array: Array, tensor: Any) -> None:
 
 def _is_floating(tensor: Any) -> bool:
     return bool(tensor.is_floating_point() or tensor.is_complex())
-
-
-def _is_complex(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.is_complex()

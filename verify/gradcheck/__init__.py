@@ -61,6 +61,8 @@ ORACLES = {
     "analytic": "complex step",
     "smooth": "extrapolated differences",
 }
+# Of an error in one entry the complex step sees a half at least, along a direction of entries from 1/2 to 1.
+_SUPPORT = 8
 _WITH_JACOBIAN = ("multilinear", "analytic")
 
 
@@ -153,7 +155,7 @@ def _run(
                         f"{candidate}, but rounding would hide an error of {hidden:.1g} of the largest entry"
                     )
                     continue
-                if weak and found["verdict"] == INCONCLUSIVE:
+                if weak and (found["verdict"] == INCONCLUSIVE or _contradicts(weak, found)):
                     return weak, None
                 return {**found, "reasons": tuple(reasons)}, None
         except (StructureError, NoResult) as error:
@@ -181,6 +183,16 @@ def _hidden(subject: Subject, found: dict[str, Any]) -> float:
         return 0.0
     floors = [result.detection_floor or 0.0 for result in found["arguments"] if result.verdict != PASS]
     return max([0.0, *(each for each in (*floors, *_floors(found["arguments"])) if each > COARSEST_USEFUL)])
+
+
+def _contradicts(weak: dict[str, Any], found: dict[str, Any]) -> bool:
+    """Whether differences call wrong what the complex step saw to be right, though it could not be sure.
+
+    At enormous steps, as beside one large entry, they may differentiate another function.
+    """
+    seen = {result.position: result.error for result in weak["arguments"]}
+    wrong = [result for result in found["arguments"] if result.verdict == FAIL]
+    return any(seen[result.position] < result.error / _SUPPORT for result in wrong)
 
 
 def _convicted(subject: Subject, structure: str, fault: ContractError) -> tuple[dict[str, Any], BaseException | None]:

@@ -58,6 +58,11 @@ def is_floating(array: Any) -> bool:
     return isinstance(array, np.ndarray) and array.dtype.kind in "fc"
 
 
+def is_complex(array: Any) -> bool:
+    """Whether it is an array of complex numbers."""
+    return is_floating(array) and array.dtype.kind == "c"
+
+
 def kind(array: Any) -> str:
     """What an argument is, in a word or two: "float64 (2, 3)", "list"."""
     return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__

@@ -127,6 +127,8 @@ def _bits_in_range(subject: Subject, y: Array) -> int:
 
 
 def _shift(subject: Subject, k: int) -> int:
+    if np.iscomplexobj(subject.arrays[k]):
+        raise StructureError(f"{subject.names[k]} holds complex numbers")
     try:
         return dyadic_shift(subject.arrays[k])
     except ValueError:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from verify.gradcheck.arguments import argument_names, check_call, check_wrt, is_floating, kinds
+from verify.gradcheck.arguments import argument_names, check_call, check_wrt, is_complex, is_floating, kinds
 from verify.gradcheck.certificate import Cause, StructureError
 from verify.gradcheck.exact_numbers import Array, mantissa_bits
 from verify.gradcheck.locate import not_finite
@@ -164,8 +164,8 @@ class Subject:
         y, cache = result
         if not isinstance(y, (np.ndarray, np.generic)) or y.dtype.kind not in "fc":
             raise _no_result(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
-        if y.dtype.kind == "c" and not any(isinstance(a, np.ndarray) and a.dtype.kind == "c" for a in arrays):
-            raise _no_result(f"forward returned y of {y.dtype} for real arrays")
+        if y.dtype.kind == "c" and not any(is_complex(arrays[k]) for k in self.wrt):
+            raise _no_result(f"forward returned y of {y.dtype} for real arrays: return both parts, in one real array")
         before_that = self._shapes.setdefault(tuple(getattr(a, "shape", None) for a in arrays), y.shape)
         if before_that != y.shape:
             raise _no_result(

@@ -169,7 +169,7 @@ FORWARDS: dict[str, tuple[Callable[[], Callable[..., Any]], str, str | None, str
         lambda: lambda x, w: (x @ w + 0j, (x, w)),
         "forward-result",
         None,
-        "forward returned y of complex128 for real arrays",
+        "forward returned y of complex128 for real arrays: return both parts, in one real array",
     ),
     "two shapes": (
         _grows,
