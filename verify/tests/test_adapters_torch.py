@@ -247,6 +247,13 @@ def test_of_a_complex_result_both_parts_are_checked() -> None:
     assert check(forgetful, drawn(3, 8)).verdict == "FAIL"
 
 
+def test_complex_constants_hide_no_part_of_a_result() -> None:
+    x, z = drawn(3, 8), torch.complex(drawn(3, 8), drawn(8, 3).T)
+    assert check(lambda x, z: x * z, x, z, wrt=[0]).verdict == "PASS"
+    for forgetful in (lambda x, z: x * z.real + 1j * (x * z.imag).detach(), lambda x, z: (x * z).detach() + 0 * x):
+        assert check(forgetful, x, z, wrt=[0]).verdict == "FAIL"
+
+
 def test_integer_inputs_are_handed_through() -> None:
     labels = torch.tensor([0, 2, 1])
     certificate = check(nn.CrossEntropyLoss(), drawn(3, 4), labels)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.calibrate import sabotage
+from benchmarks.calibrate.zoo import ZOO
 from verify.gradcheck import Certificate, gradcheck
 
 Forward = Any
@@ -177,3 +179,75 @@ def test_an_error_that_no_entry_shows_alone_is_told_as_one_of_all_together() -> 
     certificate = grown(3e-11, 9)
     assert certificate.verdict == "FAIL"
     assert "no entry alone is off by more than its tolerance, but all together are: off by" in str(certificate)
+
+
+def large_loss(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    real(x)
+    return np.asarray(x.dtype.type(1e5) + np.sin(x).sum(dtype=x.dtype)), x
+
+
+def beside_large(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    real(x)
+    return np.concatenate([[1e12], np.sin(x)]), x
+
+
+@SEEDS
+@pytest.mark.parametrize("factor", [0, -1, 1.01])
+def test_a_large_number_beside_hides_no_dependence(factor: float, seed: int) -> None:
+    x = drawn(seed, 4)
+    single = x.astype(np.float32)
+    wrong = check(large_loss, lambda dy, x: (np.float32(factor) * dy * np.cos(x),), single, seed=seed)
+    assert wrong.verdict != "PASS", wrong
+    wrong = check(beside_large, lambda dy, x: (factor * dy[1:] * np.cos(x),), x, seed=seed)
+    assert wrong.verdict != "PASS", wrong
+    small = check(lambda x: (1 + 1e-13 * np.sin(x), x), lambda dy, x: (0 * dy,), x, seed=seed, structure="smooth")
+    assert small.verdict != "PASS", small
+
+
+@SEEDS
+def test_differences_convict_nobody_whom_the_complex_step_saw_to_be_right(seed: int) -> None:
+    x = 1e8 + drawn(seed, 8, 4)
+
+    def backward(dy: np.ndarray, cache: Any, factor: float = 1.0) -> tuple[np.ndarray]:
+        return (factor * normalised_back(dy, cache)[0],)
+
+    def of_x(x: np.ndarray) -> tuple[np.ndarray, Any]:
+        return normalised(x, np.zeros(4))
+
+    assert check(of_x, backward, x, seed=seed).verdict != "FAIL"  # of eight digits left
+    assert check(of_x, backward, x - 9e7, seed=seed).verdict == "PASS"
+    assert check(of_x, lambda dy, c: backward(dy, c, 1.1), x, seed=seed).verdict == "FAIL"
+
+
+@SEEDS
+def test_beside_one_large_entry_steps_are_not_all_as_long(seed: int) -> None:
+    x = np.append(drawn(seed, 299), 1e9)
+
+    def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        real(x)
+        return x + np.tanh(x), x
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+        return (dy * (2 - np.tanh(x) ** 2),)
+
+    assert check(forward, backward, x, seed=seed, structure="smooth").verdict != "FAIL"
+
+
+@pytest.mark.parametrize("seed", [764, 1064])
+def test_a_fast_function_on_a_grid_convicts_nobody(seed: int) -> None:
+    verdict, _ = sabotage.check(ZOO[seed % len(ZOO)], "step-blind", seed)
+    assert verdict != "FAIL"
+
+
+@SEEDS
+def test_an_error_of_a_billionth_at_a_kink_is_no_rounding(seed: int) -> None:
+    """One in 100,000 such errors was taken for a backward that rounds, and the structure declared for wrong."""
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+        dx = dy * (x > 0)
+        dx[np.unravel_index(np.abs(dx).argmax(), dx.shape)] *= 1 + 1e-10
+        return (dx,)
+
+    x = drawn(seed, 60, 70)
+    certificate = check(lambda x: (np.maximum(x, 0), x), backward, x, seed=seed, structure="piecewise-linear")
+    assert certificate.verdict == "FAIL"
