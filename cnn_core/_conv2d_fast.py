@@ -137,7 +137,10 @@ def input_gradient(dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, co
 
 
 def _turning_is_cheaper(images: int, w: Array, rows: Axis, columns: Axis, groups: int, itemsize: int) -> bool:
-    """Whether to unfold dy costs less than to fold, in entries for each tap; 16 multiplications count as one."""
+    """Whether to unfold dy costs less than to fold, in entries for each tap; 16 multiplications count as one.
+
+    Measured with LeNet's second layer, where both cost the same: its dx is twice as large as dy, which is padded.
+    """
     (_, of_rows, sub_rows), (_, of_columns, sub_columns) = turned_axes(rows)[0], turned_axes(columns)[0]
     turned_w = by_group(w, groups).swapaxes(1, 2)[..., of_rows, of_columns]
     slides = choose(images, turned_w.shape, sub_rows, sub_columns, itemsize).rows_first

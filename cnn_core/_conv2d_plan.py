@@ -69,8 +69,8 @@ def choose(
     # Stacked, filters are multiplied as they lie, which also pays where they are more than the outputs.
     outweighed = filters_outweigh(filters, images, rows, columns)
     stacked = whole or rows.kernel == 1 or width < 2 * filters or outweighed
-    # A run costs as much as 16 entries, and a transposition 2 more than a copy. With many filters, or sums that large
-    # for each row of outputs, what slides would cost more than it saves; dilated rows are copied.
+    # A run costs as much as 16 entries, and a transposition 2 more than a copy. Of many filters, a product and a sum
+    # for each row of outputs would cost more than rows that slide save; dilated rows are copied.
     few = filters * width * rows.kernel <= _SMALL
     slides = few and not whole and rows.kernel > 1 == rows.dilation
     outside = unfolded[stacked] * (1 + 16 / max(1, columns.out)) + (0 if stacked else (rows.kernel - 1) * made)

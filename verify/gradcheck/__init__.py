@@ -61,7 +61,8 @@ ORACLES = {
     "analytic": "complex step",
     "smooth": "extrapolated differences",
 }
-# Of an error in one entry the complex step sees a half at least, along a direction of entries from 1/2 to 1.
+# Of an error in one entry the complex step sees a half at least, along a direction of entries from 1/2 to 1; of errors
+# in several, which may cancel, an eighth of the largest in one of its two directions.
 _SUPPORT = 8
 _WITH_JACOBIAN = ("multilinear", "analytic")
 
@@ -186,13 +187,13 @@ def _hidden(subject: Subject, found: dict[str, Any]) -> float:
 
 
 def _contradicts(weak: dict[str, Any], found: dict[str, Any]) -> bool:
-    """Whether differences call wrong what the complex step saw to be right, though it could not be sure.
+    """Whether differences call nothing wrong but what the complex step saw to be right, though it could not be sure.
 
     At enormous steps, as beside one large entry, they may differentiate another function.
     """
     seen = {result.position: result.error for result in weak["arguments"]}
     wrong = [result for result in found["arguments"] if result.verdict == FAIL]
-    return any(seen[result.position] < result.error / _SUPPORT for result in wrong)
+    return bool(wrong) and all(seen[result.position] < result.error / _SUPPORT for result in wrong)
 
 
 def _convicted(subject: Subject, structure: str, fault: ContractError) -> tuple[dict[str, Any], BaseException | None]:

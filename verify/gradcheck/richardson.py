@@ -38,6 +38,7 @@ _FINE = 1e-8
 # Two gradients that differ by less, relatively, are taken for one, when a cause is sought.
 _TOLD = 1e-6
 SAFETY = 10.0
+# Relatively: what is known no better could be noise, or the slope of plateaus.
 _SURE = 1e-3
 
 

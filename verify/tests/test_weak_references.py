@@ -14,7 +14,6 @@ from benchmarks.calibrate import sabotage
 from benchmarks.calibrate.zoo import ZOO
 from verify.gradcheck import Certificate, gradcheck
 
-Forward = Any
 SEEDS = pytest.mark.parametrize("seed", range(5))
 
 
@@ -241,7 +240,7 @@ def test_a_fast_function_on_a_grid_convicts_nobody(seed: int) -> None:
 
 @SEEDS
 def test_an_error_of_a_billionth_at_a_kink_is_no_rounding(seed: int) -> None:
-    """One in 100,000 such errors was taken for a backward that rounds, and the structure declared for wrong."""
+    """Such an error was taken for a backward that rounds, and the structure declared for wrong."""
 
     def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
         dx = dy * (x > 0)
@@ -251,3 +250,43 @@ def test_an_error_of_a_billionth_at_a_kink_is_no_rounding(seed: int) -> None:
     x = drawn(seed, 60, 70)
     certificate = check(lambda x: (np.maximum(x, 0), x), backward, x, seed=seed, structure="piecewise-linear")
     assert certificate.verdict == "FAIL"
+
+
+@SEEDS
+def test_differences_of_an_ill_conditioned_inverse_convict_nobody(seed: int) -> None:
+    left, right = (np.linalg.qr(drawn(seed + each, 6, 6))[0] for each in (0, 9))
+    x = left * np.logspace(0, -11, 6) @ right
+
+    def inverse(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        y = np.linalg.inv(x)
+        return y, y
+
+    assert check(inverse, lambda dy, y: (-y.T @ dy @ y.T,), x, seed=seed).verdict != "FAIL"
+
+
+@pytest.mark.parametrize("factor", [0, 1, 3])
+def test_a_complex_result_of_complex_constants_is_refused(factor: int) -> None:
+    x, z = drawn(0, 3, 4), drawn(1, 3, 4) + 1j * drawn(2, 3, 4)
+    certificate = gradcheck(
+        lambda x, z: (x * z, z), lambda dy, z: (factor * (dy * z).real, None), (x, z), wrt=[0], raise_on_failure=False
+    )
+    assert certificate.verdict == "FAIL"
+    assert "return both parts, in one real array" in str(certificate)
+
+
+def test_complex_constants_are_held() -> None:
+    x, z = drawn(0, 3, 4), drawn(1, 3, 4) + 1j * drawn(2, 3, 4)
+
+    def checked(factor: float) -> Certificate:
+        return gradcheck(
+            lambda x, z: (np.sin(x) * np.abs(z), (x, z)),
+            lambda dy, c: (factor * dy * np.cos(c[0]) * np.abs(c[1]), None),
+            (x, z),
+            wrt=[0],
+            seed=0,
+            raise_on_failure=False,
+        )
+
+    assert checked(1).verdict == "PASS"
+    assert "z holds complex numbers" in str(checked(1))  # and none was cast to a real one
+    assert checked(1.001).verdict == "FAIL"
