@@ -81,39 +81,48 @@ def planes(array: Array, groups: int, height: int, width: int) -> Array:
     return array.reshape(images, groups, channels // groups, height, width).transpose(1, 2, 3, 4, 0)
 
 
-def padded(x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) -> Array:
-    """What the windows of a block read of x: (G, C, H, W, N), with zeros around it; a view where none are needed."""
+def padded(x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) -> dict[int, Array]:
+    """What the windows of a block read of x: (G, C, H, W, N), with zeros around it; views where none are needed.
+
+    Of each remainder of the stride along the width that taps reach, the columns: what a tap reads then is a run.
+    """
     (height, width), inside, here = _extent(x, block, rows, columns)
-    source = x[(..., *inside, block.images)]
+    source, stride = x[(..., *inside, block.images)], columns.stride
+    reached = [remainder for remainder, _ in by_remainder(columns)]
     if source.shape[2:4] == (height, width) and not block.batch_inner:
-        return source
-    _, result = scratch.take_block("padded", (*x.shape[:2], height, width, source.shape[-1]), block)
+        return {remainder: source[:, :, :, remainder::stride] for remainder in reached}
+    apart = (*x.shape[:2], len(reached), height, -(-width // stride), source.shape[-1])
+    _, result = scratch.take_block("padded", apart, block)
     if source.shape[2:4] != (height, width):
         result.fill(0)
-    result[(..., *here, slice(None))] = source
-    return result
+    for k, remainder in enumerate(reached):
+        there, of = every(inside[1], here[1], remainder, stride, apart[4])
+        result[:, :, k, here[0], of] = x[:, :, inside[0], there, block.images]
+    return {remainder: result[:, :, k] for k, remainder in enumerate(reached)}
 
 
-def unfold(xp: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch, *, stacked: bool) -> list[Array]:
+def unfold(
+    xp: dict[int, Array], block: Block, rows: Axis, columns: Axis, scratch: Scratch, *, stacked: bool
+) -> list[Array]:
     """Columns (G, R, K, P) of a padded block, P outputs of each of R parts; one array, or one for each row p.
 
     Stacked, R = 1, and K runs over (c, p, q) as in w. Otherwise it is unfolded along the width alone, and the rows of
     a window share that: what row p reads is what row 0 reads so many rows further up. Of a block with its rows first,
     the parts are rows of outputs, and K runs over (p, q, c); else R = 1, and K runs over (q, c), for each p.
     """
-    groups, channels, height, _, images = xp.shape
+    groups, channels, height, _, images = xp[0].shape
     shape: tuple[int, ...]
     if block.rows_first:
         if columns.kernel == columns.stride == 1:
-            raw = np.moveaxis(xp, 2, 1)  # as `padded` left it
+            raw = np.moveaxis(xp[0], 2, 1)  # as `padded` left it
         else:
             shape = (groups, columns.kernel, channels, height, columns.out, images)
             raw, unfolded = scratch.take_block("columns", shape, block)
             for q in range(columns.kernel):
-                unfolded[:, q] = xp[:, :, :, strided(q, columns.out, columns)]
+                unfolded[:, q] = _read(xp, q, columns)
         return [_slid(raw.reshape(groups, height, columns.kernel * channels, columns.out * images), block, rows)]
     if (rows.kernel, columns.kernel, rows.stride, columns.stride, images) == (1, 1, 1, 1, 1):
-        return [xp.reshape(groups, 1, channels, block.rows * columns.out)]  # no window, no copy
+        return [xp[0].reshape(groups, 1, channels, block.rows * columns.out)]  # no window, no copy
     outputs = block.rows * columns.out * images
     if stacked:
         shape = (groups, channels, rows.kernel, columns.kernel, block.rows, columns.out, images)
@@ -128,7 +137,7 @@ def unfold(xp: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch,
     shape = (groups, columns.kernel, channels, len(remainders), height, columns.out, images)
     raw, unfolded = scratch.take_block("columns", shape, block)
     for q in range(columns.kernel):
-        view = xp[:, :, :, strided(q, columns.out, columns)]
+        view = _read(xp, q, columns)
         for k, remainder in enumerate(remainders):
             unfolded[:, q, :, k] = view[:, :, remainder :: rows.stride][:, :, :height]
     read = raw.reshape(groups, 1, columns.kernel * channels, len(remainders), height * columns.out * images)
@@ -202,16 +211,17 @@ def every(inside: slice, here: slice, remainder: int, stride: int, length: int) 
     return slice(start, start + (last - first) * stride, stride), slice(first, last)
 
 
-def taps(xp: Array, block: Block, rows: Axis, columns: Axis) -> Iterator[tuple[int, int, Array]]:
+def taps(xp: dict[int, Array], block: Block, rows: Axis, columns: Axis) -> Iterator[tuple[int, int, Array]]:
     """For each tap (p, q) the view (G, C, oH, oW, n) of what it reads in every window of a padded block."""
     for p, q in positions(rows.kernel, columns.kernel):
-        yield p, q, xp[:, :, strided(p, block.rows, rows), strided(q, columns.out, columns)]
+        start = p * rows.dilation
+        yield p, q, _read(xp, q, columns)[:, :, start : start + (block.rows - 1) * rows.stride + 1 : rows.stride]
 
 
-def strided(tap: int, outputs: int, axis: Axis) -> slice:
-    """What a tap reads of a padded axis in the first so many windows."""
-    start = tap * axis.dilation
-    return slice(start, start + (outputs - 1) * axis.stride + 1, axis.stride)
+def _read(xp: dict[int, Array], q: int, columns: Axis) -> Array:
+    """The view (G, C, H, oW, n) of what column q of the windows reads of a padded block."""
+    start, remainder = divmod(q * columns.dilation, columns.stride)
+    return xp[remainder][:, :, :, start : start + columns.out]
 
 
 def _extent(

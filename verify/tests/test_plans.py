@@ -328,7 +328,7 @@ def test_unfold_and_fold_are_adjoint_block_by_block(drawn: Drawn, seed: int) -> 
         xp = padded(planes(x, groups, rows.size, columns.size), block, rows, columns, Scratch(x.dtype))
         together = block._replace(rows_first=False)
         (unfolded,) = unfold(xp, together, rows, columns, Scratch(x.dtype), stacked=True)
-        channels, outs = xp.shape[1], (block.rows, columns.out, xp.shape[-1])
+        channels, outs = xp[0].shape[1], (block.rows, columns.out, xp[0].shape[-1])
         dunfolded = generator.integers(-9, 10, (groups, channels, rows.kernel, columns.kernel, *outs)).astype(float)
         # P of `unfolded` lies as the block does: the batch inside, or before the columns.
         ordered = dunfolded if block.batch_inner else dunfolded.swapaxes(-1, -2)
