@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import itertools
 import math
 from typing import Any
@@ -244,8 +245,14 @@ def _change(y: Array, moved: Array, powers: tuple[int, ...]) -> Array:
 
 def _in_turn(powers: tuple[int, ...], images: Array) -> Array:
     """Two to these powers, in turn, to be multiplied with as many images."""
-    turns = np.exp2(np.resize(np.array(powers, images.dtype), len(images)))
-    return turns.reshape(-1, *[1] * (images.ndim - 1))
+    return _turns(powers, len(images), images.dtype).reshape(-1, *[1] * (images.ndim - 1))
+
+
+@functools.lru_cache(maxsize=64)
+def _turns(powers: tuple[int, ...], count: int, dtype: np.dtype[Any]) -> Array:
+    turns = np.exp2(np.resize(np.array(powers, dtype), count))
+    turns.setflags(write=False)  # it is handed out again
+    return turns
 
 
 def _check_affine(point: Differences, k: int, columns: Array, generator: np.random.Generator) -> None:

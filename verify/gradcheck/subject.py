@@ -83,7 +83,8 @@ class Subject:
             index = not_finite(self.arrays[position])
             if index is not None:
                 where = f"{self.names[position]}[{', '.join(map(str, index))}]"
-                raise ValueError(f"{where} is {self.arrays[position][index]}: arrays must be finite")
+                hint = "; `wrt` leaves out what is only held, as a mask of -inf is" if wrt is None else ""
+                raise ValueError(f"{where} is {self.arrays[position][index]}: arrays must be finite{hint}")
         chosen = floating if wrt is None else tuple(int(k) for k in wrt)
         if not chosen:
             given = f" ({kinds(self.names, self.arrays)})" if self.arrays else ""

@@ -355,7 +355,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]]
         (_forward, _backward, (ARRAYS[0], np.array([[-np.inf], [0], [0]]))),
         {},
         ValueError,
-        r"w\[0, 0\] is -inf: arrays must be finite",
+        r"w\[0, 0\] is -inf: arrays must be finite; `wrt` leaves out what is only held",
     ),
     "complex": (
         (_forward, _backward, (ARRAYS[0] + 0j, ARRAYS[1])),
