@@ -154,8 +154,10 @@ def whole() -> Run:
 def test_goals_take_the_worst_or_the_mean_as_they_say(whole: Run) -> None:
     assert [(row[1], row[3]) for row in answers.goals(whole).rows] == [
         ("3.00", "not met"),  # 6/2; PyTorch is the best
+        ("2.00", ""),  # 4/2
         ("3.00", "not met"),
         ("3.00", "not met"),
+        ("2.00", ""),
         ("2.50", "not met"),  # 10/4, not 1/5
         ("1.50", "not met"),  # 3/2, not 1/4
         ("1.00", "met"),  # the cube root of 8/1 * 1/2 * 1/4
@@ -163,6 +165,11 @@ def test_goals_take_the_worst_or_the_mean_as_they_say(whole: Run) -> None:
         ("1.20", "not met"),
     ]
     assert answers.headlines(whole)[-1].figure == "4.50×"  # an epoch, not a step
+
+
+def test_the_bound_is_our_own_time_where_that_is_less_than_the_products(whole: Run) -> None:
+    row = whole.rows[0]._replace(seconds={"fast": 3, "torch": 2, "jax": 5, "matmul": 4})
+    assert [each[1] for each in answers.goals(whole._replace(rows=[row])).rows[:5]] == ["1.50"] * 5
 
 
 def test_tables_divide_the_way_their_headings_say(whole: Run) -> None:
