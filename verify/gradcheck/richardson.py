@@ -33,7 +33,7 @@ from verify.gradcheck.point import Point
 
 WINDOW = 5
 # From a quarter of the arrays' scale down; further while shorter steps are better.
-_LEVELS, _MOST_LEVELS = 14, 39
+_LEVELS, MOST_LEVELS = 14, 39
 _FINE = 1e-8
 # Two gradients that differ by less, relatively, are taken for one, when a cause is sought.
 _TOLD = 1e-6
@@ -155,7 +155,7 @@ class Extrapolated(Point):
             # Five windows below the best measure the noise that it is given; and what looks like noise may
             # be a function too fast for these steps.
             enough = best.level + 2 * WINDOW <= levels and best.error <= _FINE * abs(best.value)
-            if enough or levels >= _MOST_LEVELS:
+            if enough or levels >= MOST_LEVELS:
                 return best
             levels += WINDOW
 

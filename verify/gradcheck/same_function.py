@@ -21,16 +21,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.gradcheck.certificate import StructureError
+from verify.gradcheck.certificate import ArgumentResult, StructureError
 from verify.gradcheck.exact_numbers import Array, draw_integers, signed
 from verify.gradcheck.point import Point
-from verify.gradcheck.richardson import SAFETY, Extrapolated, Ladder
+from verify.gradcheck.richardson import MOST_LEVELS, SAFETY, Extrapolated, Ladder
 from verify.gradcheck.subject import Arrays, NoResult, Subject
 
 # How far to move off ties, of the largest entry, and whether outward: the first at which all is finite is taken.
 _MOVES = ((2.0**-9, False), (2.0**-13, False), (2.0**-13, True), (2.0**-17, False), (2.0**-17, True))
 _LEVELS, _DIRECTIONS = 36, 12
 _PLACES, _NOISY = 8, 16
+# So many times, where a slope grows as steps are halved nine times.
+_STEEPER = 2.0**9
+# So many roundings may be left of terms that cancel; one of float32 is 2^29 of float64.
+_ROUNDED = 2.0**24
 
 
 def check_same_function(subject: Subject, k: int, v: Array, step: float, generator: np.random.Generator) -> None:
@@ -147,6 +151,30 @@ def is_constant(subject: Subject, k: int, generator: np.random.Generator) -> boo
     far, near = (np.abs(np.subtract(of, values)).max(axis=0) for of in ([values[0]] * len(values), beside))
     rounding = eps * np.abs(values).max(axis=0)
     return bool((far <= _NOISY * (rounding + np.minimum(near.max(initial=0.0), 2.0**20 * rounding))).all())
+
+
+def why_in_doubt(point: Extrapolated, k: int, result: ArgumentResult) -> str | None:
+    """Why a claim that differences call wrong may be right, if it may; both are looked for at the worst entry.
+
+    A function may be as steep as claimed within the shortest step alone: x / max(|x|, eps) is, at 0. And backward may
+    round by as much as it is off, where large terms cancel: then the gradient of 3 dy over 3, of which all
+    products round otherwise, is another. That such rounding is small, beside dy y / a, is asked, too: a backward that
+    computes in float32, or gives random numbers, is wrong.
+    """
+    worst, name, array = result.worst, point.subject.names[k], point.arrays[k]
+    if worst is None or array is None:
+        return None
+    h = point.step(k, MOST_LEVELS)
+    ahead, behind = point.differences(k, point.unit(k, worst.index), h)
+    steep = point.weigh(ahead - behind) / (2 * h)
+    if _STEEPER * abs(worst.numeric) < abs(steep) <= 2 * abs(worst.analytic) and steep * worst.analytic > 0:
+        told = f"differences say {worst.numeric:.3g}, and {steep:.3g} at the shortest step, {h:.2g}"
+        return f"y changes too fast beside {name}[{', '.join(map(str, worst.index))}]: {told}; move it"
+    rounded = float(np.abs(point.scaled(3.0).gradients[k] / 3 - point.gradients[k]).max())
+    scale = float(np.abs(point.dy).max()) * float(np.abs(point.y).max()) / (float(np.abs(array).max()) or 1.0)
+    if result.error <= SAFETY * rounded <= SAFETY * _ROUNDED * float(np.finfo(array.dtype).eps) * scale:
+        return f"off by {result.error:.2g}, and backward rounds by {rounded:.2g}: take arrays of moderate size"
+    return None
 
 
 def check_one_branch(point: Point, k: int, generator: np.random.Generator) -> None:

@@ -9,6 +9,9 @@ two directions, and nothing else explains it:
   1983): the entries at kinks are found by halving and held to their own intervals, all others are
   checked without them.
 
+- where only the shortest step is as steep as the claim, or backward itself rounds by as much as it is off, it stays
+  undecided.
+
 If an error of a thousandth of an entry could pass, the verdict is INCONCLUSIVE, and says what would help; but a
 gradient is 0 where y stays as it is wherever the array is moved.
 """
@@ -26,7 +29,7 @@ from verify.gradcheck.linearity import check_linear
 from verify.gradcheck.locate import descend, not_finite, restricted
 from verify.gradcheck.point import OVERFLOWS, Findings
 from verify.gradcheck.richardson import SAFETY, Estimate, Extrapolated, Ladder, to_zero
-from verify.gradcheck.same_function import is_constant
+from verify.gradcheck.same_function import is_constant, why_in_doubt
 
 COARSEST_USEFUL = 1e-3
 _MOST_KINKS = 64
@@ -109,7 +112,12 @@ def _compare(
             findings.fail(replace(point, seen=found.estimates[0]), k, wrong)
             if _within_tolerance(findings, k) and gradient.size <= _MANY:  # a few steps are not enough to show it
                 findings.fail(point, k, wrong)
-            if _within_tolerance(findings, k):
+            doubt = why_in_doubt(point, k, findings.results[k])
+            if doubt is not None:
+                del findings.points[k]
+                findings.results[k] = result
+                findings.leave_open(k, doubt, *found[:2])
+            elif _within_tolerance(findings, k):
                 told = f"off by {found.error:.2g} along a random direction, where {found.tolerance:.2g} is tolerated"
                 findings.note(k, f"no entry alone is off by more than its tolerance, but all together are: {told}")
             return

@@ -290,3 +290,54 @@ def test_complex_constants_are_held() -> None:
     assert checked(1).verdict == "PASS"
     assert "z holds complex numbers" in str(checked(1))  # and none was cast to a real one
     assert checked(1.001).verdict == "FAIL"
+
+
+def rows_of_length_1(x: np.ndarray) -> tuple[np.ndarray, Any]:
+    """The rows of x, of length 1, but that of zeros: as PyTorch's normalize, beside 0 it is as steep as 10^12."""
+    real(x)
+    length = np.maximum(np.sqrt((x * x).sum(1, keepdims=True)), 1e-12)
+    return x / length, (x / length, length)
+
+
+def rows_of_length_1_back(dy: np.ndarray, cache: Any, at_zero: float = 1.0) -> tuple[np.ndarray]:
+    y, length = cache
+    along = (dy * y).sum(1, keepdims=True)
+    return ((dy - y * along) / length * np.where(length > 1e-12, 1.0, at_zero),)
+
+
+@SEEDS
+def test_what_only_the_shortest_step_shows_is_not_called_wrong(seed: int) -> None:
+    x = drawn(seed, 4, 5)
+    x[2] = 0
+    certificate = check(rows_of_length_1, rows_of_length_1_back, x, seed=seed)
+    assert certificate.verdict == "INCONCLUSIVE", certificate
+    assert "changes too fast beside x[2, " in certificate.arguments[0].note
+    # Not if no step is as steep as claimed.
+    for off in (-1.0, 1e-5):
+        wrong = check(rows_of_length_1, lambda dy, cache, off=off: rows_of_length_1_back(dy, cache, off), x, seed=seed)
+        assert wrong.verdict == "FAIL", wrong
+
+
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, Any]:
+    """So large are q and k here that each row takes one row of v."""
+    real(q, k, v)
+    scores = q @ k.T / 2
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return p @ v, (q, k, v, p)
+
+
+def attention_back(dy: np.ndarray, cache: Any, wrong: float = 0.0) -> tuple[np.ndarray, ...]:
+    q, k, v, p = cache
+    # What has to cancel is rounded before.
+    scores = p * (dy @ v.T - (dy * (p @ v)).sum(1, keepdims=True)) / 2 + wrong
+    return scores @ k, scores.T @ q, p.T @ dy
+
+
+@SEEDS
+def test_what_backward_itself_rounds_by_is_not_called_wrong(seed: int) -> None:
+    arrays = [1000 * drawn(seed + i, 5, 4) for i in range(3)]
+    certificate = check(attention, attention_back, *arrays, seed=seed)
+    assert certificate.verdict != "FAIL", certificate
+    wrong = check(attention, lambda dy, cache: attention_back(dy, cache, 1e-9), *arrays, seed=seed)
+    assert wrong.verdict == "FAIL", wrong
