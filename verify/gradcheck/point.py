@@ -60,7 +60,7 @@ class Point:
         return replace(self, subject=subject, arrays=arrays, y=subject.value(arrays), dy=dy, gradients={})
 
     def scaled(self, factor: float) -> Self:
-        """The same with dy times a power of two, by which nothing rounds, and what backward claims for it."""
+        """The same with dy times a factor, a power of two unless it shall round, and what backward claims for it."""
         dy = self.dy * self.dy.dtype.type(factor)
         _, cache = self.subject.value_and_cache(self.arrays)
         return replace(self, dy=dy, gradients=self.subject.pull_back(self.arrays, dy, cache))

@@ -33,8 +33,9 @@ _LEVELS, _DIRECTIONS = 36, 12
 _PLACES, _NOISY = 8, 16
 # So many times, where a slope grows as steps are halved nine times.
 _STEEPER = 2.0**9
-# So many roundings may be left of terms that cancel; one of float32 is 2^29 of float64.
-_ROUNDED = 2.0**24
+# So many roundings may be left of terms that cancel, and more than a few are; one of float32 is 2^29 of float64.
+_ROUNDED, _LAST_BITS = 2.0**24, 2.0**10
+_ODD = (3.0, 5.0, 7.0)
 
 
 def check_same_function(subject: Subject, k: int, v: Array, step: float, generator: np.random.Generator) -> None:
@@ -157,9 +158,9 @@ def why_in_doubt(point: Extrapolated, k: int, result: ArgumentResult) -> str | N
     """Why a claim that differences call wrong may be right, if it may; both are looked for at the worst entry.
 
     A function may be as steep as claimed within the shortest step alone: x / max(|x|, eps) is, at 0. And backward may
-    round by as much as it is off, where large terms cancel: then the gradient of 3 dy over 3, of which all
-    products round otherwise, is another. That such rounding is small, beside dy y / a, is asked, too: a backward that
-    computes in float32, or gives random numbers, is wrong.
+    round by as much as it is off, where large terms cancel: then the gradient of 3 dy over 3, of which all products
+    round otherwise, has another entry there, by more than the last bits. That such rounding is small, beside dy y / a,
+    is asked, too: a backward that computes in float32, or gives random numbers, is wrong.
     """
     worst, name, array = result.worst, point.subject.names[k], point.arrays[k]
     if worst is None or array is None:
@@ -170,9 +171,11 @@ def why_in_doubt(point: Extrapolated, k: int, result: ArgumentResult) -> str | N
     if _STEEPER * abs(worst.numeric) < abs(steep) <= 2 * abs(worst.analytic) and steep * worst.analytic > 0:
         told = f"differences say {worst.numeric:.3g}, and {steep:.3g} at the shortest step, {h:.2g}"
         return f"y changes too fast beside {name}[{', '.join(map(str, worst.index))}]: {told}; move it"
-    rounded = float(np.abs(point.scaled(3.0).gradients[k] / 3 - point.gradients[k]).max())
+    entries = [float(point.scaled(factor).gradients[k][worst.index]) / factor for factor in _ODD]
+    rounded = max(abs(entry - worst.analytic) for entry in entries)
     scale = float(np.abs(point.dy).max()) * float(np.abs(point.y).max()) / (float(np.abs(array).max()) or 1.0)
-    if result.error <= SAFETY * rounded <= SAFETY * _ROUNDED * float(np.finfo(array.dtype).eps) * scale:
+    eps = float(np.finfo(array.dtype).eps)
+    if max(result.error / SAFETY, _LAST_BITS * eps * abs(worst.analytic)) <= rounded <= _ROUNDED * eps * scale:
         return f"off by {result.error:.2g}, and backward rounds by {rounded:.2g}: take arrays of moderate size"
     return None
 
