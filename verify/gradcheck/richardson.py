@@ -178,22 +178,27 @@ class Extrapolated(Point):
             rows.append((ahead - behind) / (2 * self.step(k, each)))
         return np.asarray(to_zero(np.array(rows), even=True))
 
-    def one_sided(self, k: int, v: Array, level: int, noise: float) -> tuple[Array, Array, Array]:
-        """The derivatives of each entry of y ahead and behind, and what they may be off by."""
-        sides: list[list[Array]] = [[], []]
-        for each in range(level, level + WINDOW + 1):
-            h = self.step(k, each)
-            for side, change in zip(sides, self.differences(k, v, h), strict=True):
-                side.append(change / h)
-        ahead, behind = (np.array(side) for side in sides)
-        full = [to_zero(rows[1:], even=False) for rows in (ahead, behind)]
-        less = [to_zero(rows[:-1], even=False) for rows in (ahead, behind)]
-        # Extrapolation weighs values by up to (1 + 2)/(2 - 1) (1 + 4)/(4 - 1) ... < 8 in all.
-        eps = float(np.finfo(self.y.dtype).eps)
-        uncertain = (eps * np.abs(self.y) + noise) / self.step(k, level + WINDOW)
-        uncertain += eps * np.maximum(np.abs(ahead), np.abs(behind)).max(axis=0)  # of changes, where y is 0
-        error = np.abs(full[0] - less[0]) + np.abs(full[1] - less[1]) + 8 * uncertain
-        return full[0], -full[1], error
+    def one_sided(self, k: int, v: Array, levels: range, noise: float) -> tuple[Array, Array, Array]:
+        """The derivatives of each entry of y ahead and behind, and what they may be off by.
+
+        By the window, of those that begin at these levels, that tells them best. An entry that no step moves has
+        a derivative of 0, exactly.
+        """
+        steps = [self.step(k, each) for each in range(levels.start, levels.stop + WINDOW)]
+        changes = np.array([self.differences(k, v, h) for h in steps])
+        slopes = changes / np.reshape(steps, (-1, *[1] * (changes.ndim - 1)))
+        still = (changes == 0).all(axis=(0, 1))
+        found = []
+        for first in range(len(levels)):
+            window = slopes[first : first + WINDOW + 1]
+            full, less = to_zero(window[1:], even=False), to_zero(window[:-1], even=False)
+            # Extrapolation weighs values by up to (1 + 2)/(2 - 1) (1 + 4)/(4 - 1) ... < 8 in all.
+            eps = float(np.finfo(self.y.dtype).eps)
+            uncertain = (eps * np.abs(self.y) + noise) / steps[first + WINDOW]
+            uncertain += eps * np.abs(window).max(axis=(0, 1))  # of changes, where y is 0
+            error = np.where(still, 0.0, np.abs(full - less).sum(axis=0) + 8 * uncertain)
+            found.append((full[0], -full[1], error))
+        return min(found, key=lambda each: float(np.nan_to_num(each[2], nan=np.inf).sum()))
 
     def residual(self, k: int, v: Array) -> float:
         """What the differences say less what the gradient says."""

@@ -34,6 +34,8 @@ from verify.gradcheck.same_function import is_constant, why_in_doubt
 COARSEST_USEFUL = 1e-3
 _MOST_KINKS = 64
 _BESIDE = 8
+# Where slopes change at 0 central differences like short steps, and one-sided ones need not.
+_COARSER = 12
 # Among more entries halving may end at another one, at which to look again would show no more.
 _MANY = 1 << 12
 # So often entries of y that are flat are left out, and others found to be so.
@@ -103,7 +105,7 @@ def _compare(
             told = f"more than {_MOST_KINKS} entries are at kinks: take arrays with fewer"
             findings.leave_open(k, told, *found[:2])
             return
-        wrong = look.wrong_at(kinked)
+        wrong, unsure = look.wrong_at(kinked)
         if wrong is not None and not look.is_regular(kinked, generator):
             told = f"one-sided derivatives in {point.subject.names[k]} do not tell what may be claimed at its kinks"
             findings.leave_open(k, f"{told}, as at a median of equal numbers: take arrays off them", *found[:2])
@@ -121,8 +123,12 @@ def _compare(
                 told = f"off by {found.error:.2g} along a random direction, where {found.tolerance:.2g} is tolerated"
                 findings.note(k, f"no entry alone is off by more than its tolerance, but all together are: {told}")
             return
-        note = f"{len(kinked)} of {gradient.size} entries at kinks, each between its one-sided derivatives"
-        result = result._replace(note=note)
+        told = f"{len(kinked)} of {gradient.size} entries at kinks, each between its one-sided derivatives"
+        off = unsure / (max(found.largest, found.slope) or 1.0)
+        result = result._replace(note=f"{told}, to {off:.1g} of the largest entry" if kinked else told)
+        if off > COARSEST_USEFUL:
+            findings.leave_open(k, f"{told}, which are known to {off:.1g} of the largest only", *found[:2])
+            return
         ladders = [Ladder(point, k, look.without(kinked))]
         found = _Found.of(point, ladders, [point.estimate(each) for each in ladders])
     if not found.sharp:
@@ -132,7 +138,7 @@ def _compare(
             )
             findings.note_zero(k, found.floor * (found.largest or 1.0))
             return
-        findings.leave_open(k, _remedy(point, k, found), *found[:2])
+        findings.leave_open(k, _remedy(point, ladders[0], found), *found[:2])
         return
     slope = ladders[0].taylor_slope(point.claimed(k, ladders[0].v), found.estimates[0].noise)
     findings.results[k] = result._replace(
@@ -215,19 +221,24 @@ class _SecondLook(NamedTuple):
                     return None
         return kinked
 
-    def wrong_at(self, kinked: list[int]) -> tuple[int, ...] | None:
-        """The index of a wrong entry: outside its interval, or, where there is no kink, off."""
+    def wrong_at(self, kinked: list[int]) -> tuple[tuple[int, ...] | None, float]:
+        """The index of a wrong entry: outside its interval, or, where there is no kink, off.
+
+        And what the ends of these intervals may be off by, in one entry.
+        """
+        widest = 0.0
         for coordinate in kinked:
             part = restricted(self.v, np.array([coordinate]))
-            low, high, _ = self._interval(part)
+            low, high, _, doubt = self._interval(part)
+            widest = max(widest, doubt / abs(float(self.v.flat[coordinate])))
             if not low <= self.point.claimed(self.k, part) <= high:
-                return self._index(coordinate)
+                return self._index(coordinate), widest
         v = self.without(kinked)
         found = self.point.estimate(Ladder(self.point, self.k, v))
         whole = found.value - self.point.claimed(self.k, v)
         if abs(whole) <= SAFETY * found.error:
-            return None
-        return descend(v, self._residual, whole)[0]
+            return None, widest
+        return descend(v, self._residual, whole)[0], widest
 
     def is_regular(self, kinked: list[int], generator: np.random.Generator) -> bool:
         """Whether beside the arrays, too, each entry of y has slopes between its one-sided derivatives (Clarke 1983).
@@ -268,18 +279,17 @@ class _SecondLook(NamedTuple):
 
     def _one_sided(self, v: Array) -> tuple[Array, Array, Array]:
         """By the window that tells them best: they bear less noise, and so longer steps, than central differences."""
-        levels = range(max(0, self.found.level - 4), self.found.level + 1, 2)
-        found = [self.point.one_sided(self.k, v, level, self.found.noise) for level in levels]
-        return min(found, key=lambda each: float(each[2].sum()))
+        levels = range(max(0, self.found.level - _COARSER), self.found.level + 1)
+        return self.point.one_sided(self.k, v, levels, self.found.noise)
 
-    def _interval(self, v: Array) -> tuple[float, float, bool]:
-        """The least and the largest that may be claimed along v, and whether any entry of y has a kink."""
+    def _interval(self, v: Array) -> tuple[float, float, bool, float]:
+        """The least and the largest that may be claimed along v, whether any entry of y has a kink, and the doubt."""
         ahead, behind, error = self._one_sided(v)
         doubt = SAFETY * float((np.abs(self.point.dy) * error).sum())
         ends = np.sort([(self.point.dy * side).ravel() for side in (ahead, behind)], axis=0).sum(axis=1)
         # The error bounds what roundings, and noise as large as any seen, may do to both.
         kinked = bool((np.abs(ahead - behind) > error).any())
-        return float(ends[0]) - doubt, float(ends[1]) + doubt, kinked
+        return float(ends[0]) - doubt, float(ends[1]) + doubt, kinked, doubt
 
     def _residual(self, v: Array) -> float:
         """By two steps only, four forwards: enough to tell which half is wrong."""
@@ -292,12 +302,17 @@ class _SecondLook(NamedTuple):
         return tuple(int(i) for i in np.unravel_index(coordinate, self.v.shape))
 
 
-def _remedy(point: Extrapolated, k: int, found: _Found) -> str:
-    name, noise = point.subject.names[k], max(each.noise for each in found.estimates)
+def _remedy(point: Extrapolated, ladder: Ladder, found: _Found) -> str:
+    k, noise = ladder.k, max(each.noise for each in found.estimates)
+    name, rounding = point.subject.names[k], point.rounding(k)
     note = f"the differences in {name} are known to {found.tolerance:.2g} only, of {found.slope:.2g} an entry"
     if point.repeated:
         return f"{note}: two calls of the forward with the same arrays differ; fix its randomness"
-    if noise > 100 * point.rounding(k):
+    # At the two shortest steps y is another by as much: noise would differ, and what a slope adds halves.
+    for one, two in (ladder.ahead[-2:], ladder.behind[-2:]):
+        if abs(one) > 100 * rounding and abs(one - two) <= abs(one) / 100:
+            return f"{note}: y jumps at the arrays given: move {name} off the jump"
+    if noise > 100 * rounding:
         return f"{note}: f is uncertain by {noise:.2g}; let the forward compute in float64 throughout"
     if point.arrays[k].dtype != np.float64 or point.y.dtype != np.float64:  # type: ignore[union-attr]
         return f"{note}: float32 is too coarse for differences, check in float64"

@@ -341,3 +341,78 @@ def test_what_backward_itself_rounds_by_is_not_called_wrong(seed: int) -> None:
     assert certificate.verdict != "FAIL", certificate
     wrong = check(attention, lambda dy, cache: attention_back(dy, cache, 1e-9), *arrays, seed=seed)
     assert wrong.verdict == "FAIL", wrong
+
+
+# Slopes at 0 ahead and behind, and what follows: sin and 2 sinh; SELU (Klambauer et al. 2017), where short steps round.
+BENT = {
+    "sin": (1.0, 2.0, np.sin, np.cos, lambda x: 2 * np.sinh(x), lambda x: 2 * np.cosh(x)),
+    "selu": (
+        1.05,
+        1.75,
+        lambda x: 1.05 * x,
+        lambda x: 1.05 + 0 * x,
+        lambda x: 1.75 * np.expm1(x),
+        lambda x: 1.75 * np.exp(x),
+    ),
+}
+
+
+@SEEDS
+@pytest.mark.parametrize("off", [1e-7, -1e-7])
+@pytest.mark.parametrize("name", BENT)
+def test_a_claim_at_a_kink_is_held_to_its_interval_whatever_else_is_moved(name: str, off: float, seed: int) -> None:
+    low, high, ahead, slope_ahead, behind, slope_behind = BENT[name]
+    x = np.rint(1.5 * drawn(seed + 100, 4, 5))
+    place = tuple(np.argwhere(x == 0)[0])
+
+    def forward(x: np.ndarray) -> tuple[np.ndarray, Any]:
+        real(x)
+        return np.where(x > 0, ahead(x), behind(x)), x
+
+    def back(dy: np.ndarray, x: np.ndarray, off: float = off) -> tuple[np.ndarray]:
+        slopes = np.where(x > 0, slope_ahead(x), slope_behind(x))
+        slopes[place] = high + off if off > 0 else low + off
+        return (dy * slopes,)
+
+    wrong = check(forward, back, x, seed=seed)
+    assert wrong.verdict == "FAIL", wrong
+    right = check(forward, lambda dy, x: back(dy, x, -off * 1e-5), x, seed=seed)
+    assert right.verdict == "PASS", right
+    known = float(right.arguments[0].note.split(", to ")[1].split()[0])
+    assert 0 < known < 1e-7
+
+
+@SEEDS
+@pytest.mark.parametrize(("off", "verdict"), [(0, "INCONCLUSIVE"), (0.01, "INCONCLUSIVE"), (0.1, "FAIL")])
+def test_kinks_that_are_not_known_to_a_thousandth_are_undecided(off: float, verdict: str, seed: int) -> None:
+    x = np.rint(1.5 * drawn(seed + 100, 4, 5))
+
+    def forward(x: np.ndarray) -> tuple[np.ndarray, Any]:
+        real(x)
+        return np.where(x > 0, x + np.abs(x) ** 1.2, -np.sin(x)), x
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+        slopes = np.where(x > 0, 1 + 1.2 * np.abs(x) ** 0.2, -np.cos(x))
+        slopes[x == 0] = 1 + off
+        return (dy * slopes,)
+
+    certificate = check(forward, backward, x, seed=seed)
+    assert certificate.verdict == verdict, certificate
+
+
+@SEEDS
+def test_what_jumps_is_told_to_be_moved_and_not_to_compute_in_float64(seed: int) -> None:
+    x = np.rint(drawn(seed, 4, 5))
+    x[0] = [2, 2, 0, 1, -1]
+
+    def forward(x: np.ndarray) -> tuple[np.ndarray, Any]:
+        first = np.argmax(x, axis=1)[:, None] == np.arange(5)
+        return np.where(first, np.sin(x) + np.arange(5), 0).sum(1), (x, first)
+
+    def backward(dy: np.ndarray, cache: Any) -> tuple[np.ndarray]:
+        x, first = cache
+        return (dy[:, None] * first * np.cos(x),)
+
+    certificate = check(forward, backward, x, seed=seed)
+    assert certificate.verdict == "INCONCLUSIVE", certificate
+    assert "move x off the jump" in certificate.arguments[0].note
