@@ -344,7 +344,7 @@ def test_what_backward_itself_rounds_by_is_not_called_wrong(seed: int) -> None:
 
 
 # Slopes at 0 ahead and behind, and what follows: sin and 2 sinh; SELU (Klambauer et al. 2017), where short steps round.
-BENT = {
+BENT: dict[str, Any] = {
     "sin": (1.0, 2.0, np.sin, np.cos, lambda x: 2 * np.sinh(x), lambda x: 2 * np.cosh(x)),
     "selu": (
         1.05,
