@@ -26,16 +26,13 @@ import numpy as np
 from verify.gradcheck.certificate import FAIL
 from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
 from verify.gradcheck.linearity import check_linear
-from verify.gradcheck.locate import descend, not_finite, restricted
+from verify.gradcheck.locate import not_finite
 from verify.gradcheck.point import OVERFLOWS, Findings
-from verify.gradcheck.richardson import SAFETY, Estimate, Extrapolated, Ladder, to_zero
+from verify.gradcheck.richardson import SAFETY, Estimate, Extrapolated, Ladder
 from verify.gradcheck.same_function import is_constant, why_in_doubt
+from verify.gradcheck.second_look import MOST_KINKS, SecondLook
 
 COARSEST_USEFUL = 1e-3
-_MOST_KINKS = 64
-_BESIDE = 8
-# Where slopes change at 0 central differences like short steps, and one-sided ones need not.
-_COARSER = 12
 # Among more entries halving may end at another one, at which to look again would show no more.
 _MANY = 1 << 12
 # So often entries of y that are flat are left out, and others found to be so.
@@ -99,37 +96,10 @@ def _compare(
         )
         return
     if found.wrong:
-        look = _SecondLook(point, k, ladders[0].v, ladders[1].v, found.estimates[0])
-        kinked = look.kinked()
-        if kinked is None:
-            told = f"more than {_MOST_KINKS} entries are at kinks: take arrays with fewer"
-            findings.leave_open(k, told, *found[:2])
+        v = _look_again(point, k, findings, generator, ladders, found)
+        if v is None:
             return
-        wrong, unsure = look.wrong_at(kinked)
-        if wrong is not None and not look.is_regular(kinked, generator):
-            told = f"one-sided derivatives in {point.subject.names[k]} do not tell what may be claimed at its kinks"
-            findings.leave_open(k, f"{told}, as at a median of equal numbers: take arrays off them", *found[:2])
-            return
-        if wrong is not None:
-            findings.fail(replace(point, seen=found.estimates[0]), k, wrong)
-            if _within_tolerance(findings, k) and gradient.size <= _MANY:  # a few steps are not enough to show it
-                findings.fail(point, k, wrong)
-            doubt = why_in_doubt(point, k, findings.results[k])
-            if doubt is not None:
-                del findings.points[k]
-                findings.results[k] = result
-                findings.leave_open(k, doubt, *found[:2])
-            elif _within_tolerance(findings, k):
-                told = f"off by {found.error:.2g} along a random direction, where {found.tolerance:.2g} is tolerated"
-                findings.note(k, f"no entry alone is off by more than its tolerance, but all together are: {told}")
-            return
-        told = f"{len(kinked)} of {gradient.size} entries at kinks, each between its one-sided derivatives"
-        off = unsure / (max(found.largest, found.slope) or 1.0)
-        result = result._replace(note=f"{told}, to {off:.1g} of the largest entry" if kinked else told)
-        if off > COARSEST_USEFUL:
-            findings.leave_open(k, f"{told}, which are known to {off:.1g} of the largest only", *found[:2])
-            return
-        ladders = [Ladder(point, k, look.without(kinked))]
+        result, ladders = findings.results[k], [Ladder(point, k, v)]
         found = _Found.of(point, ladders, [point.estimate(each) for each in ladders])
     if not found.sharp:
         if found.right and is_constant(point.subject, k, generator):
@@ -148,6 +118,49 @@ def _compare(
         detection_floor=found.floor if ladders[0].v.any() else None,
         second_opinions=() if slope is None else (f"Taylor's remainder falls with slope {slope:.2f}",),
     )
+
+
+def _look_again(
+    point: Extrapolated,
+    k: int,
+    findings: Findings,
+    generator: np.random.Generator,
+    ladders: list[Ladder],
+    found: _Found,
+) -> Array | None:
+    """At a gradient that is wrong along two directions: one of them without what is at kinks; None if all is said."""
+    gradient, result = point.gradients[k], findings.results[k]
+    look = SecondLook(point, k, ladders[0].v, ladders[1].v, found.estimates[0])
+    kinked = look.kinked()
+    if kinked is None:
+        told = f"more than {MOST_KINKS} entries are at kinks: take arrays with fewer"
+        findings.leave_open(k, told, *found[:2])
+        return None
+    wrong, unsure = look.wrong_at(kinked)
+    if wrong is not None and not look.is_regular(kinked, generator):
+        told = f"one-sided derivatives in {point.subject.names[k]} do not tell what may be claimed at its kinks"
+        findings.leave_open(k, f"{told}, as at a median of equal numbers: take arrays off them", *found[:2])
+        return None
+    if wrong is not None:
+        findings.fail(replace(point, seen=found.estimates[0]), k, wrong)
+        if _within_tolerance(findings, k) and gradient.size <= _MANY:  # a few steps are not enough to show it
+            findings.fail(point, k, wrong)
+        doubt = why_in_doubt(point, k, findings.results[k])
+        if doubt is not None:
+            del findings.points[k]
+            findings.results[k] = result
+            findings.leave_open(k, doubt, *found[:2])
+        elif _within_tolerance(findings, k):
+            told = f"off by {found.error:.2g} along a random direction, where {found.tolerance:.2g} is tolerated"
+            findings.note(k, f"no entry alone is off by more than its tolerance, but all together are: {told}")
+        return None
+    told = f"{len(kinked)} of {gradient.size} entries at kinks, each between its one-sided derivatives"
+    off = unsure / (max(found.largest, found.slope) or 1.0)
+    if off > COARSEST_USEFUL:
+        findings.leave_open(k, f"{told}, which are known to {off:.1g} of the largest only", *found[:2])
+        return None
+    findings.note(k, f"{told}, to {off:.1g} of the largest entry" if kinked else told)
+    return look.without(kinked)
 
 
 def _within_tolerance(findings: Findings, k: int) -> bool:
@@ -194,112 +207,6 @@ class _Found(NamedTuple):
         """Whether an error of a thousandth would have been caught."""
         scale = max(self.largest, self.slope)
         return 4 * self.tolerance <= COARSEST_USEFUL * scale or scale == 0
-
-
-class _SecondLook(NamedTuple):
-    """At a gradient that disagrees along v: kinks, or a wrong entry?"""
-
-    point: Extrapolated
-    k: int
-    v: Array
-    other: Array
-    found: Estimate
-
-    def kinked(self) -> list[int] | None:
-        """The coordinates of v, in flat order, along which one-sided derivatives differ; None if there are too many."""
-        kinked: list[int] = []
-        groups = [np.flatnonzero(self.v)]
-        while groups:
-            group = groups.pop()
-            if not any(self._interval(restricted(each, group))[2] for each in (self.v, self.other)[: len(group)]):
-                continue
-            if len(group) > 1:
-                groups += np.array_split(group, 2)
-            else:
-                kinked.append(int(group[0]))
-                if len(kinked) > _MOST_KINKS:
-                    return None
-        return kinked
-
-    def wrong_at(self, kinked: list[int]) -> tuple[tuple[int, ...] | None, float]:
-        """The index of a wrong entry: outside its interval, or, where there is no kink, off.
-
-        And what the ends of these intervals may be off by, in one entry.
-        """
-        widest = 0.0
-        for coordinate in kinked:
-            part = restricted(self.v, np.array([coordinate]))
-            low, high, _, doubt = self._interval(part)
-            widest = max(widest, doubt / abs(float(self.v.flat[coordinate])))
-            if not low <= self.point.claimed(self.k, part) <= high:
-                return self._index(coordinate), widest
-        v = self.without(kinked)
-        found = self.point.estimate(Ladder(self.point, self.k, v))
-        whole = found.value - self.point.claimed(self.k, v)
-        if abs(whole) <= SAFETY * found.error:
-            return None, widest
-        return descend(v, self._residual, whole)[0], widest
-
-    def is_regular(self, kinked: list[int], generator: np.random.Generator) -> bool:
-        """Whether beside the arrays, too, each entry of y has slopes between its one-sided derivatives (Clarke 1983).
-
-        At a kink it is off by as much at any distance; what a slope that varies smoothly is off by falls with it.
-        """
-        point, k, shape = self.point, self.k, self.v.shape
-        h = point.step(k, self.found.level + 2)
-        off_kinks = [self.v] if not kinked else []
-        for v in [restricted(signed(generator, shape), np.array([c])) for c in kinked[:_BESIDE]] + off_kinks:
-            ahead, behind, error = self._one_sided(v)
-            low, high = np.minimum(ahead, behind), np.maximum(ahead, behind)
-            for _ in range(_BESIDE):
-                u = generator.normal(size=shape)
-                off = np.array([self._off(u, v, h / shorter, low, high, error) for shorter in (1, 4, 16)])
-                if ((off > 0) & (off > np.roll(off, 1, axis=0) / 2)).all(axis=0).any():
-                    return False
-        return True
-
-    def _off(self, u: Array, v: Array, distance: float, low: Array, high: Array, error: Array) -> Array:
-        """How far the slope along v of each entry of y, so far along u, is from what lies between; NaN at a kink."""
-        point, step = self.point, distance / 16
-        beside = replace(point, arrays=point.subject.moved(point.arrays, self.k, distance * u))
-        beside = replace(beside, y=point.subject.value(beside.arrays))
-        ahead, behind = beside.differences(self.k, v, step)
-        # The noise is that of sum(dy * f).
-        rounding = float(np.finfo(point.y.dtype).eps) * np.abs(point.y)
-        # Of an entry with nothing upstream nothing is known.
-        unknown = np.full(point.dy.shape, np.inf)
-        uncertain = rounding + np.divide(self.found.noise, np.abs(point.dy), out=unknown, where=point.dy != 0)
-        kink = np.abs(ahead + behind) > 0.01 * np.abs(ahead - behind) + SAFETY * uncertain
-        there = np.where(kink, np.nan, (ahead - behind) / (2 * step))
-        return np.asarray(np.maximum(low - there, there - high) - SAFETY * (error + uncertain / step))
-
-    def without(self, kinked: list[int]) -> Array:
-        """v with these coordinates at rest."""
-        return restricted(self.v, np.setdiff1d(np.arange(self.v.size), kinked))
-
-    def _one_sided(self, v: Array) -> tuple[Array, Array, Array]:
-        """By the window that tells them best: they bear less noise, and so longer steps, than central differences."""
-        levels = range(max(0, self.found.level - _COARSER), self.found.level + 1)
-        return self.point.one_sided(self.k, v, levels, self.found.noise)
-
-    def _interval(self, v: Array) -> tuple[float, float, bool, float]:
-        """The least and the largest that may be claimed along v, whether any entry of y has a kink, and the doubt."""
-        ahead, behind, error = self._one_sided(v)
-        doubt = SAFETY * float((np.abs(self.point.dy) * error).sum())
-        ends = np.sort([(self.point.dy * side).ravel() for side in (ahead, behind)], axis=0).sum(axis=1)
-        # The error bounds what roundings, and noise as large as any seen, may do to both.
-        kinked = bool((np.abs(ahead - behind) > error).any())
-        return float(ends[0]) - doubt, float(ends[1]) + doubt, kinked, doubt
-
-    def _residual(self, v: Array) -> float:
-        """By two steps only, four forwards: enough to tell which half is wrong."""
-        steps = [self.point.step(self.k, each) for each in (self.found.level, self.found.level + 1)]
-        changes = [self.point.differences(self.k, v, h) for h in steps]
-        rows = [self.point.weigh(one - two) / (2 * h) for (one, two), h in zip(changes, steps, strict=True)]
-        return float(to_zero(np.array(rows), even=True)) - self.point.claimed(self.k, v)
-
-    def _index(self, coordinate: int) -> tuple[int, ...]:
-        return tuple(int(i) for i in np.unravel_index(coordinate, self.v.shape))
 
 
 def _remedy(point: Extrapolated, ladder: Ladder, found: _Found) -> str:
