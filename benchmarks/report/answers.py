@@ -63,7 +63,7 @@ def goals(run: Run) -> Table:
     rows = [
         _goal("convolutions over the best of PyTorch and JAX, geometric mean", mean(best), 1.0),
         _bound(of_both, TORCH + JAX),
-        _goal("the worst of them", max(best, default=None), 1.5),
+        _goal("the worst convolution", max(best, default=None), 1.5),
         _goal("convolutions over PyTorch's default layout, geometric mean", mean(default), 0.85),
         _bound(conv, TORCH[:1]),
         _goal(

@@ -181,8 +181,8 @@ class Extrapolated(Point):
     def one_sided(self, k: int, v: Array, levels: range, noise: float) -> tuple[Array, Array, Array]:
         """The derivatives of each entry of y ahead and behind, and what they may be off by.
 
-        By the window, of those that begin at these levels, that tells them best. An entry that no step moves has
-        a derivative of 0, exactly.
+        By the window, of those that begin at these levels, that tells them best. What no step moves changes by less
+        than a rounding at the longest.
         """
         steps = [self.step(k, each) for each in range(levels.start, levels.stop + WINDOW)]
         changes = np.array([self.differences(k, v, h) for h in steps])
@@ -196,7 +196,8 @@ class Extrapolated(Point):
             eps = float(np.finfo(self.y.dtype).eps)
             uncertain = (eps * np.abs(self.y) + noise) / steps[first + WINDOW]
             uncertain += eps * np.abs(window).max(axis=(0, 1))  # of changes, where y is 0
-            error = np.where(still, 0.0, np.abs(full - less).sum(axis=0) + 8 * uncertain)
+            error = np.abs(full - less).sum(axis=0) + 8 * uncertain
+            error = np.where(still, eps * np.abs(self.y) / steps[0], error)
             found.append((full[0], -full[1], error))
         return min(found, key=lambda each: float(np.nan_to_num(each[2], nan=np.inf).sum()))
 

@@ -35,7 +35,8 @@ _PLACES, _NOISY = 8, 16
 _STEEPER = 2.0**9
 # So many roundings may be left of terms that cancel, and more than a few are; one of float32 is 2^29 of float64.
 _ROUNDED, _LAST_BITS = 2.0**24, 2.0**10
-_ODD = (3.0, 5.0, 7.0)
+# No powers of two, so that products round otherwise; nothing overflows by them.
+_FACTORS = (0.75, 0.625, 0.875)
 
 
 def check_same_function(subject: Subject, k: int, v: Array, step: float, generator: np.random.Generator) -> None:
@@ -158,7 +159,7 @@ def why_in_doubt(point: Extrapolated, k: int, result: ArgumentResult) -> str | N
     """Why a claim that differences call wrong may be right, if it may; both are looked for at the worst entry.
 
     A function may be as steep as claimed within the shortest step alone: x / max(|x|, eps) is, at 0. And backward may
-    round by as much as it is off, where large terms cancel: then the gradient of 3 dy over 3, of which all products
+    round by as much as it is off, where large terms cancel: then the gradient of 3/4 dy over 3/4, of which all products
     round otherwise, has another entry there, by more than the last bits. That such rounding is small, beside dy y / a,
     is asked, too: a backward that computes in float32, or gives random numbers, is wrong.
     """
@@ -171,7 +172,7 @@ def why_in_doubt(point: Extrapolated, k: int, result: ArgumentResult) -> str | N
     if _STEEPER * abs(worst.numeric) < abs(steep) <= 2 * abs(worst.analytic) and steep * worst.analytic > 0:
         told = f"differences say {worst.numeric:.3g}, and {steep:.3g} at the shortest step, {h:.2g}"
         return f"y changes too fast beside {name}[{', '.join(map(str, worst.index))}]: {told}; move it"
-    entries = [float(point.scaled(factor).gradients[k][worst.index]) / factor for factor in _ODD]
+    entries = [float(point.scaled(factor).gradients[k][worst.index]) / factor for factor in _FACTORS]
     rounded = max(abs(entry - worst.analytic) for entry in entries)
     scale = float(np.abs(point.dy).max()) * float(np.abs(point.y).max()) / (float(np.abs(array).max()) or 1.0)
     eps = float(np.finfo(array.dtype).eps)

@@ -7,8 +7,7 @@ two directions, and nothing else explains it:
   the gradient must be wrong by the longer steps, too, or with nothing upstream of those entries;
 - where one-sided derivatives differ there is a kink, and the claim may lie anywhere between them (Clarke
   1983): the entries at kinks are found by halving and held to their own intervals, all others are
-  checked without them.
-
+  checked without them;
 - where only the shortest step is as steep as the claim, or backward itself rounds by as much as it is off, it stays
   undecided.
 
