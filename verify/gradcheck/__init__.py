@@ -92,7 +92,7 @@ def gradcheck(
     of integers or short dyadic fractions), "analytic" (takes complex128) or "smooth"; "auto" tries them
     in this order. For the first only the shapes and dtypes of the arrays matter, their values are drawn.
 
-    `full_jacobian` compares every entry of the Jacobian, in two calls, for each array whose first axis is a
+    `full_jacobian` compares every entry of the Jacobian, too, in two calls, of an array whose first axis is a
     batch that does not mix; the result's note says so. For other structures than "multilinear" and "analytic" it
     is a ValueError, or, with "auto", one of the certificate's reasons.
 
@@ -236,9 +236,9 @@ def _apply(
     try:
         if structure == "multilinear":
             if full:
-                missed = check_exact_jacobian(findings, generator, miss_probability)
+                check_exact_jacobian(findings, generator)
             if findings.undecided():
-                missed = max(missed or 0.0, check_multilinear(findings, generator, miss_probability))
+                missed = check_multilinear(findings, generator, miss_probability)
         elif structure == "piecewise-linear":
             # First at the arrays given: what is no such function shows there, before it is believed far away.
             missed = check_at_kinks(findings, generator, miss_probability)

@@ -202,7 +202,7 @@ def compare(
     one of a few may, as a relu of positive numbers does, unless the direction leads `across` zero.
     """
     undecided = findings.undecided()
-    for k in (k for k in point.subject.wrt if point.gradients[k].size and k not in findings.settled):
+    for k in (k for k in point.subject.wrt if point.gradients[k].size):
         gradient = point.gradients[k]
         if k not in undecided and not affine:
             continue

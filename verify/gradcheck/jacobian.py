@@ -4,8 +4,11 @@ Take one entry of the batch, repeat it, and put basis vectors on the batch axis:
 gives every column of J, one backward every row, each times a random number, and all are compared, exactly
 or as the complex step allows. That the entries of the batch do not mix is tested: of each, all others are moved, and
 its y must stay as it is. Where they do mix (batch norm), where an argument has no batch axis (a weight), and where
-its Jacobian has more than 2^24 entries, random directions serve as before; of an analytic function they serve
-always, at all entries of the batch given.
+its Jacobian has more than 2^24 entries, random directions serve alone.
+
+They serve always, too, at all entries of the batch given and with something upstream of every entry of y: a backward
+that skips what has 0 upstream, or a batch of copies that it was not made for, shows there alone. The probability
+that a wrong gradient passes is theirs.
 """
 
 from __future__ import annotations
@@ -21,8 +24,8 @@ import numpy as np
 
 from verify.gradcheck.certificate import PASS, StructureError
 from verify.gradcheck.complex_step import analytic_point
-from verify.gradcheck.exact import WIDE_BITS, Differences, exactly, plan
-from verify.gradcheck.exact_numbers import Array, draw_integers, draw_upstream, mantissa_bits, set_size, small_bits
+from verify.gradcheck.exact import WIDE_BITS, Differences, exactly
+from verify.gradcheck.exact_numbers import Array, draw_integers, draw_upstream, mantissa_bits, small_bits
 from verify.gradcheck.locate import not_finite
 from verify.gradcheck.point import Findings, Point
 from verify.gradcheck.subject import Arrays, Subject
@@ -36,16 +39,11 @@ _SCALE_BITS, _LEAST_IMAGES = 8, 8
 _ENTRIES_TO_SEE = 256
 
 
-def check_exact_jacobian(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float | None:
-    """Settle the argument whose first axis is a batch, if there is one, by every entry of its Jacobian, on integers.
-
-    Returns a bound on the probability that a wrong entry passed.
-    """
+def check_exact_jacobian(findings: Findings, generator: np.random.Generator) -> None:
+    """Compare every entry of the Jacobian of the argument whose first axis is a batch, if there is one, on integers."""
     for k in findings.undecided():
-        missed = _exact(findings, k, generator, miss_probability)
-        if missed is not None:
-            return missed
-    return None
+        if _exact(findings, k, generator):
+            return
 
 
 def check_analytic_jacobian(findings: Findings, generator: np.random.Generator) -> None:
@@ -115,38 +113,32 @@ def _independent(subject: Subject, k: int, generator: np.random.Generator) -> bo
     return True
 
 
-def _exact(findings: Findings, k: int, generator: np.random.Generator, miss_probability: float) -> float | None:
+def _exact(findings: Findings, k: int, generator: np.random.Generator) -> bool:
     """On integers: the entries of J are polynomials in the other arrays, which get all the bits there are.
 
     First it is hoped that they are right, in range, and the entries of the batch do not mix: if they did, what
     the gradient of one has to be multiplied by would not be how its y changes, while others move along. Only if
-    something differs this is tested, None returned where they mix, the range proved, and every column of J made.
+    something differs this is tested, False returned where they mix, the range proved, and every column of J made.
     """
     subject = findings.subject
     if not _may_be_a_batch(subject, k):
-        return None
+        return False
     with contextlib.suppress(StructureError):
-        missed = _hope(findings, k, generator, miss_probability)
-        if missed is not None:
-            return missed
+        if _hope(findings, k, generator):
+            return True
     sizes = _sizes(subject, k)
     if sizes is None or not _independent(subject, k, generator):
-        return None
-    bits = _bits_of_others(subject, k)
-    rate, trials = plan(max(1, len(subject.wrt) - 1), set_size(bits), miss_probability, subject.dtype)
-    for trial in range(trials):
-        one = _drawn(subject, k, bits, generator)
-        point, scales = _with_basis(one, k, sizes[0], max(sizes), generator)
-        columns = _columns(point, k, sizes)
-        if trial == 0:
-            _check_affine(point, k, columns, generator)
-        if not _compare(findings, k, point, scales, columns):
-            break
-    return rate**trials
+        return False
+    one = _drawn(subject, k, _bits_of_others(subject, k), generator)
+    point, scales = _with_basis(one, k, sizes[0], max(sizes), generator)
+    columns = _columns(point, k, sizes)
+    _check_affine(point, k, columns, generator)
+    _compare(findings, k, point, scales, columns)
+    return True
 
 
-def _hope(findings: Findings, k: int, generator: np.random.Generator, miss_probability: float) -> float | None:
-    """A bound on the probability that a wrong entry passed; None unless all is as it should be.
+def _hope(findings: Findings, k: int, generator: np.random.Generator) -> bool:
+    """Whether all is as it should be.
 
     Every row that backward gives is multiplied by a few directions, and f(a + v) - f(a) must be the product:
     one entry off by anything survives a direction drawn from a set S with probability 1 / |S| (Freivalds 1977).
@@ -155,28 +147,23 @@ def _hope(findings: Findings, k: int, generator: np.random.Generator, miss_proba
     entries = subject.arrays[k][0].size
     others = max(1, len(subject.wrt) - 1)
     bits = max(1, min(_MOST_BITS, (_room(subject) - entries.bit_length()) // others))
-    rate, trials = plan(others, set_size(bits), miss_probability, subject.dtype)
     images = _times(subject, max(_LEAST_IMAGES, -(-_ENTRIES_TO_SEE // entries)) + 1) - 1
-    note = ""
-    for _ in range(trials):
-        one = _drawn(subject, k, bits, generator)
-        v, moved = _moved(one, k, images, generator, _POWERS)
-        sizes = None if moved is None else _in_reach(moved, v)
-        if moved is None or sizes is None:
-            return None
-        note = _settled(sizes)
-        point, scales = _with_basis(one, k, sizes[0], sizes[0], generator, _POWERS)
-        change = _change(point.y, moved, _POWERS)
-        rows = point.gradients[k].reshape(sizes).astype(np.float64, copy=False)
-        # Of a row nothing rounds that would not with a scale from 1/2 to 1.
-        largest = (np.abs(rows).max(1) * 2.0 ** -np.frexp(scales)[1]).max() * 2.0 ** (_IMAGE_BITS + 1)
-        if not largest * entries < 2.0 ** (52 - _scale_bits(subject)):  # infinity too
-            return None
-        if not np.array_equal(rows @ v.reshape(images, -1).T, scales[:, None] * change.T):  # nor is NaN equal
-            return None
-    findings.note(k, note)
-    findings.settled.add(k)
-    return rate**trials + float(set_size(_IMAGE_BITS + 1)) ** -images
+    one = _drawn(subject, k, bits, generator)
+    v, moved = _moved(one, k, images, generator, _POWERS)
+    sizes = None if moved is None else _in_reach(moved, v)
+    if moved is None or sizes is None:
+        return False
+    point, scales = _with_basis(one, k, sizes[0], sizes[0], generator, _POWERS)
+    change = _change(point.y, moved, _POWERS)
+    rows = point.gradients[k].reshape(sizes).astype(np.float64, copy=False)
+    # Of a row nothing rounds that would not with a scale from 1/2 to 1.
+    largest = (np.abs(rows).max(1) * 2.0 ** -np.frexp(scales)[1]).max() * 2.0 ** (_IMAGE_BITS + 1)
+    if not largest * entries < 2.0 ** (52 - _scale_bits(subject)):  # infinity too
+        return False
+    if not np.array_equal(rows @ v.reshape(images, -1).T, scales[:, None] * change.T):  # nor is NaN equal
+        return False
+    findings.note(k, _told(sizes))
+    return True
 
 
 def _drawn(subject: Subject, k: int, bits: int, generator: np.random.Generator) -> Subject:
@@ -297,8 +284,8 @@ def _columns(point: Point, k: int, sizes: tuple[int, int]) -> Array:
     return np.asarray(point.slopes(k, basis))[:entries].reshape(entries, outputs)
 
 
-def _compare(findings: Findings, k: int, point: Point, scales: Array, columns: Array) -> bool:
-    """Whether every row that backward gives is that of the columns that forward gives, times what was upstream."""
+def _compare(findings: Findings, k: int, point: Point, scales: Array, columns: Array) -> None:
+    """Every row that backward gives must be that of the columns that forward gives, times what was upstream."""
     entries, outputs = columns.shape
     gradient = point.gradients[k]
     expected = np.zeros((len(gradient), entries), columns.dtype)
@@ -309,8 +296,8 @@ def _compare(findings: Findings, k: int, point: Point, scales: Array, columns: A
         off = np.abs(rows - expected)
         index = tuple(int(i) for i in np.unravel_index(int(off.argmax()), off.shape))
     if index is None:
-        findings.note(k, _settled((outputs, entries)))
-        return True
+        findings.note(k, _told((outputs, entries)))
+        return
     entry = tuple(int(i) for i in np.unravel_index(index[1], gradient.shape[1:]))
     note = "with 0 upstream of it"
     if index[0] < outputs:
@@ -320,10 +307,9 @@ def _compare(findings: Findings, k: int, point: Point, scales: Array, columns: A
     result = findings.results[k]
     if result.worst is not None:  # the entries of the batch are copies of its first
         findings.results[k] = result._replace(worst=result.worst._replace(index=(0, *entry)))
-    return False
 
 
-def _settled(sizes: tuple[int, int]) -> str:
+def _told(sizes: tuple[int, int]) -> str:
     return "every entry of its Jacobian, {} x {}".format(*sizes)
 
 

@@ -153,13 +153,11 @@ class Findings:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         self.points: dict[int, Point] = {}
-        self.settled: set[int] = set()  # arguments that are right, and need no further check
         self.results = {k: ArgumentResult(k, subject.names[k], subject.arrays[k].shape, PASS) for k in subject.wrt}
 
     def undecided(self) -> list[int]:
-        """The arguments that have entries, and have neither failed yet nor been settled."""
-        results = self.results.items()
-        open_ = (k for k, result in results if result.verdict != FAIL and k not in self.settled)
+        """The arguments that have entries, and have not failed yet."""
+        open_ = (k for k, result in self.results.items() if result.verdict != FAIL)
         return [k for k in open_ if self.subject.arrays[k].size]
 
     def note(self, k: int, note: str) -> None:

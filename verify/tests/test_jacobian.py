@@ -1,4 +1,4 @@
-"""Tests of the whole Jacobian in two calls: what it settles, what it falls back on, what it catches."""
+"""Tests of the whole Jacobian in two calls: what it compares, what it falls back on, what it catches."""
 
 from __future__ import annotations
 
@@ -63,6 +63,46 @@ def test_a_wrong_weight_gradient_fails_along_random_directions() -> None:
     assert certificate.verdict == "FAIL"
     assert certificate.worst is not None
     assert (certificate.worst.argument, certificate.worst.index) == (1, (1, 2, 0, 1))
+
+
+def _one_of_the_batch_negated(dy: np.ndarray, _: Any) -> Any:
+    dx = 2 * dy
+    dx[1, 0] *= -1
+    return (dx,)
+
+
+def _first_entry_of_the_batch_lost(dy: np.ndarray, _: Any) -> Any:
+    dx = 2 * dy
+    dx[0, 1:] = 0
+    return (dx,)
+
+
+def _what_has_zero_upstream_skipped_and_overlaps_assigned(dy: np.ndarray, shape: Any) -> Any:
+    dx = np.zeros(shape, dy.dtype)
+    for n, k in np.argwhere(dy):
+        dx[n, k : k + 2] = dy[n, k]
+    return (dx,)
+
+
+def _only_the_largest_upstream(dy: np.ndarray, _: Any) -> Any:
+    return (2 * dy * (np.abs(dy) == np.abs(dy).max(1, keepdims=True)),)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward"),
+    [
+        (lambda x: (2 * x + 1, None), _one_of_the_batch_negated),
+        (lambda x: (2 * x + 1, None), _first_entry_of_the_batch_lost),
+        (lambda x: (x[:, :-1] + x[:, 1:], x.shape), _what_has_zero_upstream_skipped_and_overlaps_assigned),
+        (lambda x: (2 * x + 1, None), _only_the_largest_upstream),
+    ],
+    ids=lambda each: each.__name__.lstrip("_"),
+)
+def test_what_is_right_of_copies_with_one_entry_upstream_alone_is_wrong(forward: Any, backward: Any) -> None:
+    arrays = (GENERATOR.normal(size=(4, 6)),)
+    for seed in range(5):
+        found = gradcheck(forward, backward, arrays, full_jacobian=True, seed=seed, raise_on_failure=False)
+        assert found.verdict == "FAIL"
 
 
 def test_it_falls_back_by_itself_where_images_mix() -> None:
