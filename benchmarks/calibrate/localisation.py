@@ -18,7 +18,13 @@ from verify import gradcheck
 from verify.gradcheck.point import Findings
 
 # Which module looks by which function.
-_LOOKS = {"exact": "locate", "kinks": "_locate", "branches": "locate", "complex_step": "locate", "second_look": "descend"}
+_LOOKS = {
+    "exact": "locate",
+    "kinks": "_locate",
+    "branches": "locate",
+    "complex_step": "locate",
+    "second_look": "descend",
+}
 SIZES = (1, 2, 7, 64, 1000, 20_000)
 
 

@@ -23,12 +23,13 @@ from typing import NamedTuple
 import numpy as np
 
 from verify.gradcheck.certificate import FAIL
+from verify.gradcheck.conditioning import why_in_doubt
 from verify.gradcheck.exact_numbers import Array, draw_upstream, signed
 from verify.gradcheck.linearity import check_linear
 from verify.gradcheck.locate import not_finite
 from verify.gradcheck.point import OVERFLOWS, Findings
 from verify.gradcheck.richardson import SAFETY, Estimate, Extrapolated, Ladder
-from verify.gradcheck.same_function import is_constant, why_in_doubt
+from verify.gradcheck.same_function import is_constant
 from verify.gradcheck.second_look import MOST_KINKS, SecondLook
 
 COARSEST_USEFUL = 1e-3
@@ -144,7 +145,7 @@ def _look_again(
         findings.fail(replace(point, seen=found.estimates[0]), k, wrong)
         if _within_tolerance(findings, k) and gradient.size <= _MANY:  # a few steps are not enough to show it
             findings.fail(point, k, wrong)
-        doubt = why_in_doubt(point, k, findings.results[k])
+        doubt = why_in_doubt(point, k, findings.results[k], generator)
         if doubt is not None:
             del findings.points[k]
             findings.results[k] = result

@@ -5,6 +5,7 @@ Right gradients pass there, wrong ones do not, and what a pass says it would hav
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -416,3 +417,76 @@ def test_what_jumps_is_told_to_be_moved_and_not_to_compute_in_float64(seed: int)
     certificate = check(forward, backward, x, seed=seed)
     assert certificate.verdict == "INCONCLUSIVE", certificate
     assert "move x off the jump" in certificate.arguments[0].note
+
+
+def solved(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Any]:
+    y = np.linalg.solve(a, b)
+    return y, (a, y)
+
+
+def solved_back(dy: np.ndarray, cache: Any, factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    a, y = cache
+    db = factor * np.linalg.solve(a.T, dy)
+    return -np.outer(db, y), db
+
+
+def ill_conditioned(seed: int, condition: float, size: int = 5) -> np.ndarray:
+    left, right = (np.linalg.qr(drawn(seed + i, size, size))[0] for i in (1, 2))
+    return np.asarray(left * np.geomspace(1, 1 / condition, size) @ right)
+
+
+@SEEDS
+@pytest.mark.parametrize(
+    ("condition", "wrt", "structure"),
+    [(1e7, (1,), "auto"), (1e9, (1,), "auto"), (1e9, None, "auto"), (1e11, None, "auto"), (1e9, (1,), "smooth")],
+)
+def test_what_an_ulp_of_any_array_does_is_not_called_wrong(
+    condition: float, wrt: Any, structure: str, seed: int
+) -> None:
+    def verdict(factor: float) -> str:
+        arrays = ill_conditioned(seed, condition), drawn(seed, 5)
+        back = partial(solved_back, factor=factor)
+        found = gradcheck(solved, back, arrays, structure=structure, wrt=wrt, seed=seed, raise_on_failure=False)
+        return found.verdict
+
+    assert verdict(1) != "FAIL"
+    assert verdict(1.01) == "FAIL"
+
+
+@SEEDS
+def test_a_backward_that_gives_random_numbers_is_not_excused_as_one_that_an_ulp_moves(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+        return (dy * np.cos(x) * (1 + 0.01 * generator.normal(size=x.shape)),)
+
+    x = drawn(seed, 4, 5)
+    assert check(lambda x: (np.sin(x), x), backward, x, seed=seed, structure="smooth").verdict == "FAIL"
+
+
+@SEEDS
+def test_what_a_closed_over_matrix_rounds_by_is_tolerated(seed: int) -> None:
+    times = np.linspace(0, 1, 40)
+    kernel = np.exp(-((times[:, None] - times) ** 2) / 0.08) + 1e-6 * np.eye(40)  # of a Gaussian process
+
+    def certificate(off: float) -> Certificate:
+        def backward(dy: np.ndarray, _: Any) -> tuple[np.ndarray]:
+            dx = np.linalg.solve(kernel, dy)
+            dx[np.argmax(np.abs(dx))] *= 1 + off
+            return (dx,)
+
+        return check(lambda x: (np.linalg.solve(kernel, x), None), backward, drawn(seed, 40), seed=seed)
+
+    right = certificate(0)
+    assert right.verdict == "PASS", right
+    assert right.detection_floor is not None
+    assert right.detection_floor < 1e-5
+    assert certificate(right.detection_floor).verdict == "FAIL"
+
+
+@SEEDS
+@pytest.mark.parametrize("factor", [0, 1, 2, -1])
+def test_what_is_all_rounding_in_float32_is_not_taken_for_constant(factor: int, seed: int) -> None:
+    arrays = np.vander(np.linspace(0.1, 1, 8)).astype(np.float32), drawn(seed, 8).astype(np.float32)
+    back = partial(solved_back, factor=factor)
+    assert gradcheck(solved, back, arrays, wrt=(0,), seed=seed, raise_on_failure=False).verdict != "PASS"
