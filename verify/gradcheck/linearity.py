@@ -4,7 +4,8 @@ A gradient of -dy/2^20 must be that of dy, times -1/2^20, to the last bit, and s
 of two goes through every product and every sum without rounding. Where it does not, and the two differ by more
 than the check would have noticed, one of them is wrong; since that of dy has passed, it is the other. So what
 treats small or large upstream gradients, or those of one sign, in another way (a threshold, a clip, a
-quantisation) shows, and a backward that gives random numbers.
+quantisation) shows, and a backward that gives random numbers. One that halves what is large until it is small, and
+squares as often (PyTorch's of a matrix exponential), loses a bit each time, and is convicted of no more than that.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from verify.gradcheck.point import Findings, Point
 from verify.gradcheck.subject import NoResult
 
 _MOST_BITS = 20
+# Of each bit lost; 1,200 matrix exponentials lost a fourth of that at most. No more than a millionth, as in float32.
+_ROUNDINGS, _MOST_LOST = 64, 2.0**-20
 
 
 def check_linear(findings: Findings, point: Point) -> None:
@@ -41,6 +44,7 @@ def _check_scaled(findings: Findings, point: Point, passed: list[int], factor: f
     """How far the gradients of dy times the factor are off, relative to the largest entry; what is wrong fails."""
     found: dict[int, float] = {}
     large = abs(factor) > 1
+    lost = _ROUNDINGS * float(np.finfo(point.dy.dtype).eps) * abs(factor) * float(np.abs(point.dy).max())
     try:
         with np.errstate(over="ignore" if large else None, invalid="ignore" if large else None):
             scaled = point.scaled(factor)
@@ -55,6 +59,8 @@ def _check_scaled(findings: Findings, point: Point, passed: list[int], factor: f
         off = np.abs(scaled.gradients[k] / gradient.dtype.type(factor) - gradient)
         largest, floor = float(np.abs(gradient).max()) or 1.0, result.detection_floor or 0.0
         found[k] = float(off.max()) / largest
+        if large:
+            floor = max(floor, min(lost, _MOST_LOST))
         if result.verdict == PASS and not off.max() <= floor * largest:
             index = tuple(int(i) for i in np.unravel_index(int(np.nan_to_num(off, nan=np.inf).argmax()), off.shape))
             findings.fail(scaled, k, index, note=f"of -dy{size}: backward is not linear in dy")

@@ -379,3 +379,18 @@ def test_where_no_smaller_batch_tells_the_constant_comes_first() -> None:
     x = np.random.default_rng(0).normal(size=(3, 4))
     found = gradcheck(forward, lambda dy, x: (3 * dy * np.cos(x),), (x,), seed=0, raise_on_failure=False)
     assert [cause.code for cause in found.causes] == ["constant-factor", "batch-reduction"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_small_factor_of_piecewise_functions_is_not_called_a_clip(seed: int) -> None:
+    def forward(a: np.ndarray, b: np.ndarray) -> Any:
+        return np.asarray(np.abs(a - b).mean()), a - b
+
+    def backward(dy: np.ndarray, difference: np.ndarray) -> Any:
+        db = -dy * np.sign(difference) / difference.size
+        return -db * (1 + 1e-6), db
+
+    arrays = tuple(np.random.default_rng(seed).normal(size=(2, 5, 4)))
+    found = gradcheck(forward, backward, arrays, seed=seed, raise_on_failure=False)
+    assert found.verdict == "FAIL"
+    assert "not-linear" not in [cause.code for cause in found.causes]

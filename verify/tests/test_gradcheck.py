@@ -492,6 +492,19 @@ def test_a_backward_that_drops_small_gradients_or_clips_large_ones_fails(
     assert found.value.certificate.causes[0].code == "not-linear"
 
 
+@pytest.mark.parametrize(("off", "verdict"), [(2.0**-30, "PASS"), (2.0**-20, "FAIL")])
+@pytest.mark.parametrize("structure", ["analytic", "smooth"])
+def test_bits_lost_as_dy_grows_are_told_and_convict_nobody(structure: str, off: float, verdict: str) -> None:
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        return (dy * np.exp(x) * (1 + off * (np.abs(dy) > 1000)),)
+
+    arrays = (np.linspace(-1, 1, 4),)
+    found = gradcheck(lambda x: (np.exp(x), x), backward, arrays, structure=structure, raise_on_failure=False)
+    assert found.verdict == verdict
+    if verdict == "PASS":
+        assert "backward is linear in dy up to 9.3e-10 of its largest entry" in str(found)
+
+
 def test_what_overflows_when_dy_is_large_is_no_opinion() -> None:
     def backward(dy: np.ndarray, x: np.ndarray) -> Any:
         return (dy * np.exp(x),)

@@ -59,6 +59,8 @@ def not_linear(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     exponent = int(np.frexp(np.abs(point.dy).max(initial=0.0))[1])
     for power in _POWERS:  # of a power of two nothing rounds
         scaled = point.scaled(2.0 ** (power - exponent))
+        if np.array_equal(scaled.gradients[k] / 2.0 ** (power - exponent), point.gradients[k]):
+            continue  # it is as wrong there, whatever is tolerated
         known = zip(evidence.directions, evidence.slopes, strict=True)
         if all(scaled.matches(k, v, scaled.dy, slopes) for v, slopes in known):
             size = f"2^{power - exponent}" if power > exponent else f"2^-{exponent - power}"
