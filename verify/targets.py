@@ -60,7 +60,8 @@ def attribute(module: ModuleType, name: str) -> Any:
     value: Any = module
     for part in name.split("."):
         if not hasattr(value, part):
-            has = [each for each in dir(value) if not each.startswith("_")]
+            names = [each for each in dir(value) if not each.startswith("_")]
+            has = [each for each in names if not isinstance(getattr(value, each, None), ModuleType)]
             close = difflib.get_close_matches(part, has) or has
             raise TargetError(f"there is no {name} in {module.__file__}, but {', '.join(close) or 'nothing'}")
         value = getattr(value, part)

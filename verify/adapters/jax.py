@@ -56,10 +56,11 @@ def gradcheck(
     The positions in `nondiff_argnums`, by default those of a custom_vjp, are handed on as they are. Settings as for
     `verify.gradcheck`; wrt by name, too.
     """
+    _check_callable(target)
     if not isinstance(inputs, (tuple, list)):
         raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
-    if nondiff_argnums is None:
-        nondiff_argnums = getattr(target, "nondiff_argnums", ())
+    if nondiff_argnums is None:  # what the call leaves to its default is not handed on
+        nondiff_argnums = [k for k in getattr(target, "nondiff_argnums", ()) if k < len(inputs)]
     beyond = [k for k in nondiff_argnums if not 0 <= k < len(inputs)]
     if beyond:
         raise ValueError(f"nondiff_argnums holds {beyond[0]}, which is no position in {len(inputs)} inputs")
@@ -79,9 +80,13 @@ def gradcheck(
 
 def pair(target: Callable[..., Any]) -> Pair:
     """The pair (forward, backward) of a function of arrays; for pytrees and constants there is `gradcheck`."""
+    _check_callable(target)
+    return _pair(target, positional(target), target)
+
+
+def _check_callable(target: Any) -> None:
     if not callable(target) or inspect.isclass(target):
         raise TypeError(f"{target!r} is no function of arrays")
-    return _pair(target, positional(target), target)
 
 
 def _pair(function: Callable[..., Any], inputs: tuple[Input, ...], layer: Any) -> Pair:
@@ -163,6 +168,8 @@ def _as_numpy(leaf: Any) -> Any:
     """The array of a JAX array, in float64 where x64 is off; anything else, a key among them, as it is."""
     if not isinstance(leaf, jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
         return leaf
+    if leaf.dtype == jnp.bfloat16:
+        raise TypeError("NumPy has no bfloat16: check the layer in float32 or float64")
     array = np.array(leaf)
     return array.astype(np.float64) if array.dtype == np.float32 and not jax.config.jax_enable_x64 else array
 

@@ -21,6 +21,10 @@ def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> inspec
         raise TypeError(f"arrays must be a tuple of arrays, got one array of shape {arrays.shape}")
     if not isinstance(arrays, (tuple, list)):
         raise TypeError(f"arrays must be a tuple of arrays, got {type(arrays).__name__}")
+    for array in arrays:
+        if hasattr(array, "__array__") and not isinstance(array, (np.ndarray, np.generic)):
+            told = "give its values as one, or check a layer of tensors by verify.adapters"
+            raise TypeError(f"arrays must be NumPy arrays, got {type(array).__name__}: {told}")
     if options is not None and not (isinstance(options, Mapping) and all(isinstance(name, str) for name in options)):
         raise TypeError(f"options must map names to values, got {options!r}")
     signature = _signature(forward)
@@ -44,12 +48,12 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
 
 def check_wrt(wrt: Any, count: int) -> None:
     """Raise TypeError or ValueError unless these are positions in so many arrays, each named once."""
-    if not isinstance(wrt, (tuple, list)):
+    if not isinstance(wrt, (tuple, list, range)):
         raise TypeError(f"wrt must be a sequence of positions, got {wrt!r}")
     for position in wrt:
-        if not isinstance(position, (int, np.integer)) or not 0 <= position < count:
+        if not isinstance(position, (int, np.integer)) or isinstance(position, bool) or not 0 <= position < count:
             raise ValueError(f"wrt must hold positions in the {count} arrays, got {wrt!r}")
-        if wrt.count(position) > 1:
+        if list(wrt).count(position) > 1:
             raise ValueError(f"wrt must hold each position once, got {wrt!r}")
 
 

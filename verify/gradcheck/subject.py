@@ -88,7 +88,6 @@ class Subject:
         chosen = floating if wrt is None else tuple(int(k) for k in wrt)
         if not chosen:
             given = f" ({kinds(self.names, self.arrays)})" if self.arrays else ""
-            given += " (for tensors there is verify.adapters)" if "Tensor" in given or "ArrayImpl" in given else ""
             why = "wrt is empty" if wrt is not None else f"none of the {len(self.arrays)} arrays is floating{given}"
             raise ValueError(f"nothing to check: {why}")
         return chosen

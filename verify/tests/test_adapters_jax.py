@@ -130,6 +130,23 @@ def test_arguments_that_are_not_differentiable_are_handed_on_as_they_are() -> No
         check(jnp.sin, drawn(3), nondiff_argnums=(5,))
 
 
+def test_a_static_argument_may_be_left_to_its_default() -> None:
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+    def power(x: Any, exponent: int = 3) -> Any:
+        return x**exponent
+
+    power.defvjp(lambda x, exponent: (x**exponent, x), lambda exponent, x, dy: (exponent * x ** (exponent - 1) * dy,))
+    assert check(power, drawn(3)).verdict == "PASS"
+    assert check(power, drawn(3), 2).verdict == "PASS"
+
+
+def test_what_is_no_function_or_no_dtype_of_numpy_is_named() -> None:
+    with pytest.raises(TypeError, match="3 is no function of arrays"):
+        check(3, drawn(3))
+    with pytest.raises(TypeError, match="NumPy has no bfloat16: check the layer in float32 or float64"):
+        check(jnp.tanh, jnp.ones(2, jnp.bfloat16))
+
+
 def test_integers_none_and_keys_are_handed_through() -> None:
     def noisy(x: Any, labels: Any, nothing: Any, key: Any) -> Any:
         assert nothing is None

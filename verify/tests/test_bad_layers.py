@@ -302,6 +302,14 @@ def test_what_a_layer_prints_and_warns_of_passes_through(structure: str, capsys:
 
 ONE = (np.ones(3),)
 
+
+class Tensor:
+    """What NumPy can make an array of, and is none."""
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        return np.ones(3)
+
+
 # Arguments, keywords -> the exception and its sentence.
 REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = {
     "forward": ((None, _backward, ARRAYS), {}, TypeError, "forward must be callable, got None"),
@@ -363,6 +371,18 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]]
         TypeError,
         "x is complex; gradients are checked at real arrays",
     ),
+    "a tensor": (
+        (_forward, _backward, (ARRAYS[0], Tensor())),
+        {},
+        TypeError,
+        "arrays must be NumPy arrays, got Tensor: give its values as one, or check",
+    ),
+    "wrt a flag": (
+        (_forward, _backward, ARRAYS),
+        {"wrt": [True]},
+        ValueError,
+        r"wrt must hold positions in the 2 arrays, got \[True\]",
+    ),
     "wrt an int": ((_forward, _backward, ARRAYS), {"wrt": 0}, TypeError, "wrt must be a sequence of positions, got 0"),
     "wrt negative": (
         (_forward, _backward, ARRAYS),
@@ -399,6 +419,10 @@ def test_arguments_that_cannot_be_are_refused_in_one_sentence(what: str, structu
     arguments, keywords, error, sentence = REFUSED[what]
     with pytest.raises(error, match=sentence):
         gradcheck(*arguments, structure=structure, **keywords)
+
+
+def test_positions_may_be_a_range() -> None:
+    assert gradcheck(_forward, _backward, ARRAYS, wrt=range(2))
 
 
 def test_a_whole_jacobian_that_no_oracle_compares_is_refused_or_said() -> None:
