@@ -61,14 +61,17 @@ def finite(gradients: dict[int, Array]) -> dict[int, Array]:
     return {k: np.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0) for k, gradient in gradients.items()}
 
 
-def why_in_doubt(point: Extrapolated, k: int, result: ArgumentResult, generator: np.random.Generator) -> str | None:
+def why_in_doubt(
+    point: Extrapolated, k: int, result: ArgumentResult, along: float, generator: np.random.Generator
+) -> str | None:
     """Why a claim that differences call wrong may be right, if it may; all is looked for at the worst entry.
 
     A function may be as steep as claimed within the shortest step alone: x / max(|x|, eps) is, at 0. Backward may
     round by as much as it is off, where large terms cancel: then the gradient of 3/4 dy over 3/4, of which all products
     round otherwise, has another entry there, by more than the last bits. That such rounding is small, beside dy y / a,
     is asked, too: a backward that computes in float32 is wrong. Or an ulp in the arrays, held ones included, may move
-    that entry by so much; but not where no arrays move: a backward that gives random numbers is wrong.
+    that entry by so much, and by more than the last bits, and all entries by as much as is missing `along` a direction;
+    but not where no arrays move: a backward that gives random numbers is wrong.
     """
     worst, name, array = result.worst, point.subject.names[k], point.arrays[k]
     if worst is None or array is None:
@@ -88,6 +91,8 @@ def why_in_doubt(point: Extrapolated, k: int, result: ArgumentResult, generator:
     same = point.scaled(1.0).gradients[k][worst.index] == point.gradients[k][worst.index]
     moved = moved_by_ulps(point.subject, point.dy, point.gradients, generator, _DRAWS, point.subject.held)[k]
     amplified = MOST_AMPLIFIED * float(moved[worst.index])
-    if same and result.error <= amplified:
+    last_bits = MOST_AMPLIFIED * _LAST_BITS * eps * float(np.abs(point.gradients[k]).max())
+    explained = along <= MOST_AMPLIFIED * float(moved.sum())
+    if same and explained and max(result.error, last_bits) <= amplified:
         return f"off by {result.error:.2g}, an ulp in the arrays moves the gradient by up to {amplified:.2g}"
     return None

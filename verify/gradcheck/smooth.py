@@ -145,7 +145,7 @@ def _look_again(
         findings.fail(replace(point, seen=found.estimates[0]), k, wrong)
         if _within_tolerance(findings, k) and gradient.size <= _MANY:  # a few steps are not enough to show it
             findings.fail(point, k, wrong)
-        doubt = why_in_doubt(point, k, findings.results[k], generator)
+        doubt = why_in_doubt(point, k, findings.results[k], found.error, generator)
         if doubt is not None:
             del findings.points[k]
             findings.results[k] = result
