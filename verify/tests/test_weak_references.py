@@ -465,6 +465,21 @@ def test_a_backward_that_gives_random_numbers_is_not_excused_as_one_that_an_ulp_
 
 
 @SEEDS
+def test_where_an_ulp_of_a_held_array_leaves_the_domain_it_excuses_nothing(seed: int) -> None:
+    def forward(x: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        real(x)
+        if p > 0.7:
+            raise ValueError("p must be 0.7 at most")
+        return p * np.sin(x), x
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return 0.71 * dy * np.cos(x), np.asarray((dy * np.sin(x)).sum())
+
+    found = gradcheck(forward, backward, (drawn(seed, 5), np.array(0.7)), wrt=(0,), seed=seed, raise_on_failure=False)
+    assert (found.verdict, found.arguments[0].note) == ("FAIL", "")
+
+
+@SEEDS
 def test_what_a_closed_over_matrix_rounds_by_is_tolerated(seed: int) -> None:
     times = np.linspace(0, 1, 40)
     kernel = np.exp(-((times[:, None] - times) ** 2) / 0.08) + 1e-6 * np.eye(40)  # of a Gaussian process
