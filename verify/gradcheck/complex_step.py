@@ -77,11 +77,10 @@ class ComplexStep(Point):
         amplified = MOST_AMPLIFIED * (self.conditioning[k] * np.abs(v)).sum(dtype=np.float64)
         return float(rounding + amplified) + _TRUNCATION
 
-    def rounds_by(self, k: int, v: Array, slopes: Array) -> float:
+    def slopes_round_by(self, k: int, v: Array, slopes: Array) -> Array:
         """By how much slopes along v round, seen by those along 3/4 v, over 3/4: all products round otherwise there."""
         others = [self.slopes(k, factor * v) / factor for factor in FACTORS]
-        off = np.max([np.abs(other - slopes) for other in others], axis=0)
-        return float(MOST_AMPLIFIED * (np.abs(self.dy) * off).sum())
+        return np.asarray(MOST_AMPLIFIED * np.max([np.abs(other - slopes) for other in others], axis=0))
 
     def worst(self, k: int, index: tuple[int, ...]) -> Worst:
         """Both values of one entry, and what is tolerated between them."""
@@ -168,7 +167,7 @@ def _check_argument(point: ComplexStep, k: int, findings: Findings, generator: n
         slopes = point.slopes(k, v)
         residual, allowed = abs(point.residual(k, v, slopes)), point.tolerance(k, v, slopes)
         if residual > allowed:
-            allowed += point.rounds_by(k, v, slopes)
+            allowed += float((np.abs(point.dy) * point.slopes_round_by(k, v, slopes)).sum())
         if allowed < residual <= _DOUBTFUL * allowed:
             note = f"too close to tell: off by {residual:.2g}, rounding is expected up to {allowed:.2g}"
             findings.leave_open(k, note, residual, allowed)

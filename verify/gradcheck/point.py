@@ -34,6 +34,10 @@ class Point:
         """J v, the derivative of y along v in argument k, entry by entry."""
         raise NotImplementedError
 
+    def slopes_round_by(self, k: int, v: Array, slopes: Array) -> Array:
+        """By how much those slopes along v may be off for rounding, entry by entry."""
+        return np.zeros_like(slopes)
+
     def residual(self, k: int, v: Array) -> Any:
         """What the differences say less what the gradient says: <dy, J v> - <da, v>."""
         raise NotImplementedError
