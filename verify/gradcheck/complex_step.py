@@ -100,8 +100,10 @@ class ComplexStep(Point):
         Complex numbers, of float64 and summed in another order, may take a branch that the arrays do not. And arrays
         that are held are moved, too: the solution for one right-hand side is known as its matrix is.
         """
-        again = moved_by_ulps(self.subject, self.dy, self.gradients, generator, _CLOSE_DRAWS, self.subject.held)
-        return replace(self, conditioning={k: np.maximum(each, again[k]) for k, each in self.conditioning.items()})
+        found = [self.conditioning]
+        for held in (None, self.subject.held):
+            found.append(moved_by_ulps(self.subject, self.dy, self.gradients, generator, _CLOSE_DRAWS, held))
+        return replace(self, conditioning={k: np.max([each[k] for each in found], axis=0) for k in self.conditioning})
 
     def scaled(self, factor: float) -> Self:
         """The same with dy times a power of two; so is what rounding may do."""

@@ -34,25 +34,30 @@ def moved_by_ulps(
     gradients: dict[int, Array],
     generator: np.random.Generator,
     draws: int,
-    held: Sequence[int] = (),
+    held: Sequence[int] | None = None,
 ) -> dict[int, Array]:
     """How far the gradients move, entry by entry, when the entries of the arrays move by an ulp or two.
 
-    Equal entries move together and zeros stay, so that no tie is broken and no kink crossed; of arrays that are held
-    whole numbers stay, too, which may be labels, or a mask.
+    Equal entries move together and zeros stay, so that no tie is broken and no kink crossed. Where arrays that are
+    held are told, they move, too, but for whole numbers, which may be labels, or a mask; and how far gradients are from
+    one another counts, by half, not from those given: a backward that is wrong at the very arrays given is wrong.
     """
-    epsilon = float(np.finfo(subject.dtype).eps)
+    epsilon, share = float(np.finfo(subject.dtype).eps), 1.0 if held is None else 0.5
     most = {k: np.zeros(gradient.shape) for k, gradient in gradients.items()}
-    for _ in range(draws):
+    for draw in range(draws):
         arrays: Arrays = subject.arrays
-        for k in (*subject.wrt, *held):
+        for k in (*subject.wrt, *(held or ())):
             distinct, place = np.unique(subject.arrays[k], return_inverse=True)
-            movable = distinct * (np.isfinite(distinct) & (distinct != np.rint(distinct)) if k in held else 1)
+            movable = distinct * (
+                np.isfinite(distinct) & (distinct != np.rint(distinct)) if k not in subject.wrt else 1
+            )
             moves = (epsilon * generator.choice([-1.0, 1.0], distinct.shape) * movable)[place]
             arrays = subject.moved(arrays, k, moves.reshape(subject.arrays[k].shape))
         moved = subject.pull_back(arrays, dy, subject.value_and_cache(arrays)[1])
+        if held is not None and draw == 0:
+            gradients = moved
         with np.errstate(invalid="ignore"):  # a gradient that is not finite is dealt with elsewhere
-            change = finite({k: np.abs(moved[k] - gradients[k]) for k in gradients})
+            change = finite({k: share * np.abs(moved[k] - gradients[k]) for k in gradients})
         most = {k: np.maximum(most[k], change[k]) for k in gradients}
     return most
 

@@ -44,7 +44,7 @@ def _check_scaled(findings: Findings, point: Point, passed: list[int], factor: f
     """How far the gradients of dy times the factor are off, relative to the largest entry; what is wrong fails."""
     found: dict[int, float] = {}
     large = abs(factor) > 1
-    lost = _ROUNDINGS * float(np.finfo(point.dy.dtype).eps) * abs(factor) * float(np.abs(point.dy).max())
+    lost = _ROUNDINGS * float(np.finfo(point.dy.dtype).eps) * abs(factor) * float(np.abs(point.dy).max(initial=0.0))
     try:
         with np.errstate(over="ignore" if large else None, invalid="ignore" if large else None):
             scaled = point.scaled(factor)

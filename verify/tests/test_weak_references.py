@@ -465,6 +465,16 @@ def test_a_backward_that_gives_random_numbers_is_not_excused_as_one_that_an_ulp_
 
 
 @SEEDS
+def test_a_backward_that_is_wrong_at_the_very_arrays_given_is_not_excused(seed: int) -> None:
+    given = drawn(seed, 4, 5)
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+        return (dy * np.cos(x) * (1.1 if np.array_equal(x, given) else 1),)
+
+    assert check(lambda x: (np.sin(x), x), backward, given, seed=seed, structure="smooth").verdict == "FAIL"
+
+
+@SEEDS
 def test_where_an_ulp_of_a_held_array_leaves_the_domain_it_excuses_nothing(seed: int) -> None:
     def forward(x: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         real(x)
