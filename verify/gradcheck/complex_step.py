@@ -43,6 +43,7 @@ from verify.gradcheck.subject import Arrays, Subject
 _STEP = 2.0**-200
 _TRUNCATION = 2.0**-300  # of order step^2 = 2^-400, with room for third derivatives up to 2^100
 _ELEMENTARY = 32
+_NO_SLOPE = 2.0**-9
 _TRIALS = 2
 # Four draws of signs show how one ulp is amplified typically.
 _CONDITION_DRAWS = 4
@@ -78,9 +79,13 @@ class ComplexStep(Point):
         return float(rounding + amplified) + _TRUNCATION
 
     def slopes_round_by(self, k: int, v: Array, slopes: Array) -> Array:
-        """By how much slopes along v round, seen by those along 3/4 v, over 3/4: all products round otherwise there."""
+        """By how much slopes along v round, seen by those along 3/4 v, over 3/4: all products round otherwise there.
+
+        What differs by more than 2^-9 does not round: at 0 a square root has no slope at all.
+        """
         others = [self.slopes(k, factor * v) / factor for factor in FACTORS]
-        return np.asarray(MOST_AMPLIFIED * np.max([np.abs(other - slopes) for other in others], axis=0))
+        off = np.max([np.abs(other - slopes) for other in others], axis=0)
+        return np.where(off <= _NO_SLOPE * np.abs(slopes), MOST_AMPLIFIED * off, 0.0)
 
     def worst(self, k: int, index: tuple[int, ...]) -> Worst:
         """Both values of one entry, and what is tolerated between them."""
