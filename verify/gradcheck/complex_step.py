@@ -15,6 +15,8 @@ value. The third term is the floor: where a function saturates (a confident soft
 vanishes but the roundings inside do not, so the gradient at u, the arrays scaled to entries of at
 most 1, stands for them. The last term is the conditioning, measured: delta is how far the gradient
 moves when the arrays move by an ulp (a batch norm of two images has little left after it subtracts).
+Where that is not enough, so is what the complex step itself rounds by, as at a matrix that the forward keeps to
+itself: slopes along 3/4 v, 5/8 v and 7/8 v, over that, show it, c times as much is tolerated, and the floor grows.
 A wrong gradient can widen these only by claiming to be large or to jump, and then the detection
 floor that is printed says so.
 """
@@ -43,6 +45,7 @@ from verify.gradcheck.subject import Arrays, Subject
 _STEP = 2.0**-200
 _TRUNCATION = 2.0**-300  # of order step^2 = 2^-400, with room for third derivatives up to 2^100
 _ELEMENTARY = 32
+# What differs by more, between multiples of one direction, is no rounding: at 0 a square root has no slope at all.
 _NO_SLOPE = 2.0**-9
 _TRIALS = 2
 # Four draws of signs show how one ulp is amplified typically.
@@ -79,10 +82,7 @@ class ComplexStep(Point):
         return float(rounding + amplified) + _TRUNCATION
 
     def slopes_round_by(self, k: int, v: Array, slopes: Array) -> Array:
-        """By how much slopes along v round, seen by those along 3/4 v, over 3/4: all products round otherwise there.
-
-        What differs by more than 2^-9 does not round: at 0 a square root has no slope at all.
-        """
+        """By how much slopes along v round, seen by those along 3/4 v, over 3/4: all products round otherwise there."""
         others = [self.slopes(k, factor * v) / factor for factor in FACTORS]
         off = np.max([np.abs(other - slopes) for other in others], axis=0)
         return np.where(off <= _NO_SLOPE * np.abs(slopes), MOST_AMPLIFIED * off, 0.0)

@@ -489,19 +489,23 @@ def test_where_an_ulp_of_a_held_array_leaves_the_domain_it_excuses_nothing(seed:
     assert (found.verdict, found.arguments[0].note) == ("FAIL", "")
 
 
-TIMES = np.linspace(0, 1, 40)
-KERNEL = np.exp(-((TIMES[:, None] - TIMES) ** 2) / 0.08) + 1e-6 * np.eye(40)  # of a Gaussian process
+def kernel(size: int) -> np.ndarray:
+    """That of a Gaussian process, at times in [0, 1]."""
+    times = np.linspace(0, 1, size)
+    return np.asarray(np.exp(-((times[:, None] - times) ** 2) / 0.08) + 1e-6 * np.eye(size))
 
 
 @SEEDS
 def test_what_a_closed_over_matrix_rounds_by_is_tolerated(seed: int) -> None:
+    matrix = kernel(40)
+
     def certificate(off: float) -> Certificate:
         def backward(dy: np.ndarray, _: Any) -> tuple[np.ndarray]:
-            dx = np.linalg.solve(KERNEL, dy)
+            dx = np.linalg.solve(matrix, dy)
             dx[np.argmax(np.abs(dx))] *= 1 + off
             return (dx,)
 
-        return check(lambda x: (np.linalg.solve(KERNEL, x), None), backward, drawn(seed, 40), seed=seed)
+        return check(lambda x: (np.linalg.solve(matrix, x), None), backward, drawn(seed, 40), seed=seed)
 
     right = certificate(0)
     assert right.verdict == "PASS", right
@@ -510,27 +514,33 @@ def test_what_a_closed_over_matrix_rounds_by_is_tolerated(seed: int) -> None:
     assert certificate(right.detection_floor).verdict == "FAIL"
 
 
-@SEEDS
-def test_what_a_closed_over_matrix_rounds_by_is_tolerated_in_every_entry_of_the_jacobian(seed: int) -> None:
-    def rows(x: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.linalg.solve(KERNEL, x.T).T)
+def test_what_a_closed_over_matrix_rounds_by_is_tolerated_in_every_entry_of_the_jacobian() -> None:
+    matrix = kernel(20)
 
-    def certificate(off: float) -> Certificate:
+    def rows(x: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.linalg.solve(matrix, x.T).T)
+
+    def certificate(off: float, seed: int) -> Certificate:
         def backward(dy: np.ndarray, _: Any) -> tuple[np.ndarray]:
             dx = rows(dy)
             if np.count_nonzero(dy[0]) == 1:  # one entry of the Jacobian
                 dx[0, 7] *= 1 + off
             return (dx,)
 
-        arrays = (drawn(seed, 2, 40),)
+        arrays = (drawn(seed, 4, 20),)
         return gradcheck(
             lambda x: (rows(x), None), backward, arrays, seed=seed, full_jacobian=True, raise_on_failure=False
         )
 
-    right = certificate(0)
-    assert right.verdict == "PASS", right
-    assert right.structure == "smooth" or right.arguments[0].note == "every entry of its Jacobian, 40 x 40"
-    assert right.structure == "smooth" or certificate(1e-3).verdict == "FAIL"
+    compared = []
+    for seed in range(10):
+        right = certificate(0, seed)
+        assert right.verdict == "PASS", right
+        if right.structure == "analytic":  # plain differences may be too noisy to tell
+            compared.append(seed)
+            assert right.arguments[0].note == "every entry of its Jacobian, 20 x 20"
+            assert certificate(1e-3, seed).verdict == "FAIL"
+    assert len(compared) >= 3
 
 
 @SEEDS
