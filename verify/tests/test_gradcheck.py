@@ -505,6 +505,16 @@ def test_bits_lost_as_dy_grows_are_told_and_convict_nobody(structure: str, off: 
         assert "backward is linear in dy up to 9.3e-10 of its largest entry" in str(found)
 
 
+def test_a_clip_of_large_gradients_fails_in_float32_too() -> None:
+    def clipped(dy: np.ndarray, x: np.ndarray) -> Any:
+        return (np.clip(dy, -1e4, 1e4) * np.exp(x),)
+
+    x = np.linspace(-1, 1, 4, dtype=np.float32)
+    assert gradcheck(lambda x: (np.exp(x), x), lambda dy, x: (dy * np.exp(x),), (x,), structure="analytic")
+    with pytest.raises(GradientMismatch, match=r"of -dy \* 2\^16: backward is not linear in dy"):
+        gradcheck(lambda x: (np.exp(x), x), clipped, (x,), structure="analytic")
+
+
 def test_what_overflows_when_dy_is_large_is_no_opinion() -> None:
     def backward(dy: np.ndarray, x: np.ndarray) -> Any:
         return (dy * np.exp(x),)
