@@ -7,15 +7,14 @@ backward maps a cotangent dy to J' dy, and a check compares it with J v for a ta
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from verify import adapters
-    from verify.battery import LayerError, LayerReport, check_layer
-    from verify.gradcheck import Certificate, GradientMismatch, Inconclusive, StructureError, gradcheck
-    from verify.parametrize import parametrize_with_checks
+    from verify.battery.battery import LayerError, LayerReport, check_layer
+    from verify.battery.parametrize import parametrize_with_checks
+    from verify.checker.certificate import Certificate, GradientMismatch, Inconclusive, StructureError
+    from verify.checker.check import gradcheck
 
 __all__ = [
     "Certificate",
@@ -30,27 +29,23 @@ __all__ = [
     "parametrize_with_checks",
 ]
 
-_ELSEWHERE = {
-    "LayerError": "verify.battery",
-    "LayerReport": "verify.battery",
-    "check_layer": "verify.battery",
-    "parametrize_with_checks": "verify.parametrize",
+_HOME = {
+    "Certificate": "verify.checker.certificate",
+    "GradientMismatch": "verify.checker.certificate",
+    "Inconclusive": "verify.checker.certificate",
+    "LayerError": "verify.battery.battery",
+    "LayerReport": "verify.battery.battery",
+    "StructureError": "verify.checker.certificate",
+    "check_layer": "verify.battery.battery",
+    "gradcheck": "verify.checker.check",
+    "parametrize_with_checks": "verify.battery.parametrize",
 }
 
 
-class _Verify(ModuleType):
-    """This package, all names of which are imported when they are used: pytest loads its plugin into every run."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # The import of a subpackage binds its name here; of the two called gradcheck the function has it.
-        super().__setattr__(name, value.gradcheck if name == "gradcheck" and isinstance(value, ModuleType) else value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in __all__:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        if name == "adapters":
-            return importlib.import_module("verify.adapters")
-        return getattr(importlib.import_module(_ELSEWHERE.get(name, "verify.gradcheck")), name)
-
-
-sys.modules[__name__].__class__ = _Verify
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used: pytest loads this package's plugin into every run."""
+    if name == "adapters":
+        return importlib.import_module("verify.adapters")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

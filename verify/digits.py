@@ -16,7 +16,8 @@ import numpy as np
 from cnn_core import Implementation
 from cnn_core.data import Dataset, scaled
 from cnn_core.network import PARAMETERS, Version, initial_parameters, tutorial_network
-from verify.gradcheck import Certificate, gradcheck
+from verify.checker.certificate import Certificate
+from verify.checker.check import gradcheck
 
 # Fine enough for weights of about 0.1, coarse enough to leave their products exact.
 _WEIGHT_UNIT = 2.0**-7

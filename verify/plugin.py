@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from verify.gradcheck import Certificate
+    from verify.checker.certificate import Certificate
 
 # A row for each gradient checked, in plain types: from xdist's workers they travel with the reports.
 _Rows = dict[tuple[str, str, str], dict[str, Any]]
@@ -41,8 +41,8 @@ def _seed(text: str) -> int:
 @pytest.fixture
 def gradcheck(request: pytest.FixtureRequest) -> Generator[Callable[..., Certificate], None, None]:
     """verify.gradcheck, the same call; its seed follows from the test's name, and what it finds is reported."""
-    from verify.gradcheck import CheckError
-    from verify.gradcheck import gradcheck as check
+    from verify.checker.certificate import CheckError
+    from verify.checker.check import gradcheck as check
 
     rows = request.node.stash.setdefault(_ROWS, {})
     calls = itertools.count()

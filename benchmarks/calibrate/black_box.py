@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.calibrate.zoo import ZOO, Known
-from verify.gradcheck.exact_numbers import signed
-from verify.gradcheck.richardson import SAFETY, Extrapolated, Ladder
-from verify.gradcheck.subject import Subject
+from verify.checker.exact_numbers import signed
+from verify.checker.extrapolation import SAFETY, Extrapolated, Ladder
+from verify.checker.layer import LayerUnderTest
 
 
 def ratio(known: Known, seed: int) -> tuple[float, float]:
     """The true error over the error estimated (before the safety factor), and the tolerance relative to the value."""
     generator = np.random.default_rng(seed)
     x = known.draw(generator)
-    subject = Subject(lambda x: (known.f(x), None), lambda dy, cache: (dy,), (x,), None, None)
+    subject = LayerUnderTest(lambda x: (known.f(x), None), lambda dy, cache: (dy,), (x,), None, None)
     y = np.asarray(known.f(x))
     dy = signed(generator, y.shape)
     point = Extrapolated(subject, (x,), y, dy, {0: known.vjp(x, dy)})

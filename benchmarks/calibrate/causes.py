@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from benchmarks.calibrate.mutants import MUTANTS, Mutant
 from cnn_core import Implementation
 from verify import gradcheck
-from verify.gradcheck.causes import CauseCode
-from verify.gradcheck.contracts import CONTRACTS, Call
-from verify.gradcheck.subject import ContractError
+from verify.battery.contracts import CONTRACTS, Call
+from verify.checker.layer import ContractError
+from verify.diagnosis.causes import CauseCode
 from verify.layers import LAYERS, Case, Layer
 
 # The causes were tuned on seeds below; what is reported is measured from here.

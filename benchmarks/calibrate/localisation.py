@@ -15,15 +15,15 @@ from unittest import mock
 import numpy as np
 
 from verify import gradcheck
-from verify.gradcheck.point import Findings
+from verify.checker.point import Findings
 
 # Which module looks by which function.
 _LOOKS = {
-    "exact": "locate",
-    "kinks": "_locate",
-    "branches": "locate",
-    "complex_step": "locate",
-    "second_look": "descend",
+    "verify.checker.exact": "locate",
+    "verify.checker.references.at_ties": "_locate",
+    "verify.checker.references.exact_complex_step": "locate",
+    "verify.checker.references.complex_step": "locate",
+    "verify.checker.second_look": "descend",
 }
 SIZES = (1, 2, 7, 64, 1000, 20_000)
 
@@ -54,7 +54,7 @@ def _counting(count: list[int], calls: list[int]) -> Iterator[None]:
     with mock.patch.object(Findings, "fail", wrapped(Findings.fail)):
         patches = []
         for module_name, name in _LOOKS.items():
-            module = importlib.import_module(f"verify.gradcheck.{module_name}")
+            module = importlib.import_module(module_name)
             patches.append(mock.patch.object(module, name, wrapped(getattr(module, name))))
         for patch in patches:
             patch.start()

@@ -76,7 +76,7 @@ def _mutants() -> Iterator[Check]:
 
 
 def _exhibits() -> Iterator[Check]:
-    for exhibit in EXHIBITS.values():
+    for _, exhibit in sorted(EXHIBITS.items()):
         layer = LAYERS[exhibit.layer]
         for version in layer.implementations:
             wrong = exhibit.mutate(version)

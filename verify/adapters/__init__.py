@@ -18,7 +18,7 @@ from typing import Any
 
 from verify.adapters import plain
 from verify.adapters._pair import Forward, Input, Pair, UnknownArgument, check
-from verify.gradcheck import Certificate
+from verify.checker.certificate import Certificate
 
 __all__ = ["Forward", "Input", "Pair", "UnknownArgument", "adapt", "gradcheck", "plain"]
 

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.gradcheck import Certificate, gradcheck
-from verify.gradcheck.arguments import argument_names, kinds
-from verify.gradcheck.exact_numbers import Array
+from verify.checker.arguments import argument_names, kinds
+from verify.checker.certificate import Certificate
+from verify.checker.check import gradcheck
+from verify.checker.exact_numbers import Array
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 

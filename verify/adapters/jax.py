@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from verify.adapters._pair import Forward, Input, Pair, check, positional
-from verify.gradcheck import Certificate
-from verify.gradcheck.arguments import argument_names
-from verify.gradcheck.exact_numbers import Array
-from verify.gradcheck.subject import ContractError
+from verify.checker.arguments import argument_names
+from verify.checker.certificate import Certificate
+from verify.checker.exact_numbers import Array
+from verify.checker.layer import ContractError
 
 
 class _Tape(NamedTuple):

@@ -36,8 +36,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.adapters._pair import Forward, Pair, check, made_of, positional
-from verify.gradcheck import Certificate
-from verify.gradcheck.exact_numbers import Array
+from verify.checker.certificate import Certificate
+from verify.checker.exact_numbers import Array
 
 # Where the gradient of W may be left: dW, grad_W, W_grad.
 _SPELLINGS = ("d{}", "grad_{}", "{}_grad")

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 
 from verify.adapters._pair import Forward, Input, Pair, check, made_of, positional
-from verify.gradcheck import Certificate
-from verify.gradcheck.exact_numbers import Array
-from verify.gradcheck.subject import ContractError
+from verify.checker.certificate import Certificate
+from verify.checker.exact_numbers import Array
+from verify.checker.layer import ContractError
 
 # What torch says of a Function whose backward returns another number of gradients, or other shapes.
 _WRONG_COUNT = "returned an incorrect number of gradients"

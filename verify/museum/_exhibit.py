@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cnn_core import Implementation
-from verify.gradcheck.exact_numbers import Array
+from verify.checker.exact_numbers import Array
 
 
 class Exhibit(NamedTuple):

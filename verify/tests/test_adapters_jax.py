@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from verify.adapters import adapt
-from verify.gradcheck import Certificate, GradientMismatch
+from verify.checker.certificate import Certificate, GradientMismatch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its import: not ours

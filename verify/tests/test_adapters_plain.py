@@ -16,9 +16,9 @@ from numpy.ctypeslib import ndpointer
 from cnn_core import linear
 from verify import adapters
 from verify.adapters import Pair, adapt, gradcheck, plain
-from verify.gradcheck import Certificate, GradientMismatch
-from verify.gradcheck.contracts import CONTRACTS, Call
-from verify.gradcheck.subject import ContractError
+from verify.battery.contracts import CONTRACTS, Call
+from verify.checker.certificate import Certificate, GradientMismatch
+from verify.checker.layer import ContractError
 
 
 class Linear:
@@ -284,7 +284,7 @@ def test_inputs_must_be_a_tuple_and_wrt_names_of_arrays() -> None:
 
 def test_nothing_of_pytorch_or_jax_is_imported_before_it_is_used() -> None:
     program = (
-        "import sys, verify, verify.cli; from verify.adapters import adapt; adapt((abs, abs)); "
+        "import sys, verify, verify.command.cli; from verify.adapters import adapt; adapt((abs, abs)); "
         "print({'torch', 'jax'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

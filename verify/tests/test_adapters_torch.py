@@ -11,7 +11,7 @@ import pytest
 
 from verify import check_layer
 from verify.adapters import adapt
-from verify.gradcheck import Certificate, GradientMismatch
+from verify.checker.certificate import Certificate, GradientMismatch
 
 torch = pytest.importorskip("torch", reason="these are layers in PyTorch: pip install gradcert[oracle]")
 

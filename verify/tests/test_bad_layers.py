@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from verify import Certificate, GradientMismatch, StructureError, gradcheck
-from verify.gradcheck import ORACLES
+from verify.checker.check import ORACLES
 
 STRUCTURES = ["auto", *ORACLES]
 ARRAYS = np.array([[1.0, -2.0, 3.0], [0.5, 2.0, -1.0]]), np.array([[2.0], [1.0], [-3.0]])

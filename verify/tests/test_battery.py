@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cnn_core import Implementation, relu
 from verify import LayerError, check_layer, parametrize_with_checks, strategies
-from verify.checks import CHECKS
+from verify.battery.checks import CHECKS
 from verify.layers import LAYERS, Case, Layer
 
 BOTH = [

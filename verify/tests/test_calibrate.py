@@ -102,7 +102,7 @@ def test_an_entry_found_one_by_one_would_show(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(localisation, "FUNCTIONS", {"smooth": localisation.FUNCTIONS["smooth"]})
     assert localisation.measure(1)["within"]
     # By name it would be an attribute of the function gradcheck.
-    monkeypatch.setattr(sys.modules["verify.gradcheck.second_look"], "descend", one_by_one)
+    monkeypatch.setattr(sys.modules["verify.checker.second_look"], "descend", one_by_one)
     assert not localisation.measure(1)["within"]
 
 

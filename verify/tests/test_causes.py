@@ -15,9 +15,11 @@ from benchmarks.calibrate import causes
 from benchmarks.calibrate.mutants import MUTANTS, Mutant
 from cnn_core import Implementation, conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
 from verify import gradcheck
-from verify.gradcheck import Certificate, contracts, subject
-from verify.gradcheck.causes import CauseCode, cause_page, cause_table
-from verify.gradcheck.causes.evidence import MOST_ENTRIES
+from verify.battery import contracts
+from verify.checker import layer
+from verify.checker.certificate import Certificate
+from verify.diagnosis.causes import CauseCode, cause_page, cause_table
+from verify.diagnosis.causes.evidence import MOST_ENTRIES
 from verify.layers import LAYERS
 from verify.museum import EXHIBITS
 
@@ -196,7 +198,7 @@ def test_every_code_has_its_sentence() -> None:
 def test_every_code_that_a_broken_contract_carries_is_a_cause() -> None:
     """A code is the first string, in small letters and hyphens, that is given to what raises."""
     codes = {each.code for each in CauseCode}
-    for module in (contracts, subject):
+    for module in (contracts, layer):
         for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("ContractError", "_broken", "_same"):
                 strings = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
@@ -205,7 +207,7 @@ def test_every_code_that_a_broken_contract_carries_is_a_cause() -> None:
 
 def test_the_page_of_causes_is_as_printed() -> None:
     page = Path(__file__).parents[2] / "docs" / "causes.md"
-    assert page.read_text(encoding="utf-8") == cause_page(), "python -m verify.gradcheck.causes > docs/causes.md"
+    assert page.read_text(encoding="utf-8") == cause_page(), "python -m verify.diagnosis.causes > docs/causes.md"
 
 
 # One mutant for each code that neither a contract nor another test here covers; of all, `tox -e calibrate` measures.

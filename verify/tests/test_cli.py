@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cnn_core import relu
-from verify.cli import cli
+from verify.command.cli import cli
 from verify.layers import LAYERS, Layer
 from verify.museum import EXHIBITS
 
@@ -132,7 +132,7 @@ def test_interrupted_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("verify.cli.verify_layer", interrupted)
+    monkeypatch.setattr("verify.command.cli.verify_layer", interrupted)
     result = _run("run", "--layer", "relu")
     assert result.exit_code == 130
     assert "interrupted" in result.output

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import verify
-from verify.cli import cli
+from verify.command.cli import cli
 
 LAYERS = """
     import sys

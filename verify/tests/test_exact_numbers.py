@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from verify.gradcheck.exact_numbers import (
+from verify.checker.exact_numbers import (
     Grid,
     draw_gapped,
     draw_integers,

@@ -19,10 +19,15 @@ CORE, VERIFY = Path(cnn_core.__file__).parent, Path(verify.__file__).parent
 # Package -> what its modules may import beside the standard library, NumPy and themselves.
 MAY_IMPORT = {
     CORE: set(),
-    VERIFY / "gradcheck": set(),
-    VERIFY / "adapters": {"verify.gradcheck", "torch", "jax"},
+    VERIFY / "checker": {"verify.diagnosis"},
+    VERIFY / "diagnosis": {"verify.checker"},
+    VERIFY / "battery": {"verify.checker", "verify.adapters", "hypothesis"},
+    VERIFY / "checker": {"verify.diagnosis"},
+    VERIFY / "diagnosis": {"verify.checker"},
+    VERIFY / "battery": {"verify.checker", "verify.adapters", "hypothesis", "pytest"},
+    VERIFY / "adapters": {"verify.checker", "torch", "jax"},
     VERIFY / "layers": {"cnn_core", "hypothesis", "verify.strategies"},
-    VERIFY / "museum": {"cnn_core", "verify.gradcheck"},
+    VERIFY / "museum": {"cnn_core", "verify.checker"},
 }
 
 

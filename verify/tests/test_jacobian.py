@@ -12,8 +12,8 @@ import pytest
 
 from cnn_core import Implementation, conv2d, linear, relu, softmax_cross_entropy
 from verify import gradcheck
-from verify.gradcheck.exact import Differences
-from verify.gradcheck.subject import Subject
+from verify.checker.exact import Differences
+from verify.checker.layer import LayerUnderTest
 
 GENERATOR = np.random.default_rng(0)
 X, W, B = (GENERATOR.normal(size=shape) for shape in ((2, 3, 6, 5), (4, 3, 3, 2), (4,)))
@@ -199,7 +199,7 @@ def test_a_point_of_scaled_dy_is_as_exact(factor: float) -> None:
     def doubled(x: np.ndarray) -> Any:
         return 2 * x, None
 
-    subject = Subject(doubled, lambda dy, _: (2 * dy,), (np.ones((3, 2)),), None, None)
+    subject = LayerUnderTest(doubled, lambda dy, _: (2 * dy,), (np.ones((3, 2)),), None, None)
     arrays = (np.arange(6.0).reshape(3, 2),)
     point = Differences.draw(subject, arrays, 3, np.random.default_rng(0), below=4).scaled(factor)
     v = np.array([[1.0, -2.0], [4.0, 8.0], [-8.0, 16.0]])
@@ -217,7 +217,7 @@ def test_linear_layers_of_any_leading_axes_pass() -> None:
 
 def test_a_point_at_another_dy_is_as_exact() -> None:
     arrays = (np.arange(1.0, 7.0).reshape(2, 3),)
-    subject = Subject(lambda x: (2 * x, None), lambda dy, _: (2 * dy,), arrays, {}, None)
+    subject = LayerUnderTest(lambda x: (2 * x, None), lambda dy, _: (2 * dy,), arrays, {}, None)
     dy = np.full((2, 3), 0.1)  # on another grid than what was drawn
     drawn = Differences.draw(subject, arrays, 3, np.random.default_rng(0), below=4)
     point = replace(drawn.at(arrays, dy), gradients={0: 2 * dy})

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from verify import gradcheck
-from verify.gradcheck import StructureError
+from verify.checker.certificate import StructureError
 
 _ZEROS = np.zeros((3, 4))
 _SIGNS = np.array([1.0, -1, 2, -3])

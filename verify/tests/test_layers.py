@@ -11,7 +11,7 @@ from hypothesis.vendor.pretty import pretty
 import cnn_core
 from cnn_core import Implementation
 from verify import gradcheck
-from verify.gradcheck.contracts import CONTRACTS, Call
+from verify.battery.contracts import CONTRACTS, Call
 from verify.layers import LAYERS, Case, Layer, Reject
 
 _PAIRS = [(layer, implementation) for layer in LAYERS.values() for implementation in layer.implementations]

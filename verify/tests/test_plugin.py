@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import verify.gradcheck  # before pytester's runs in this process, which unload what they load
+import verify.checker.check  # before pytester's runs in this process, which unload what they load
 
 # Where gradcert is installed, too: the entry point has the module's own name, so it is loaded once.
 PLUGIN = ("-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "verify.plugin")
@@ -171,7 +171,7 @@ def test_unused_it_is_silent_and_imports_nothing(pytester: pytest.Pytester) -> N
 
         def test_nothing():
             assert "verify.plugin" in sys.modules
-            heavy = {"numpy", "hypothesis", "verify.gradcheck", "verify.checks", "cnn_core"}
+            heavy = {"numpy", "hypothesis", "verify.checker.check", "verify.battery.checks", "cnn_core"}
             assert not heavy & set(sys.modules)
         """
     )

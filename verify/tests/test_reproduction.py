@@ -14,9 +14,9 @@ import pytest
 
 from cnn_core import conv2d, max_pool2d, relu, softmax_cross_entropy
 from verify import gradcheck
-from verify.gradcheck import Certificate
-from verify.gradcheck.reproduction import YOURS, runnable
-from verify.targets import load
+from verify.checker.certificate import Certificate
+from verify.command.targets import load
+from verify.diagnosis.reproduction import YOURS, runnable
 
 SHAPE, KERNEL = (2, 2, 5, 4), (2, 2, 3, 2)
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import strategies as st
 
 from cnn_core import Implementation, linear, max_pool2d
-from verify import run
+from verify.command import run
+from verify.command.run import Row, verify_layer
 from verify.layers import LAYERS, Case, Layer
-from verify.run import Row, verify_layer
 
 
 def _two_bugs(dy: Any, cache: Any) -> Any:

@@ -13,7 +13,8 @@ import pytest
 
 from benchmarks.calibrate import sabotage
 from benchmarks.calibrate.zoo import ZOO
-from verify.gradcheck import Certificate, gradcheck
+from verify.checker.certificate import Certificate
+from verify.checker.check import gradcheck
 
 SEEDS = pytest.mark.parametrize("seed", range(5))
 

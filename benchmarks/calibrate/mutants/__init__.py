@@ -1,7 +1,7 @@
 """Backwards that are wrong in a known way: mutations of this project's layers, each with the cause it must be given.
 
 The museum's bugs of these layers come first (their slugs are names here); the rest are the patterns that
-`verify.gradcheck.causes` lists. A mutation that does not apply to a case leaves the gradient right there.
+`verify.diagnosis.causes` lists. A mutation that does not apply to a case leaves the gradient right there.
 """
 
 from benchmarks.calibrate.mutants import convolution, every_layer, linear, loss, pooling

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_core import Implementation
-from verify.gradcheck.causes import CauseCode as C
+from verify.diagnosis.causes import CauseCode as C
 
 Array = Any
 Gradients = tuple[Any, ...]

@@ -21,7 +21,7 @@ from benchmarks.calibrate.mutants._mutant import (
     rolled,
 )
 from cnn_core import conv2d
-from verify.gradcheck.causes import CauseCode as C
+from verify.diagnosis.causes import CauseCode as C
 
 _DX, _DW, _DB = 0, 1, 2
 

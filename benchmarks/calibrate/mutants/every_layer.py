@@ -18,7 +18,7 @@ from benchmarks.calibrate.mutants._mutant import (
     whole,
 )
 from cnn_core import Implementation
-from verify.gradcheck.causes import CauseCode as C
+from verify.diagnosis.causes import CauseCode as C
 
 # Every layer: what can be wrong with any gradient.
 for _layer, _count in GRADIENTS.items():

@@ -18,7 +18,7 @@ from benchmarks.calibrate.mutants._mutant import (
     only,
     shuffled,
 )
-from verify.gradcheck.causes import CauseCode as C
+from verify.diagnosis.causes import CauseCode as C
 
 _DX, _DW, _DB = 0, 1, 2
 change("dw transposed", "linear", C.TRANSPOSED, _DW, lambda g: g.T.reshape(g.shape).copy())

@@ -14,7 +14,7 @@ from benchmarks.calibrate.mutants._mutant import (
     of_dy,
     only,
 )
-from verify.gradcheck.causes import CauseCode as C
+from verify.diagnosis.causes import CauseCode as C
 
 _LOSS = "softmax_cross_entropy"
 

@@ -20,7 +20,7 @@ from benchmarks.calibrate.mutants._mutant import (
     whole,
 )
 from cnn_core import Implementation, max_pool2d
-from verify.gradcheck.causes import CauseCode as C
+from verify.diagnosis.causes import CauseCode as C
 from verify.museum import EXHIBITS
 
 whole("flatten-noT", "flatten", C.FEATURES_BATCH_SWAPPED, EXHIBITS["flatten-noT"].mutate)

@@ -1,0 +1,1 @@
+"""Everything a layer owes its users, checked by name."""

@@ -1,0 +1,238 @@
+"""What a layer owes its callers besides right numbers, one function a promise.
+
+Each takes a pair (forward, backward), the arrays and options of one call, and a generator, and
+raises ContractError, which says what was broken. CONTRACTS names them all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from verify.checker.arguments import argument_names, is_floating
+from verify.checker.exact_numbers import Array
+from verify.checker.layer import ContractError
+
+
+class Call(NamedTuple):
+    """One call of a layer, and what it returned."""
+
+    forward: Callable[..., tuple[Array, Any]]
+    backward: Callable[[Array, Any], Sequence[Array | None]]
+    arrays: tuple[Any, ...]
+    options: Mapping[str, Any]
+    y: Array
+    cache: Any
+    dy: Array
+    # Those in which the layer is to keep dtypes.
+    dtypes: Sequence[Any] = (np.float32, np.float64, np.complex128)
+
+    @classmethod
+    def of(
+        cls,
+        forward: Callable[..., tuple[Array, Any]],
+        backward: Callable[[Array, Any], Sequence[Array | None]],
+        arrays: Sequence[Any],
+        options: Mapping[str, Any],
+        generator: np.random.Generator,
+    ) -> Call:
+        """Run the forward on copies of the arrays, and draw signed integers for its upstream gradient."""
+        copies = tuple(np.array(a) if isinstance(a, np.ndarray) else a for a in arrays)
+        y, cache = forward(*copies, **options)
+        dy = np.asarray(generator.integers(-9, 10, y.shape)).astype(y.dtype)
+        return cls(forward, backward, copies, options, y, cache, dy)
+
+    def gradients(self, dy: Array | None = None) -> list[tuple[str, Array]]:
+        """The gradients with their names, those that are None left out."""
+        gradients = list(self.backward(self.dy if dy is None else dy, self.cache))
+        if len(gradients) == len(self.arrays):  # None may stand for arrays that have no gradient
+            gradients = [g for g, a in zip(gradients, self.arrays, strict=True) if a is None or is_floating(a)]
+        named = zip(self.names, gradients, strict=False)
+        return [(name, gradient) for name, gradient in named if gradient is not None]
+
+    @property
+    def floating(self) -> list[Array]:
+        """The arrays that have a gradient."""
+        return [a for a in self.arrays if is_floating(a)]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the gradients, for the arrays that are differentiable or None."""
+        names = argument_names(self.forward, len(self.arrays))
+        return tuple(
+            f"d{name}" for name, array in zip(names, self.arrays, strict=True) if array is None or is_floating(array)
+        )
+
+    def cast(self, dtype: Any) -> tuple[Any, ...]:
+        """The arrays with the floating ones in a dtype."""
+        return tuple(a.astype(dtype) if is_floating(a) else a for a in self.arrays)
+
+
+def arguments_are_left_alone(call: Call, generator: np.random.Generator) -> None:
+    """Neither forward nor backward writes to an argument; read-only arrays serve."""
+    frozen = tuple(np.array(a) if isinstance(a, np.ndarray) else a for a in call.arrays)
+    dy = call.dy.copy()
+    for array in (*frozen, dy):
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
+    try:
+        _, cache = call.forward(*frozen, **call.options)
+        call.backward(dy, cache)
+    except ValueError as error:
+        if "read-only" not in str(error):
+            raise
+        raise _broken("input-overwritten", f"it writes to an argument: {error}") from error
+    for before, now in zip((*call.arrays, call.dy), (*frozen, dy), strict=True):
+        if isinstance(now, np.ndarray) and not np.array_equal(before, now, equal_nan=True):
+            raise _broken("input-overwritten", "it writes to an argument, read-only or not")
+
+
+def gradients_alias_nothing(call: Call, generator: np.random.Generator) -> None:
+    """No gradient shares memory with an argument, with dy, y, or another gradient."""
+    gradients = call.gradients()
+    others = [("an argument", a) for a in call.floating] + [("dy", call.dy), ("y", call.y)]
+    for position, (name, gradient) in enumerate(gradients):
+        for other, array in others + gradients[:position]:
+            if np.shares_memory(gradient, array):
+                raise _broken("aliased", f"{name} shares memory with {other}")
+
+
+def any_layout_of_dy_serves(call: Call, generator: np.random.Generator) -> None:
+    """The layout of dy in memory (reversed, strided, broadcast, read-only) changes at most the order of roundings."""
+    expected = call.gradients()
+    terms = _terms(call)
+    for layout, dy in _layouts(call.dy):
+        _same(expected, call.gradients(dy), "dy-layout", f"with dy {layout}", terms=terms)
+    if call.dy.ndim:
+        broadcast = np.broadcast_to(call.dy[..., :1], call.dy.shape) if call.dy.size else call.dy
+        plain = call.gradients(broadcast.copy())
+        _same(plain, call.gradients(broadcast), "dy-layout", "with dy broadcast", terms=terms)
+
+
+def any_layout_of_the_arrays_serves(call: Call, generator: np.random.Generator) -> None:
+    """The memory layout of the arrays does not matter, but for the order of roundings."""
+    expected = call.gradients()
+    for k, array in enumerate(call.arrays):
+        if not isinstance(array, np.ndarray):
+            continue
+        for layout, view in _layouts(array):
+            y, cache = call.forward(*call.arrays[:k], view, *call.arrays[k + 1 :], **call.options)
+            gradients = call._replace(y=y, cache=cache).gradients()
+            when = f"with array {k} {layout}"
+            _same([("y", call.y), *expected], [("y", y), *gradients], "layout", when, terms=_terms(call))
+
+
+def a_second_backward_gives_the_same(call: Call, generator: np.random.Generator) -> None:
+    """Backward accumulates nothing, and does not use up its cache."""
+    first = [(name, gradient.copy()) for name, gradient in call.gradients()]
+    _same(first, call.gradients(), "accumulates", "the second time")
+    for _, gradient in call.gradients():
+        if isinstance(gradient, np.ndarray):  # a scalar cannot be written to
+            gradient[...] = 7
+    _same(first, call.gradients(), "accumulates", "after its results were overwritten")
+
+
+def another_forward_disturbs_nothing(call: Call, generator: np.random.Generator) -> None:
+    """Forward A, forward B, backward A gives the gradients of A."""
+    expected = [(name, gradient.copy()) for name, gradient in call.gradients()]
+    for change in (lambda a: np.asarray(1 - a), np.flip):
+        others = [change(a) if is_floating(a) else a for a in call.arrays]
+        with contextlib.suppress(Exception):  # beyond its domain, but not when the same entries come in another order
+            call.forward(*others, **call.options)
+            break
+    _same(expected, call.gradients(), "stale-cache", "after another forward")
+
+
+def the_same_call_gives_the_same_result(call: Call, generator: np.random.Generator) -> None:
+    """Forward and backward are deterministic, bit for bit."""
+    again = Call.of(call.forward, call.backward, call.arrays, call.options, generator)._replace(dy=call.dy)
+    _same([("y", call.y), *call.gradients()], [("y", again.y), *again.gradients()], "random", "when called again")
+
+
+def backward_is_linear_in_dy(call: Call, generator: np.random.Generator) -> None:
+    """Backward of one - 3 two is backward of one less 3 times that of two, and of 0 it is 0."""
+    one, two = (np.asarray(generator.integers(-9, 10, call.y.shape)).astype(call.y.dtype) for _ in range(2))
+    for name, gradient in call.gradients(np.zeros_like(one)):
+        if np.any(gradient != 0):
+            raise _broken("not-linear", f"{name} is not 0 where dy is 0")
+    parts = zip(call.gradients(one), call.gradients(two), call.gradients(one - 3 * two), strict=True)
+    for (name, first), (_, second), (_, both) in parts:
+        scale = float(np.abs(first).max(initial=0.0)) + 3 * float(np.abs(second).max(initial=0.0))
+        # Rounding is of the order of eps, what is not linear of the order of 1: halfway between, in digits.
+        tolerance = math.sqrt(np.finfo(call.y.dtype).eps) * scale
+        error = float(np.abs(first - 3 * second - both).max(initial=0.0))
+        if not error <= tolerance:
+            raise _broken(
+                "not-linear", f"{name} is not linear in dy: off by {error:.3g} where entries reach {scale:.3g}"
+            )
+
+
+def dtypes_and_shapes_are_kept(call: Call, generator: np.random.Generator) -> None:
+    """Each gradient has its argument's shape and dtype, in each of the call's dtypes; y has the dtype."""
+    for dtype in call.dtypes:
+        arrays = call.cast(dtype)
+        y, cache = call.forward(*arrays, **call.options)
+        if y.dtype != dtype:
+            raise _broken("wrong-dtype", f"y has dtype {y.dtype} for arrays of {np.dtype(dtype)}")
+        cast = call._replace(arrays=arrays, y=y, cache=cache, dy=call.dy.astype(dtype))
+        for (name, gradient), array in zip(cast.gradients(), cast.floating, strict=True):
+            if gradient.dtype != dtype:
+                raise _broken("wrong-dtype", f"{name} has dtype {gradient.dtype} for arrays of {np.dtype(dtype)}")
+            if gradient.shape != array.shape:
+                raise _broken("wrong-shape", f"{name} has shape {gradient.shape} for an array of {array.shape}")
+
+
+CONTRACTS: dict[str, Callable[[Call, np.random.Generator], None]] = {
+    check.__name__.replace("_", "-"): check
+    for check in (
+        arguments_are_left_alone,
+        gradients_alias_nothing,
+        any_layout_of_dy_serves,
+        any_layout_of_the_arrays_serves,
+        a_second_backward_gives_the_same,
+        another_forward_disturbs_nothing,
+        the_same_call_gives_the_same_result,
+        backward_is_linear_in_dy,
+        dtypes_and_shapes_are_kept,
+    )
+}
+
+
+def _layouts(array: Array) -> Iterator[tuple[str, Array]]:
+    """The same values in other layouts; a scalar has only one."""
+    if not array.ndim:
+        return
+    yield "in Fortran order", np.asfortranarray(array)
+    backwards = (slice(None, None, -1),) * array.ndim
+    yield "negatively strided", array[backwards].copy()[backwards]
+    wide = np.zeros((*array.shape, 2), array.dtype)
+    wide[..., 0] = array
+    yield "strided", wide[..., 0]
+    frozen = array.copy()
+    frozen.flags.writeable = False
+    yield "read-only", frozen
+
+
+def _terms(call: Call) -> int:
+    """What a layer sums has at most so many terms, whose order may be another (Higham 2002, section 4.2)."""
+    return int(max([call.y.size, *(array.size for array in call.floating)]))
+
+
+def _same(
+    expected: Sequence[tuple[str, Array]], found: Sequence[tuple[str, Array]], code: str, when: str, *, terms: int = 0
+) -> None:
+    """Raise ContractError unless equal, or within the roundings of sums of `terms` terms."""
+    for (name, right), (_, got) in zip(expected, found, strict=True):
+        scale = float(np.nan_to_num(np.abs(right)).max(initial=0.0))
+        tolerance = terms * float(np.finfo(right.dtype).eps) * scale
+        close = np.isclose(got, right, rtol=0, atol=tolerance, equal_nan=True)
+        if got.shape != right.shape or not close.all():
+            raise _broken(code, f"{name} differs {when}")
+
+
+def _broken(code: str, explanation: str) -> ContractError:
+    return ContractError(code, None, None, explanation)

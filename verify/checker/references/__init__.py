@@ -1,0 +1,1 @@
+"""The ways to differentiate a forward, one file each."""

@@ -1,0 +1,228 @@
+"""The command line: `python -m verify [run]`, `check` (in cli_check.py), `museum` and `layers`."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+import rich_click as click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from cnn_core.data import Dataset, load_digits, load_idx
+from cnn_core.network import Version
+from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS
+from verify.command import output
+from verify.command.check import check
+from verify.command.output import json_option, seed_option
+from verify.command.run import ERROR, Row, exit_code, verify_layer, verify_network
+from verify.digits import Part
+from verify.layers import LAYERS, markdown_table
+from verify.museum import EXHIBITS
+from verify.profiles import EXAMPLES
+
+NETWORK = "digits"
+_VERSIONS = ("naive", "im2col", "vectorized", "fast")
+_COLOURS = {PASS: "green", FAIL: "bold red", INCONCLUSIVE: "yellow", ERROR: "bold red"}
+
+_examples = click.option(
+    "--examples", type=click.IntRange(1), default=EXAMPLES["ci"], show_default=True, help="Cases for each version."
+)
+
+
+class _Group(click.RichGroup):
+    """Whose exit code for Ctrl-C is none of ours: 130, as a shell's."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("interrupted: no verdict", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Verify that gradients are right, and say what a wrong one would have shown.
+
+    Without a command, `run`. Exit codes: 0 all passed, 1 a gradient is wrong, 2 usage, 3 the run
+    itself broke, 4 inconclusive, 5 nothing was checked, 130 interrupted.
+    """
+
+
+@cli.command()
+@click.option("--layer", "layers", multiple=True, type=click.Choice([*LAYERS, NETWORK]), help="Only this; repeatable.")
+@click.option(
+    "--implementation",
+    "implementations",
+    multiple=True,
+    type=click.Choice(_VERSIONS),
+    help="Only this; `fast` is im2col and vectorized; repeatable.",
+)
+@_examples
+@seed_option
+@click.option(
+    "--data", metavar="FOLDER", help="IDX files (MNIST and its kind) for the network, not scikit-learn's digits."
+)
+@json_option
+def run(
+    layers: tuple[str, ...],
+    implementations: tuple[str, ...],
+    examples: int,
+    seed: int,
+    data: str | None,
+    json_path: str | None,
+) -> None:
+    """Verify every layer, both versions, and the digit network on real images."""
+    layers = tuple(dict.fromkeys(layers)) or (*LAYERS, NETWORK)
+    if data is not None and NETWORK not in layers:
+        raise click.UsageError(f"--data {data} is for the network, which --layer leaves out: add --layer {NETWORK}")
+    dataset = _load(data) if NETWORK in layers else None
+    output.check_writable(json_path)
+    console = output.console(json_path)
+    console.print(f"gradcert: {examples} cases for each version, seed {seed}", highlight=False)
+    started = time.perf_counter()
+    rows = list(_rows(layers, implementations, examples, seed, dataset))
+    _report(rows, console, time.perf_counter() - started)
+    code = exit_code(rows)
+    output.write(json_path, {"command": "run", "seed": seed, "examples": examples, "exit_code": code}, rows)
+    sys.exit(code)
+
+
+@cli.command()
+@click.option(
+    "--examples",
+    type=click.IntRange(EXAMPLES["quick"]),
+    default=EXAMPLES["ci"],
+    show_default=True,
+    help="Cases for each version; with too few, a bug may never have its case.",
+)
+@seed_option
+@json_option
+def museum(examples: int, seed: int, json_path: str | None) -> None:
+    """Plant every historical bug in our own layers: caught or not, by which check, at which entry.
+
+    Exit code 0 if every bug is caught in every version, 1 if one is missed.
+    """
+    output.check_writable(json_path)
+    console = output.console(json_path)
+    rows = []
+    for exhibit in EXHIBITS.values():
+        layer = LAYERS[exhibit.layer]
+        console.print(f"\n[bold]{exhibit.slug}[/] ({exhibit.layer}): {exhibit.wrong}", highlight=False)
+        console.print(f"shows when: {exhibit.shows}; source: {exhibit.source}", highlight=False)
+        for implementation in layer.implementations:
+            row = verify_layer(layer, exhibit.mutate(implementation), examples, seed)
+            row.layer = exhibit.slug
+            rows.append(row)
+    missed = [row for row in rows if row.verdict != FAIL]
+    console.print()
+    _report(rows, console, sum(row.seconds for row in rows))
+    console.print(f"{len(rows) - len(missed)} of {len(rows)} mutants caught", highlight=False)
+    code = 1 if missed else 0
+    output.write(json_path, {"command": "museum", "seed": seed, "examples": examples, "exit_code": code}, rows)
+    sys.exit(code)
+
+
+cli.add_command(check)
+
+
+@cli.command()
+def layers() -> None:
+    """Print the table of layers, in Markdown, as the README shows it."""
+    click.echo(markdown_table())
+
+
+def main() -> None:
+    """Entry point: `run` is what no command means."""
+    arguments = sys.argv[1:]
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+        arguments = ["run", *arguments]
+    cli.main(arguments, prog_name="python -m verify")
+
+
+def _rows(
+    layers: Iterable[str], implementations: tuple[str, ...], examples: int, seed: int, dataset: Dataset | None
+) -> Iterator[Row]:
+    def wanted(name: str) -> bool:
+        return not implementations or name in implementations or ("fast" in implementations and name != "naive")
+
+    stderr = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        for name in layers:
+            if name == NETWORK:
+                continue
+            for implementation in LAYERS[name].implementations:
+                if wanted(implementation.name):
+                    task = progress.add_task(f"{name} {implementation.name}", total=examples)
+                    yield verify_layer(LAYERS[name], implementation, examples, seed, lambda t=task: progress.advance(t))  # type: ignore[misc]
+                    progress.remove_task(task)
+        if dataset is not None:
+            versions: tuple[Version, ...] = get_args(Version)
+            parts: tuple[Part, ...] = get_args(Part)
+            for part in parts:
+                for version in versions:
+                    if wanted(version):
+                        task = progress.add_task(f"digits: {part} {version}", total=None)
+                        yield verify_network(part, version, dataset, seed)
+                        progress.remove_task(task)
+
+
+def _report(rows: list[Row], console: Console, seconds: float) -> None:
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for title in ("layer", "version", "structure", "oracle"):
+        table.add_column(title, no_wrap=title in ("layer", "version"))
+    for title in ("cases", "miss", "time"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        colour = _COLOURS[row.verdict]
+        table.add_row(
+            row.layer,
+            row.version,
+            _wrapped(row.structure, console),
+            _wrapped(row.oracle, console),
+            str(row.cases),
+            _promise(row),
+            f"{row.seconds:.1f} s",
+            f"[{colour}]{row.verdict}[/]",
+        )
+    console.print(table)
+    console.print(
+        "miss, at each case: the probability that a wrong gradient passes; after <, relative errors that may pass",
+        style="dim",
+        highlight=False,
+    )
+    for row in rows:
+        if row.message:
+            console.print(f"\n{row.layer}, {row.version}", style="bold", highlight=False)
+            console.print(row.message, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\n{_summary(rows)} in {seconds:.0f} s", highlight=False)
+
+
+def _promise(row: Row) -> str:
+    if row.miss_probability is not None:
+        return f"{row.miss_probability:.0e}"
+    return "-" if row.detection_floor is None else f"<{row.detection_floor:.0e}"
+
+
+def _wrapped(text: str, console: Console) -> str:
+    """The text, broken at blanks and hyphens where the terminal is too narrow for it."""
+    return text if console.width >= output.WIDE else "\n".join(textwrap.wrap(text, 11))
+
+
+def _summary(rows: list[Row]) -> str:
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in _COLOURS}
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "nothing was checked"
+
+
+def _load(folder: str | None) -> Dataset:
+    try:
+        return load_digits() if folder is None else load_idx(folder)
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        raise click.UsageError(str(error)) from error

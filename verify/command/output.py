@@ -1,0 +1,51 @@
+"""What the commands of `python -m verify` share: options, the console, and results for machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+from rich.console import Console
+
+from verify.checker.certificate import finite
+from verify.command.run import Row
+
+# Columns that the table takes without breaking a word.
+WIDE = 116
+
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Settles every draw.")
+json_option = click.option(
+    "--json", "json_path", metavar="PATH", help="Write the results for machines, too; - for standard output, alone."
+)
+
+
+def console(json_path: str | None) -> Console:
+    """Where people read; a file or a pipe is as wide as the table."""
+    stderr = json_path == "-"
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, width=None if terminal else WIDE)
+
+
+def check_writable(json_path: str | None) -> None:
+    """A usage error, before anything is run, where the results could not be written in the end."""
+    if json_path is None or json_path == "-":
+        return
+    try:
+        with Path(json_path).open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise click.UsageError(f"--json {json_path!r}: {error}") from error
+
+
+def write(json_path: str | None, about: dict[str, Any], rows: list[Row]) -> None:
+    """The rows, and what is to be said of them all, as JSON."""
+    if json_path is None:
+        return
+    text = json.dumps(finite({**about, "rows": [row.to_dict() for row in rows]}), indent=1)
+    if json_path == "-":
+        click.echo(text)
+    else:
+        Path(json_path).write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,149 @@
+"""Verify a layer on many generated cases, or the network on real images: one row of the report each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import seed as hypothesis_seed
+from hypothesis import strategies as st
+
+from cnn_core import Implementation
+from cnn_core.data import Dataset
+from cnn_core.network import Version
+from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, Certificate, CheckError
+from verify.checker.check import gradcheck
+from verify.digits import Part, check_network
+from verify.layers import Case, Layer
+
+ERROR = "ERROR"
+
+
+@dataclass
+class Row:
+    """What was found about one version of one layer, over all its cases."""
+
+    layer: str
+    version: str
+    structure: str
+    oracle: str = "-"
+    cases: int = 0
+    miss_probability: float | None = None
+    detection_floor: float | None = None
+    seconds: float = 0.0
+    verdict: str = PASS
+    message: str = ""
+    certificate: Certificate | None = None
+
+    def add(self, certificate: Certificate) -> None:
+        """Take in a case; the weakest promise of all cases is the row's."""
+        self.oracle = certificate.oracle
+        self.miss_probability = _weakest(self.miss_probability, certificate.miss_probability)
+        self.detection_floor = _weakest(self.detection_floor, certificate.detection_floor)
+
+    def fail(self, certificate: Certificate, message: str) -> None:
+        """Record the case that did not pass."""
+        self.oracle, self.verdict = certificate.oracle, certificate.verdict
+        self.miss_probability = self.detection_floor = None
+        self.certificate, self.message = certificate, message
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in plain types, ready for JSON."""
+        fields = {key: value for key, value in vars(self).items() if key != "certificate"}
+        return {**fields, "certificate": None if self.certificate is None else self.certificate.to_dict()}
+
+
+def verify_layer(
+    layer: Layer,
+    implementation: Implementation,
+    examples: int,
+    seed: int,
+    progress: Callable[[], None] = lambda: None,
+) -> Row:
+    """Check the gradients of one implementation on `examples` cases that its strategy draws.
+
+    On a failure the smallest failing case that Hypothesis finds is the one reported, of those that fail as the
+    first one found: for the same cause, in the same argument. A bug must not shrink into another, nor into a tie.
+    """
+    row = Row(layer.name, implementation.name, layer.structure)
+    latest: list[Case] = []
+    first: list[tuple[str, str, str | None]] = []
+    started = time.perf_counter()
+
+    @hypothesis_seed(seed)
+    @settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        report_multiple_bugs=False,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=layer.cases(), draw=st.integers(0, 2**32 - 1))
+    def check(case: Case, draw: int) -> None:
+        progress()
+        latest[:] = [case]
+        if row.verdict == PASS:  # what comes after a failure is shrinking, and not counted
+            row.cases += 1
+        try:
+            row.add(gradcheck(*implementation[1:], *case, structure=layer.structure, seed=draw))
+        except CheckError as error:
+            first[:] = first or [_kind(error.certificate)]
+            if _kind(error.certificate) == first[0]:
+                row.verdict = error.certificate.verdict
+                raise
+
+    try:
+        check()
+    except CheckError as error:
+        row.fail(error.certificate, f"{error}\n  case: {describe(latest, layer.names)}")
+    except Exception as error:
+        row.verdict = ERROR
+        row.message = f"{type(error).__name__}: {error}\n  case: {describe(latest, layer.names)}"
+    row.seconds = time.perf_counter() - started
+    return row
+
+
+def verify_network(part: Part, version: Version, dataset: Dataset, seed: int) -> Row:
+    """Check the whole network on one batch of real images."""
+    started = time.perf_counter()
+    row = Row(f"digits: {part}", version, "")
+    certificate = check_network(part, version, dataset, seed)
+    row.structure, row.cases = certificate.structure, 1
+    if certificate:
+        row.add(certificate)
+    else:
+        row.fail(certificate, str(certificate))
+    row.seconds = time.perf_counter() - started
+    return row
+
+
+def _kind(certificate: Certificate) -> tuple[str, str, str | None]:
+    """What must stay as it is while a failing case shrinks: the verdict, the likeliest cause and its argument."""
+    cause = next(iter(certificate.causes), None)
+    return (certificate.verdict, cause.code, cause.argument) if cause else (certificate.verdict, "", None)
+
+
+def describe(cases: list[Case], names: tuple[str, ...]) -> str:
+    """The last case in one line: shapes, and the options."""
+    if not cases:
+        return "none was drawn"
+    case = cases[-1]
+    arrays = [f"{name} {'None' if a is None else a.shape}" for name, a in zip(names, case.arrays, strict=False)]
+    return ", ".join(arrays + [f"{option}={value!r}" for option, value in case.options.items()])
+
+
+def exit_code(rows: list[Row]) -> int:
+    """0 all passed, 1 a gradient is wrong, 3 the run itself broke, 4 inconclusive, 5 nothing was checked."""
+    verdicts = {row.verdict for row in rows}
+    for verdict, code in ((FAIL, 1), (ERROR, 3), (INCONCLUSIVE, 4)):
+        if verdict in verdicts:
+            return code
+    return 0 if sum(row.cases for row in rows) else 5
+
+
+def _weakest(one: float | None, other: float | None) -> float | None:
+    return max((value for value in (one, other) if value is not None), default=None)

@@ -1,0 +1,1 @@
+"""What to say of a gradient that is wrong: why, and lines that reproduce it."""

@@ -1,0 +1,228 @@
+"""What is known of a wrong gradient: its true entries, and the forward's slopes along a few directions.
+
+Two ways to test a prediction. Entry by entry, against the true gradient, J e_i weighed by dy, of all
+entries or, of large arrays, of some. And at once: a gradient is J'^T dy' for whatever J' and dy' exactly if
+
+    sum(claimed * v) == sum(dy' * J' v)        for every v,
+
+of which a few random v tell: integers up to 64, so that of exact numbers a prediction that is wrong in
+one entry holds along all four with probability at most 129^-4, below 4e-9 (Freivalds 1977). It costs one
+forward where it fails, four where it holds, at any size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from verify.checker.certificate import StructureError
+from verify.checker.exact_numbers import Array, draw_integers, signed
+from verify.checker.extrapolation import Extrapolated
+from verify.checker.point import ExactPoint, Point
+
+_DIRECTIONS, _DIRECTION_BITS = 4, 6
+# A forward for each entry that is known: so many and no more. Of y as many entries are kept in all, or, of
+# a large y, what sixteen take: up to 128 MiB in float64.
+MOST_ENTRIES, _MOST_KEPT, _MOST_AT_ALL = 512, 1 << 22, 1 << 24
+# An extrapolated derivative takes some forty forwards.
+_MOST_EXTRAPOLATED = 48
+_FEWEST, _FEWEST_EXTRAPOLATED = 16, 4
+# Entries of y that forwards may compute for the causes of one argument, so that to fail costs no more than some
+# ten times what it costs to pass: a smooth check that passes has some eighty forwards, an exact one ten.
+_MOST_WORK, _MOST_WORK_EXTRAPOLATED, _FORWARDS_EXTRAPOLATED = 1 << 24, 1 << 25, 50
+# So many entries must be wrong, and speak for a cause.
+FEWEST_WRONG = 2
+
+
+class BudgetSpent(Exception):  # no error: what was found until then stands
+    """So much work, and no more, goes into the causes of one argument."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A wrong gradient of argument k at a point.
+
+    `true` holds NaN where an entry is not known; `columns` is J e_i, one row for each of `known`, flat
+    indices in order; `slopes` is J v for each of `directions`.
+    """
+
+    point: Point
+    k: int
+    known: Array
+    columns: Array
+    true: Array
+    directions: tuple[Array, ...]
+    slopes: tuple[Array, ...]
+    most_forwards: int
+
+    @classmethod
+    def gather(cls, point: Point, k: int, index: tuple[int, ...]) -> Evidence | None:
+        """At a gradient that is wrong at an index; None where y is too large to know entries one by one.
+
+        StructureError where the function leaves what the oracle can differentiate.
+        """
+        known = _chosen(point, k, index)
+        if known is None:
+            return None
+        most_forwards = point.subject.calls["forward"] + _budget(point)
+        shape = point.gradients[k].shape
+        columns = np.array([point.slopes(k, point.unit(k, np.unravel_index(i, shape))) for i in known])
+        true = np.full(shape, np.nan)
+        true.flat[known] = weighed(point, columns)
+        return cls(point, k, known, columns, true, *_along_directions(point, k), most_forwards)
+
+    @property
+    def claimed(self) -> Array:
+        """What the backward says."""
+        return self.point.gradients[self.k]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every entry of the true gradient is known."""
+        return len(self.known) == self.claimed.size
+
+    @property
+    def wrong(self) -> int:
+        """How many of the entries known are wrong."""
+        return int(np.count_nonzero(~self._close(self.true) & ~np.isnan(self.true)))
+
+    @property
+    def seen(self) -> str:
+        """How many entries speak, in words."""
+        if not self.wrong:
+            return "no entry alone is off by enough to say how"
+        of = f"{self.claimed.size} entries" if self.whole else f"{len(self.known)} entries looked at"
+        return f"{self.wrong} of {of} are wrong"
+
+    @property
+    def parts(self) -> Array:
+        """dy_o J_oi: the contributions, one row for each entry known."""
+        return np.asarray(self.columns * self.point.dy)
+
+    @property
+    def batched(self) -> bool:
+        """Whether the first axis is a batch that does not mix, as far as known: y[n] depends on entries [n] alone.
+
+        Where y is a scalar nothing tells; by convention the first array has the batch.
+        """
+        shape, y = self.claimed.shape, self.point.y
+        if not y.ndim:
+            return self.k == 0 and len(shape) > 0
+        if not shape or not y.ndim or shape[0] != len(y) or len(y) < 2:
+            return False
+        images = np.unravel_index(self.known, shape)[0]
+        touched = np.array(self.columns.reshape(len(self.known), len(y), -1).any(axis=2))
+        touched[np.arange(len(images)), images] = False
+        return not touched.any()
+
+    def partial(self, entries: Array) -> Array:
+        """An array of these values at the entries known, NaN elsewhere."""
+        whole = np.full(self.claimed.shape, np.nan)
+        whole.flat[self.known] = entries
+        return whole
+
+    def fits(self, predicted: Array, rounding: Array | float = 0.0) -> bool:
+        """Whether the claim is what is predicted, wherever that is known, at two entries that are wrong and more.
+
+        A prediction that is zero where it is known says nothing.
+        """
+        if predicted.shape != self.claimed.shape:
+            return False
+        told = ~np.isnan(predicted)
+        if not self._close(predicted, rounding)[told].all() or np.count_nonzero(predicted[told]) < FEWEST_WRONG:
+            return False
+        return bool(np.count_nonzero(told & ~np.isnan(self.true) & ~self._close(self.true, rounding)) >= FEWEST_WRONG)
+
+    def fits_upstream(self, dy: Array) -> bool:
+        """Whether the claim is J^T dy for another dy."""
+        pairs = zip(self.directions, self.slopes, strict=True)
+        return bool(dy.any()) and all(self.point.matches(self.k, v, dy, slopes) for v, slopes in pairs)
+
+    def fits_elsewhere(self, other: Point, j: int, place: Callable[[Array], Array] = lambda v: v) -> bool:
+        """Whether the claim is what `place` is the transpose of, made of another function's true gradient.
+
+        That of argument j at the other point, for its dy: claimed = place^T(J'^T dy). Raises BudgetSpent where
+        forwards have computed as many entries of y as they may.
+        """
+        if self.point.subject.calls["forward"] >= self.most_forwards:
+            raise BudgetSpent
+        return all(self.point.matches(self.k, v, other.dy, other.slopes(j, place(v))) for v in self.directions)
+
+    def fits_places(self, places: Array) -> bool:
+        """Whether claimed[i] is true[places[i]], flat, 0 for -1: by the entries known, then along the directions."""
+        flat, taken = self.true.ravel(), places.ravel()
+        predicted = np.where(taken < 0, 0.0, flat[taken]).reshape(self.claimed.shape)
+        told = ~np.isnan(predicted)
+        if not self._close(predicted)[told].all():
+            return False
+        if self.whole:
+            return self.fits(predicted)
+        return self.fits_elsewhere(self.point, self.k, lambda v: _sent_back(v, taken))
+
+    def _close(self, expected: Array, rounding: Array | float = 0.0) -> Array:
+        allowed = self.point.allowed(self.k, np.nan_to_num(expected))
+        return np.asarray(np.abs(self.claimed - expected) <= allowed + rounding)
+
+
+def weighed(point: Point, columns: Array) -> Array:
+    """sum(dy * J e_i) for each row."""
+    return np.asarray((columns * point.dy).reshape(len(columns), -1).sum(axis=1))
+
+
+def _sent_back(v: Array, places: Array) -> Array:
+    """The transpose of taking entries at flat places: each v goes to the place it was taken from."""
+    back = np.zeros_like(v)
+    inside = places >= 0
+    np.add.at(back.reshape(-1), places[inside], v.reshape(-1)[inside])
+    return back
+
+
+def _chosen(point: Point, k: int, index: tuple[int, ...]) -> Array | None:
+    """Flat indices of the entries to know: all, or some at random and some on the lines through the wrong one."""
+    gradient = point.gradients[k]
+    if min(_FEWEST, gradient.size) * point.y.size > _MOST_AT_ALL:
+        return None
+    kept = _MOST_KEPT // max(point.y.size, 1)
+    if isinstance(point, Extrapolated):
+        most = max(_FEWEST_EXTRAPOLATED, min(_MOST_EXTRAPOLATED, kept, _budget(point) // (2 * _FORWARDS_EXTRAPOLATED)))
+    else:
+        most = max(_FEWEST, min(MOST_ENTRIES, kept))
+    if gradient.size <= most:
+        return np.arange(gradient.size)
+    known = set(np.random.default_rng(0).choice(gradient.size, most // 2, replace=False).tolist())
+    for axis in range(gradient.ndim):
+        known.update(_line(gradient.shape, index, axis)[: most // (2 * gradient.ndim)].tolist())
+    return np.array(sorted(known))
+
+
+def _budget(point: Point) -> int:
+    """How many forwards may be spent on the causes of one argument."""
+    work = _MOST_WORK_EXTRAPOLATED if isinstance(point, Extrapolated) else _MOST_WORK
+    return work // max(point.y.size, 1)
+
+
+def _line(shape: tuple[int, ...], index: tuple[int, ...], axis: int) -> Array:
+    """The flat indices of the line along an axis through an entry, its ends first."""
+    along = np.arange(shape[axis])
+    along = along[np.argsort(np.minimum(along, along[::-1]), kind="stable")]
+    line = np.broadcast_arrays(*index[:axis], along, *index[axis + 1 :])
+    return np.asarray(np.ravel_multi_index(line, shape))
+
+
+def _along_directions(point: Point, k: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """Random directions, and the slopes along them."""
+    generator = np.random.default_rng(1)
+    shape, dtype = point.gradients[k].shape, point.gradients[k].dtype
+    if not isinstance(point, ExactPoint):
+        directions = tuple(signed(generator, shape).astype(dtype) for _ in range(_DIRECTIONS))
+        return directions, tuple(point.slopes(k, v) for v in directions)
+    for bits in range(_DIRECTION_BITS, 1, -2):
+        directions = tuple(draw_integers(generator, shape, bits, dtype) for _ in range(_DIRECTIONS))
+        try:
+            return directions, tuple(point.slopes(k, v) for v in directions)
+        except StructureError:  # these leave the exact numbers: take smaller ones
+            continue
+    raise StructureError(f"no direction in {point.subject.names[k]} of {math.prod(shape)} entries is exact")

@@ -1,0 +1,100 @@
+"""The true gradient for another dy: what of dy is read, where, and in which order.
+
+All of them are tested by the slopes along the directions that are known already: no forward is called.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from verify.checker.exact_numbers import Array
+from verify.diagnosis.causes.codes import CauseCode
+from verify.diagnosis.causes.evidence import Evidence
+from verify.diagnosis.causes.rearranged import MOST_LOST, mirrored, moved, orders
+
+_MOST_IMAGES = 64
+
+
+class Upstream(NamedTuple):
+    """Another dy, the code it speaks for, and what it is."""
+
+    code: CauseCode
+    why: str
+    dy: Array
+
+
+def of_some_upstream(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
+    """A part of dy, or none, whose true gradient is what the backward claims."""
+    dy = evidence.point.dy
+    yield from _fitting(evidence, itertools.chain(_filled(dy), _alone(dy), _lost(dy)))
+
+
+def of_rearranged_upstream(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
+    """A dy in another order whose true gradient is what the backward claims."""
+    yield from _fitting(evidence, _rearranged(evidence.point.dy))
+
+
+def _fitting(evidence: Evidence, others: Iterator[Upstream]) -> Iterator[tuple[CauseCode, str]]:
+    dy = evidence.point.dy
+    for found in others:
+        if not np.array_equal(found.dy, dy) and evidence.fits_upstream(found.dy):
+            yield found.code, found.why
+
+
+def _filled(dy: Array) -> Iterator[Upstream]:
+    if not dy.size:
+        return
+    yield Upstream(CauseCode.UPSTREAM_IGNORED, "is the true gradient for dy = 1", np.ones_like(dy))
+    if dy.size > 1:
+        why = f"is the true gradient for dy = {float(dy.flat[0]):.6g}, its first entry, everywhere"
+        yield Upstream(CauseCode.UPSTREAM_BROADCAST, why, np.full_like(dy, dy.flat[0]))
+    if dy.ndim > 1 and len(dy) > 1:
+        why = "is the true gradient for dy of the first image in the place of every image's"
+        yield Upstream(CauseCode.UPSTREAM_BROADCAST, why, np.broadcast_to(dy[:1], dy.shape))
+
+
+def _alone(dy: Array) -> Iterator[Upstream]:
+    """One image of the batch; one position along the other axes."""
+    if dy.ndim and 1 < len(dy) <= _MOST_IMAGES:
+        for image in range(len(dy)):
+            why = f"counts image {image} of the batch of {len(dy)} alone"
+            yield Upstream(CauseCode.ONE_IMAGE_ONLY, why, _masked(dy, (0,), slice(image, image + 1)))
+    long = [axis for axis in range(dy.ndim) if dy.shape[axis] > 1]
+    for count in range(len(long), 0, -1):
+        for axes in itertools.combinations(long, count):
+            if axes == (0,):
+                continue
+            for which, only in (("first", slice(0, 1)), ("last", slice(-1, None))):
+                why = f"counts the {which} position along y's axes {axes} alone"
+                # Of images and positions both, one: a loop over all of them assigned where it should add.
+                code = CauseCode.OVERLAP_ASSIGNED if 0 in axes else CauseCode.ONE_POSITION_ONLY
+                yield Upstream(code, why, _masked(dy, axes, only))
+
+
+def _lost(dy: Array) -> Iterator[Upstream]:
+    """All but the last slices along an axis, or along the last two."""
+    for axes in [(axis,) for axis in reversed(range(dy.ndim))] + [tuple(range(dy.ndim))[-2:]]:
+        for lost in range(1, min(MOST_LOST + 1, min((dy.shape[axis] for axis in axes), default=0))):
+            why = f"counts all but the last {lost} along y's axes {axes}"
+            yield Upstream(CauseCode.REMAINDER_LOST, why, _masked(dy, axes, slice(0, -lost)))
+
+
+def _rearranged(dy: Array) -> Iterator[Upstream]:
+    places = np.arange(math.prod(dy.shape)).reshape(dy.shape)
+    for found in itertools.chain(orders(places), mirrored(places), moved(places)):
+        code = CauseCode.SHIFTED if found.code is CauseCode.SHIFTED else CauseCode.DY_LAYOUT
+        values = np.where(found.places < 0, 0, dy.reshape(-1)[found.places]).astype(dy.dtype)
+        yield Upstream(code, f"is the true gradient for a dy that {found.why}", values)
+
+
+def _masked(dy: Array, axes: tuple[int, ...], kept: slice) -> Array:
+    """dy with zeros but in this slice along each of the axes."""
+    masked = np.zeros_like(dy)
+    place = tuple(kept if axis in axes else slice(None) for axis in range(dy.ndim))
+    masked[place] = dy[place]
+    return masked
