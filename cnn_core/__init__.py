@@ -1,7 +1,7 @@
-"""A CNN core in NumPy, every layer twice: once as its formula in loops, once fast.
+"""A CNN core in NumPy. Every layer has a naive version, its formula in loops, and a fast version.
 
-Each layer is a module with two Implementations of one call: `naive`, and `im2col` where a window
-slides or `vectorized` elsewhere.
+Each layer is a module with two Implementations of one call. `naive` is in every module. The fast one is
+`im2col` if a window slides, `vectorized` otherwise.
 
     y, cache = conv2d.im2col.forward(x, w, b, stride=2, padding=1)
     dx, dw, db = conv2d.im2col.backward(dy, cache)

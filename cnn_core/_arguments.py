@@ -1,4 +1,4 @@
-"""What a layer is, and what it says to arrays it cannot take."""
+"""The type of a layer, and the checks of its arguments."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ _Cache = TypeVar("_Cache")
 
 
 class Implementation(NamedTuple):
-    """One version of a layer: a pure pair of functions.
+    """One version of a layer: a pair of pure functions.
 
-    `forward(*arrays, **options) -> (y, cache)`, and `backward(dy, cache) -> gradients`, a tuple
-    with one gradient for each differentiable array in order, `None` for an array not given.
+    `forward(*arrays, **options) -> (y, cache)` and `backward(dy, cache) -> gradients`.
+    The gradients are a tuple with one entry for each differentiable array, in order.
+    The entry of an array that was not given is `None`.
     """
 
     name: str
@@ -26,9 +27,10 @@ class Implementation(NamedTuple):
 
 
 def check_arrays(optional: str = "", **arrays: object) -> None:
-    """Raise TypeError unless all are floating or complex arrays of one dtype; the optional one may be None.
+    """Raise TypeError unless all arrays are floating or complex and of one dtype.
 
-    Nothing is promoted: an integer array would be truncated or change its dtype in silence.
+    The array named `optional` may be None. Nothing is promoted, because promotion would silently truncate
+    an integer array or change its dtype.
     """
     first: tuple[str, np.dtype[Any]] | None = None
     for name, array in arrays.items():
@@ -45,21 +47,24 @@ def check_arrays(optional: str = "", **arrays: object) -> None:
 
 
 def check_byte_order(name: str, array: Array) -> None:
-    """Raise TypeError for bytes in another order than this machine's: NumPy's results would be in this machine's."""
+    """Raise TypeError for an array of foreign byte order: NumPy would return results in native order."""
     if not array.dtype.isnative:
         native = array.dtype.newbyteorder("=")
         raise TypeError(f"{name} has dtype {array.dtype.str}, of another byte order: cast it to {native}")
 
 
 def check_rank(name: str, array: Array, axes: str) -> None:
-    """Raise ValueError unless the array has as many axes as `axes` names, such as "N C H W"."""
+    """Raise ValueError unless the array has one axis for each name in `axes`, such as "N C H W"."""
     rank = len(axes.split())
     if array.ndim != rank:
         raise ValueError(f"{name} must have {rank} axes ({axes}), got shape {array.shape}")
 
 
 def check_upstream(dy: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """The upstream gradient as an array; TypeError or ValueError unless it is shaped and typed as y."""
+    """Return the upstream gradient as an array.
+
+    Raises TypeError if its dtype is not that of y, ValueError if its shape is not that of y.
+    """
     if not isinstance(dy, (np.ndarray, np.generic)):
         raise TypeError(f"dy must be a NumPy array of dtype {dtype}, got {type(dy).__name__}")
     if dy.dtype != dtype:
@@ -70,7 +75,7 @@ def check_upstream(dy: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> 
 
 
 def check_cache(cache: object, kind: type[_Cache]) -> _Cache:
-    """The cache; TypeError if another implementation made it."""
+    """Return the cache, or raise TypeError if another implementation made it."""
     if not isinstance(cache, kind):
         raise TypeError(
             f"cache is a {type(cache).__module__}.{type(cache).__name__}, "

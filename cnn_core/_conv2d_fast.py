@@ -2,18 +2,20 @@
 
     y = w @ columns of x        dw = dy @ (columns of x)'        dx = fold of w' @ dy
 
-BLAS multiplies near the speed of the machine, so what is left to save is copies:
+BLAS multiplies near the speed of the machine, so this file saves copies:
 
-- A block of columns stays in cache, and its buffers are used again for the next one.
-- A window is unfolded no further than it must be. Of a 1x1 convolution nothing is. A large window is unfolded
-  along its width only; each of its rows is then a product with the same columns, further down. Of few filters
-  on small images, with the batch innermost, that gives all rows at once: one product for each row of outputs.
-- For dw the narrower of dy and the columns is transposed, as BLAS multiplies (K, P) by (P, F) fastest.
-- Filters of many channels are larger than all else of small images: they and dw are then left as they lie.
-- dx is itself a convolution, of dy with the kernel turned round, where that moves less than folding; with a stride
-  it is one for each remainder, of the taps that reach it.
+- A block of columns stays in cache. The next block reuses its buffers.
+- A window is unfolded only as far as the products need. A 1x1 convolution is not unfolded at all.
+  A large window is unfolded along its width only. Each row of the window is then one product, and these
+  products read the same columns at different offsets.
+- Few filters on small images have the batch innermost. All rows of the window are then one product for each
+  row of outputs.
+- For dw the narrower of dy and the columns is transposed, because BLAS multiplies (K, P) by (P, F) fastest.
+- Filters of many channels are larger than all arrays of small images. The filters and dw are then not copied.
+- dx is a convolution of dy with the rotated kernel, wherever that copies less than folding.
+  With a stride there is one such convolution for each remainder, with the taps that reach this remainder.
 
-`_conv2d_plan` says how a convolution is cut up, by its sizes.
+`_conv2d_plan` chooses the blocks of a convolution from its sizes.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ from cnn_core._im2col import Block, Scratch, fold, padded, planes, turned_axes, 
 
 
 def by_group(w: Array, groups: int) -> Array:
-    """The view (G, F/G, C/G, kH, kW) of w."""
+    """Return w as the view (G, F/G, C/G, kH, kW)."""
     return w.reshape(groups, len(w) // groups, *w.shape[1:])
 
 
 def correlate(
     x: Array, w: Array, b: Array | None, rows: Axis, columns: Axis, groups: int, plan: Plan | None = None
 ) -> Array:
-    """(x, w, b) -> y, block by block."""
+    """Compute y from (x, w, b), block by block."""
     y = np.empty((len(x), len(w), rows.out, columns.out), x.dtype)
     _correlate(x, by_group(w, groups), b, y, rows, columns, plan)
     return y
@@ -71,7 +73,7 @@ def _correlate(x: Array, w: Array, b: Array | None, y: Array, rows: Axis, column
 def filter_gradient(
     x: Array, w: Array, dy: Array, rows: Axis, columns: Axis, groups: int, plan: Plan | None = None
 ) -> Array:
-    """(x, dy) -> dw, block by block: the products of `correlate` with dy in the place of y."""
+    """Compute dw from (x, dy), block by block: each block adds dy times the columns of x."""
     shape = by_group(w, groups).shape
     rows, columns = in_one_row(rows, columns, x, dy)
     plan = plan or choose(len(x), shape, rows, columns, x.itemsize)
@@ -81,7 +83,7 @@ def filter_gradient(
     products, filters, taps = rows.kernel // together, shape[1], together * columns.kernel * shape[2]
     as_is = products == 1 and filters_outweigh(filters, len(x), rows, columns)
     narrow = filters <= taps and not as_is
-    # To be transposed at the end, so a little apart: see Scratch.take_block.
+    # The sums are transposed at the end, so their rows get 16 spare entries: see Scratch.take_block.
     sums = (products, groups, taps, filters + 16) if narrow else (products, groups, filters, taps)
     total = np.zeros(sums, x.dtype)[..., : filters if narrow else taps]
     scratch = Scratch(x.dtype)
@@ -102,7 +104,7 @@ def filter_gradient(
 
 
 def _filters(w: Array, plan: Plan) -> Array:
-    """w: (G, F/G, C/G, kH, kW) as matrices (products, G, 1, F/G, K) that fit what `unfold` makes."""
+    """Return w (G, F/G, C/G, kH, kW) as matrices (products, G, 1, F/G, K) that match the columns of `unfold`."""
     groups, filters, channels, height, width = w.shape
     if plan.stacked:
         matrices = w.reshape(1, groups, 1, filters, channels * height * width)
@@ -114,7 +116,7 @@ def _filters(w: Array, plan: Plan) -> Array:
 
 
 def _as_filters(matrices: Array, shape: tuple[int, ...], plan: Plan) -> Array:
-    """The inverse of `_filters`: matrices (products, G, F/G, K) as an array (G, F/G, C/G, kH, kW)."""
+    """Return matrices (products, G, F/G, K) as an array (G, F/G, C/G, kH, kW): the inverse of `_filters`."""
     groups, filters, channels, height, width = shape
     if plan.stacked:
         result = matrices[0].reshape(shape)
@@ -126,10 +128,10 @@ def _as_filters(matrices: Array, shape: tuple[int, ...], plan: Plan) -> Array:
 
 
 def input_gradient(dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, columns: Axis, groups: int) -> Array:
-    """(dy, w) -> dx, by the cheaper of two ways: unfolding dy, or folding columns of x."""
+    """Compute dx from (dy, w) in the cheaper way: unfold dy, or fold columns of dx."""
     copied = rows.kernel * columns.kernel > 1
     outweighed = copied and filters_outweigh(len(w) // groups, len(dy), rows, columns)
-    # To turn the kernel round pads dy with zeros, which times an infinite w are NaN.
+    # A rotated kernel needs dy padded with zeros. Zero times an infinite w is NaN.
     cheaper = not copied or _turning_is_cheaper(len(dy), w, rows, columns, groups, dy.itemsize)
     if cheaper and not outweighed and np.isfinite(w).all():
         return turned(dy, w, x_shape, rows, columns, groups)
@@ -137,9 +139,10 @@ def input_gradient(dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, co
 
 
 def _turning_is_cheaper(images: int, w: Array, rows: Axis, columns: Axis, groups: int, itemsize: int) -> bool:
-    """Whether to unfold dy costs less than to fold, in entries for each tap; 16 multiplications count as one.
+    """Return whether unfolding dy costs less than folding.
 
-    Measured with LeNet's second layer, where both cost the same: its dx is twice as large as dy, which is padded.
+    The unit is one copied entry for each tap. 16 multiplications count as one entry, measured with LeNet's
+    second layer. There both ways take the same time, and a plane of dx is twice as large as one of dy.
     """
     (_, of_rows, sub_rows), (_, of_columns, sub_columns) = turned_axes(rows)[0], turned_axes(columns)[0]
     turned_w = by_group(w, groups).swapaxes(1, 2)[..., of_rows, of_columns]
@@ -153,7 +156,10 @@ def _turning_is_cheaper(images: int, w: Array, rows: Axis, columns: Axis, groups
 def turned(
     dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, columns: Axis, groups: int, plan: Plan | None = None
 ) -> Array:
-    """dx: dy correlated with the kernel turned round; for each remainder of a stride, with the taps that reach it."""
+    """Compute dx: dy correlated with the rotated kernel.
+
+    With a stride, each remainder is a correlation of its own, with the taps that reach this remainder.
+    """
     turned_w = by_group(w, groups).swapaxes(1, 2)
     along_rows, along_columns = turned_axes(rows), turned_axes(columns)
     reached = len(along_rows) * len(along_columns) == rows.stride * columns.stride
@@ -166,7 +172,7 @@ def turned(
 def folded(
     dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, columns: Axis, groups: int, plan: Plan | None = None
 ) -> Array:
-    """dx at any stride: each block of dy makes columns of dx, which are folded."""
+    """Compute dx at any stride: w' times a block of dy gives columns of dx, which are folded."""
     w = by_group(w, groups)
     plan = plan or choose(len(dy), w.shape, rows, columns, dy.itemsize, whole=True)
     dx = np.zeros(x_shape, dy.dtype)
@@ -186,12 +192,15 @@ def folded(
 
 
 def _for_blas(matrices: Array) -> Array:
-    """The same matrices, copied if neither their rows nor their columns are contiguous."""
+    """Return the matrices, copied if neither their rows nor their columns are contiguous."""
     return matrices if matrices.itemsize in matrices.strides[-2:] else np.ascontiguousarray(matrices)
 
 
 def _upstream(dy: Array, block: Block, scratch: Scratch) -> Array:
-    """A block of dy: (G, F/G, oH, oW, N) as (G, R, F/G, P), as its columns; a view of one image, where it can be."""
+    """Return a block of dy (G, F/G, oH, oW, N) as (G, R, F/G, P), which matches the columns of x.
+
+    The result is a view if the block is one image and its rows are not first.
+    """
     upstream = dy[:, :, block.outputs, :, block.images]
     groups, filters, rows, columns, images = upstream.shape
     if images > 1 or block.rows_first:
@@ -202,7 +211,7 @@ def _upstream(dy: Array, block: Block, scratch: Scratch) -> Array:
 
 
 def _transposed(dy: Array, block: Block, scratch: Scratch) -> Array:
-    """A block of dy: (G, F/G, oH, oW, N) as (G, R, P, F/G), as its columns: BLAS multiplies that fastest."""
+    """Return a block of dy (G, F/G, oH, oW, N) transposed, (G, R, P, F/G): BLAS multiplies this order fastest."""
     upstream = dy[:, :, block.outputs, :, block.images]
     if upstream.strides[1] % 2048 == 0 and not block.batch_inner:  # see Scratch.take_block
         _, apart = scratch.take_block("apart", upstream.shape, block)
@@ -216,7 +225,7 @@ def _transposed(dy: Array, block: Block, scratch: Scratch) -> Array:
 
 
 def _product(a: Array, b: Array, out: Array, tile: int) -> Array:
-    """a @ b into out, for a (G, 1, M, K) and b (G, R, K, P), so many outputs at a time."""
+    """Write a @ b into out, for a (G, 1, M, K) and b (G, R, K, P), `tile` outputs at a time."""
     if a.shape[3] == 1:
         return np.multiply(a, b, out=out)
     tile = max(1, min(tile, b.shape[3]))
@@ -230,7 +239,7 @@ def _product(a: Array, b: Array, out: Array, tile: int) -> Array:
 
 
 def _contraction(a: Array, b: Array, scratch: Scratch, tile: int) -> Array:
-    """The sum over R of a @ b, for a (G, R, M, P) and b (G, R, P, K), so many outputs at a time."""
+    """Return the sum over R of a @ b, for a (G, R, M, P) and b (G, R, P, K), `tile` outputs at a time."""
     groups, parts, rows, length = a.shape
     columns = b.shape[3]
     tile = min(tile, length)

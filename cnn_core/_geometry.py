@@ -1,6 +1,6 @@
 """Integer geometry of sliding windows: pairs, padding forms, output sizes, and their errors.
 
-Both versions of a layer share this file, and nothing else: it holds integers, never data.
+The naive and the fast version of a layer share this file. It computes with integers, never with data.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Axis(NamedTuple):
 
     @property
     def starts(self) -> list[int]:
-        """Where the taps of a window start in it."""
+        """The offset of each tap from the start of its window."""
         return [tap * self.dilation for tap in range(self.kernel)]
 
     def source(self, output: int, tap: int) -> int:
-        """Position in the unpadded axis; outside `range(size)` it lies in the padding."""
+        """Return the position in the unpadded axis. A position outside `range(size)` lies in the padding."""
         return output * self.stride + tap * self.dilation - self.before
 
 
 def positions(*sizes: int) -> Iterator[tuple[int, ...]]:
-    """Every index of an array of these sizes, in row-major order."""
+    """Yield every index of an array of these sizes, in row-major order."""
     return itertools.product(*map(range, sizes))
 
 
@@ -59,7 +59,10 @@ def pair(name: str, value: Any, minimum: int) -> tuple[int, int]:
 
 
 def whole_number(name: str, value: Any, minimum: int) -> int:
-    """Read an option that is one integer; TypeError and ValueError as in `pair`."""
+    """Read an option that is one integer.
+
+    Raises TypeError if it is none, ValueError if it is below `minimum`.
+    """
     if not _is_integer(value):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     number = operator.index(value)
@@ -77,13 +80,14 @@ def sliding_axes(
     dilation: Pair,
     ceil_mode: bool = False,
 ) -> tuple[Axis, Axis]:
-    """The two axes of a window of `kernel_size` that slides over `shape` = (H, W).
+    """Return the two axes of a window of `kernel_size` that slides over `shape` = (H, W).
 
-    `out = floor((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1`; with
-    `ceil_mode` the ceiling, less one where the last window would start past the input and its
-    leading padding (the rule of torch.nn.functional.max_pool2d, whose padding is at most half the window).
+    `out = floor((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1`.
+    With `ceil_mode` the division is rounded up. If the last window would then start past the input and its
+    leading padding, `out` is one less. This is the rule of torch.nn.functional.max_pool2d, whose padding is
+    at most half the window.
 
-    Raises TypeError or ValueError, quoting the values, for sizes that cannot be.
+    Raises TypeError or ValueError, quoting the values, for impossible sizes.
     """
     strides = pair("stride", stride, 1)
     dilations = pair("dilation", dilation, 1)
@@ -132,7 +136,7 @@ def _pads(
             raise ValueError(f'padding must be "same", "valid" or integers, got {padding!r}')
         if stride != (1, 1):
             raise ValueError(f'padding="same" needs stride 1, got stride={stride}')
-        # The odd one out goes behind, as in torch.nn.functional.conv2d.
+        # An odd total puts the larger half behind, as in torch.nn.functional.conv2d.
         totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
         height, width = ((total // 2, total - total // 2) for total in totals)
         return height, width

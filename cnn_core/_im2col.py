@@ -1,18 +1,20 @@
 """im2col and col2im: unfold the windows of a block of images into columns, and fold columns back.
 
-The two are adjoint, `<unfold(x), c> = <x, fold(c)>`, and both move along one tap of the window at a
-time: the values that tap reads form a strided view of the padded block, no copy.
+The two are adjoint: `<unfold(x), c> = <x, fold(c)>`. Both copy one tap of the window at a time.
+The values that a tap reads are a strided view of the padded block.
 
-A block is what is worked on at once: some images, and of each some rows of outputs, so that its
-columns stay in cache and memory does not grow with the batch. Its arrays have the axes
+A block is a slice of the images and a slice of the rows of outputs. Its columns stay in cache, and memory
+does not grow with the batch. The axes of its arrays are
 
     G C H W n    group, channel of the group, row, column, image of the block
 
-and in memory the image stands before the column, or, with `batch_inner`, last of all. A copy costs
-by the number of its contiguous runs more than by its bytes, and a run is then n times as long; what
-it costs is a transposition of the block on its way in and out. That pays where images are small.
-With `rows_first`, G H C W n, all rows of a window lie together once the width is unfolded, and those of
-the window below begin further on: the columns of a row of outputs are a view.
+In memory the order is G C H n W. There are two other orders:
+
+- `batch_inner` stores G C H W n. The cost of a copy depends more on the number of its contiguous runs than
+  on its bytes. A run is n times longer in this order, which pays if images are small. In return the block
+  must be transposed on its way in and on its way out.
+- `rows_first` stores G H C W n. Once the width is unfolded, all rows of a window lie together, and the next
+  window begins one stride further on. The columns of a row of outputs are therefore a view.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from cnn_core._geometry import Axis, positions
 
 
 class Block(NamedTuple):
-    """Which images, which rows of their outputs, and how it lies in memory: the batch innermost, the rows first."""
+    """A slice of the images, a slice of the rows of outputs, and the order of axes in memory."""
 
     images: slice
     outputs: slice
@@ -44,13 +46,13 @@ class Block(NamedTuple):
 
 
 class Scratch:
-    """Named buffers that are used again for every block: fresh memory costs more than the copy into it."""
+    """Named buffers that every block uses again: fresh memory costs more than the copy into it."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype, self._buffers = dtype, dict[str, Array]()
 
     def take(self, name: str, shape: tuple[int, ...]) -> Array:
-        """The buffer of this name, contiguous, of this shape; what it holds is left over."""
+        """Return the contiguous buffer of this name and shape. Its values are left over from the last use."""
         size = math.prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
@@ -58,10 +60,11 @@ class Scratch:
         return buffer[:size].reshape(shape)
 
     def take_block(self, name: str, shape: tuple[int, ...], block: Block) -> tuple[Array, Array]:
-        """A buffer for axes (G, ..., H, W, n), as it lies in memory and as a view with its axes in that order.
+        """Return a buffer in the order of memory, and a view of it with the axes (G, ..., H, W, n).
 
-        It lies as (G, R, ..., P): R rows of P = W n entries each, or, unless `rows_first`, R = 1 and P = H W n.
-        These P lie apart by no multiple of 2 KiB: such entries share a few lines of the cache.
+        The order of memory is (G, R, ..., P). With `rows_first` R = H and P = W n, otherwise R = 1 and P = H W n.
+        The distance between rows of P entries is never a multiple of 2 KiB, because such rows share a few
+        lines of the cache.
         """
         groups, *lead, height, width, images = shape
         parts = height if block.rows_first else 1
@@ -76,15 +79,16 @@ class Scratch:
 
 
 def planes(array: Array, groups: int, height: int, width: int) -> Array:
-    """An array (N, G*C, ...), each channel of whose images is a plane of this size, as the view (G, C, H, W, N)."""
+    """Return an array (N, G*C, ...), whose channels are planes of this size, as the view (G, C, H, W, N)."""
     images, channels = array.shape[:2]
     return array.reshape(images, groups, channels // groups, height, width).transpose(1, 2, 3, 4, 0)
 
 
 def padded(x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) -> dict[int, Array]:
-    """What the windows of a block read of x: (G, C, H, W, N), with zeros around it; views where none are needed.
+    """Return the part of x (G, C, H, W, N) that the windows of a block read, padded with zeros.
 
-    Of each remainder of the stride along the width that taps reach, the columns: what a tap reads then is a run.
+    The result has one array for each remainder of column / stride that a tap reaches. The columns that a tap
+    reads are then contiguous. The arrays are views of x if no padding is needed and the batch is not innermost.
     """
     (height, width), inside, here = _extent(x, block, rows, columns)
     source, stride = x[(..., *inside, block.images)], columns.stride
@@ -104,11 +108,14 @@ def padded(x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) 
 def unfold(
     xp: dict[int, Array], block: Block, rows: Axis, columns: Axis, scratch: Scratch, *, stacked: bool
 ) -> list[Array]:
-    """Columns (G, R, K, P) of a padded block, P outputs of each of R parts; one array, or one for each row p.
+    """Return the columns (G, R, K, P) of a padded block: K values for each of P outputs in each of R parts.
 
-    Stacked, R = 1, and K runs over (c, p, q) as in w. Otherwise it is unfolded along the width alone, and the rows of
-    a window share that: what row p reads is what row 0 reads so many rows further up. Of a block with its rows first,
-    the parts are rows of outputs, and K runs over (p, q, c); else R = 1, and K runs over (q, c), for each p.
+    - If stacked, there is one array, R = 1, and K runs over (c, p, q) as in w.
+    - With `rows_first` there is one array, a part is a row of outputs, and K runs over (p, q, c).
+    - Otherwise there is one array for each row p of the window, R = 1, and K runs over (q, c).
+
+    In the last two cases only the width is unfolded, once for all rows of the window. Row p then reads the
+    unfolded rows of row 0, offset by p * dilation.
     """
     groups, channels, height, _, images = xp[0].shape
     shape: tuple[int, ...]
@@ -130,7 +137,7 @@ def unfold(
         for p, q, view in taps(xp, block, rows, columns):
             unfolded[:, :, p, q] = view
         return [raw.reshape(groups, 1, channels * rows.kernel * columns.kernel, outputs)]
-    # With a stride, the rows that row p reads are every so many: those of one remainder lie together.
+    # Row p of the window reads one row of x in `stride`. Rows of x with one remainder are stored together.
     starts = [divmod(start, rows.stride) for start in rows.starts]
     remainders = sorted({remainder for _, remainder in starts})
     height = starts[-1][0] + block.rows
@@ -146,7 +153,10 @@ def unfold(
 
 
 def _slid(unfolded: Array, block: Block, rows: Axis) -> Array:
-    """Rows (G, H, K, P) as what each row of outputs reads, (G, R, kH * K, P): a view, unless rows are dilated."""
+    """Return rows (G, H, K, P) as the columns (G, R, kH * K, P) of each row of outputs.
+
+    The result is a view, unless rows are dilated.
+    """
     groups, _, taps, outputs = unfolded.shape
     windows = sliding_window_view(unfolded, rows.starts[-1] + 1, axis=1)
     read = windows[:, :: rows.stride, ..., :: rows.dilation][:, : block.rows]
@@ -154,9 +164,10 @@ def _slid(unfolded: Array, block: Block, rows: Axis) -> Array:
 
 
 def fold(unfolded: Array, x: Array, block: Block, rows: Axis, columns: Axis, scratch: Scratch) -> None:
-    """Add columns (G, C, kH, kW, oH, oW, n) to x: (G, C, H, W, N) at what they were unfolded from.
+    """Add columns (G, C, kH, kW, oH, oW, n) to the entries of x (G, C, H, W, N) that they were unfolded from.
 
-    With a stride, taps of one remainder read the same entries, every so many: they are added up side by side first.
+    With a stride, all taps of one remainder read the same entries of x. Their columns are first added up in a
+    contiguous buffer.
     """
     _, inside, here = _extent(x, block, rows, columns)
     for (down, of_rows), (right, of_columns) in itertools.product(by_remainder(rows), by_remainder(columns)):
@@ -175,7 +186,7 @@ def fold(unfolded: Array, x: Array, block: Block, rows: Axis, columns: Axis, scr
 
 
 def by_remainder(axis: Axis) -> list[tuple[int, list[int]]]:
-    """Where the taps of a window start, by what is left of it after whole strides."""
+    """Return the offsets of the taps in a window, grouped by offset % stride."""
     return [
         (remainder, [start for start in axis.starts if start % axis.stride == remainder])
         for remainder in sorted({start % axis.stride for start in axis.starts})
@@ -183,10 +194,10 @@ def by_remainder(axis: Axis) -> list[tuple[int, list[int]]]:
 
 
 def turned_axes(axis: Axis) -> list[tuple[slice, slice, Axis]]:
-    """For each remainder of the stride that taps reach: its entries of x, its taps turned round, and dy's axis.
+    """Return, for each remainder that a tap reaches: its entries of x, its taps reversed, and the axis of dy.
 
-    Tap t of output o reads entry o * stride + t * dilation of padded x: with t * dilation = e * stride + r, the
-    entry m * stride + r is read of output m - e.
+    Tap t of output o reads entry o * stride + t * dilation of padded x. Let t * dilation = e * stride + r.
+    Then output m - e reads entry m * stride + r.
     """
     found = []
     for remainder, starts in by_remainder(axis):
@@ -204,7 +215,10 @@ def turned_axes(axis: Axis) -> list[tuple[slice, slice, Axis]]:
 
 
 def every(inside: slice, here: slice, remainder: int, stride: int, length: int) -> tuple[slice, slice]:
-    """Of a padded axis the entries of one remainder that lie in x: where in x, and which of them."""
+    """Return the entries of a padded axis that have one remainder and lie in x.
+
+    The first slice is their position in x, the second their number among the entries of this remainder.
+    """
     first = max(0, -(-(here.start - remainder) // stride))
     last = max(first, min(length, -(-(here.stop - remainder) // stride)))
     start = inside.start + first * stride + remainder - here.start
@@ -212,14 +226,14 @@ def every(inside: slice, here: slice, remainder: int, stride: int, length: int) 
 
 
 def taps(xp: dict[int, Array], block: Block, rows: Axis, columns: Axis) -> Iterator[tuple[int, int, Array]]:
-    """For each tap (p, q) the view (G, C, oH, oW, n) of what it reads in every window of a padded block."""
+    """Yield p, q and the view (G, C, oH, oW, n) of the entries that tap (p, q) reads in each window."""
     for p, q in positions(rows.kernel, columns.kernel):
         start = p * rows.dilation
         yield p, q, _read(xp, q, columns)[:, :, start : start + (block.rows - 1) * rows.stride + 1 : rows.stride]
 
 
 def _read(xp: dict[int, Array], q: int, columns: Axis) -> Array:
-    """The view (G, C, H, oW, n) of what column q of the windows reads of a padded block."""
+    """Return the view (G, C, H, oW, n) of the entries that column q of the windows reads."""
     start, remainder = divmod(q * columns.dilation, columns.stride)
     return xp[remainder][:, :, :, start : start + columns.out]
 
@@ -227,9 +241,9 @@ def _read(xp: dict[int, Array], q: int, columns: Axis) -> Array:
 def _extent(
     x: Array, block: Block, rows: Axis, columns: Axis
 ) -> tuple[tuple[int, int], tuple[slice, slice], tuple[slice, slice]]:
-    """The size (H, W) of a padded block, which part of x lies in it, and where in it.
+    """Return the size (H, W) of a padded block, the part of x inside it, and the position of that part.
 
-    Rows are made up to whole strides, so that those of every remainder are equally many.
+    H is rounded up to whole strides, so that every remainder has the same number of rows.
     """
     height = ((rows.kernel - 1) * rows.dilation // rows.stride + block.rows) * rows.stride
     width = (columns.kernel - 1) * columns.dilation + (columns.out - 1) * columns.stride + 1

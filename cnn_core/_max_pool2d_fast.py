@@ -1,14 +1,14 @@
 """The fast max pooling: the formula of `max_pool2d`, along the width first, then along the height.
 
-The largest entry of each row of a window, and then the largest of its rows, compare less often than tap by tap:
-neighbouring windows share their rows. What takes time is memory, and loops that are short:
+The maximum of each row of a window is taken first, then the maximum of these rows. This needs fewer
+comparisons than going tap by tap, because neighbouring windows share rows. Memory and short loops cost the time:
 
-- A block of planes stays in cache, and its buffers are used again for the next one.
-- With a stride a tap reads every so many entries. Those that taps of one remainder read are laid side by side;
-  what a tap reads is then the same flat array from another place on, and one loop runs through a whole block.
-  Past the end of a row, or of a plane, it compares what belongs to two windows: nobody reads that.
-- The number of the tap that won is kept without a branch, which half of all comparisons would mispredict: a tap
-  that is larger than all before it has a larger number too.
+- A block of planes stays in cache. The next block reuses its buffers.
+- With a stride, a tap reads one entry in `stride`. All entries that taps of one remainder read are stored
+  side by side. A tap then reads this flat array from its own offset on, in one loop through a whole block.
+  Past the end of a row or a plane the loop compares entries of different windows. Nothing reads those results.
+- The number of the winning tap is updated without a branch, which would be mispredicted half of the time.
+  Taps are compared in order of their numbers, so a new winner has the largest number so far.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from cnn_core._arguments import Array
 from cnn_core._geometry import Axis, positions
 from cnn_core._im2col import by_remainder, every
 
-# Of x or of indices. 1 MiB is what a core of the machine measured has for itself; half or twice as much is as fast.
+# Bytes of x or of indices in a block: the private cache of one core of the measured machine. Half or twice is as fast.
 _BLOCK_BYTES = 1 << 20
 
 
 def forward(x: Array, rows: Axis, columns: Axis) -> tuple[Array, Array]:
-    """Real x (N, C, H, W) -> (y, indices of the winners)."""
+    """Compute (y, indices of the winners) from a real x (N, C, H, W)."""
     shape = (x.shape[0] * x.shape[1], rows.out, columns.out)
     planes = x.reshape(len(x) * x.shape[1], rows.size, columns.size)
     y, indices = np.empty(shape, x.dtype), np.empty(shape, np.int64)
@@ -40,13 +40,13 @@ def forward(x: Array, rows: Axis, columns: Axis) -> tuple[Array, Array]:
     for start in range(0, len(planes), windows.planes):
         block = slice(start, start + windows.planes)
         y[block], winners = windows.largest(planes[block])
-        np.take(offsets, winners, out=indices[block], mode="clip")  # all are in range; else `out` is buffered
+        np.take(offsets, winners, out=indices[block], mode="clip")  # all are in range; "raise" buffers `out`
         indices[block] += corners
     return y.reshape(*x.shape[:2], *shape[1:]), indices.reshape(*x.shape[:2], *shape[1:])
 
 
 def backward(dy: Array, indices: Array, x_shape: tuple[int, ...]) -> Array:
-    """dy, added at each window's winner -> dx."""
+    """Compute dx: each dy is added at the winner of its window."""
     dx = np.zeros(x_shape, dy.dtype)
     planes, plane, windows = x_shape[0] * x_shape[1], x_shape[2] * x_shape[3], dy.shape[2] * dy.shape[3]
     flat, upstream, won = dx.reshape(-1), dy.reshape(planes, windows), indices.reshape(planes, windows)
@@ -59,7 +59,7 @@ def backward(dy: Array, indices: Array, x_shape: tuple[int, ...]) -> Array:
 
 
 class _Windows:
-    """The windows of a block of planes: buffers in which a tap is a place in a flat array."""
+    """The windows of a block of planes: buffers in which a tap is an offset into a flat array."""
 
     def __init__(self, planes: int, rows: Axis, columns: Axis, dtype: np.dtype[np.inexact]) -> None:
         self._rows, self._columns = rows, columns
@@ -69,14 +69,14 @@ class _Windows:
         down, right = ([remainder for remainder, _ in by_remainder(axis)] for axis in (rows, columns))
         self.planes = max(1, min(planes, _BLOCK_BYTES // (len(down) * len(right) * plane * dtype.itemsize)))
         size = self.planes * plane
-        # The entries of x by remainder, -inf around them; and of each of their rows, from every place on, the largest.
+        # The entries of x by remainder, surrounded by -inf. Then the maximum of each row of a window, for all columns.
         self._entries = {d: {r: np.full(size + last_column, -np.inf, dtype) for r in right} for d in down}
         kind = np.min_scalar_type(rows.kernel * columns.kernel)
         length = size + last_row * self._width
         self._of_rows = {d: (np.zeros(length, dtype), np.zeros(length, kind)) for d in down}
         self._y, self._winners = np.empty(size, dtype), np.empty(size, kind)
         self._better, self._number = np.empty(size, bool), np.empty(size, kind)
-        # The first tap of each window that lies in x: the winner if no entry is larger than the -inf around.
+        # The first tap of each window that lies in x. It wins if no entry is larger than the surrounding -inf.
         h, v = (
             np.maximum(0, -((np.arange(length) * axis.stride - axis.before) // axis.dilation)).astype(kind)
             for axis, length in ((rows, self._height), (columns, self._width))
@@ -85,7 +85,7 @@ class _Windows:
         self._first = np.broadcast_to(first, (self.planes, *first.shape)).reshape(-1)
 
     def largest(self, x: Array) -> tuple[Array, Array]:
-        """Of these planes, at most `planes`: the largest entry of each window, and the number p*kW + q of its tap."""
+        """Return the largest entry of each window and the number p*kW + q of its tap. x has at most `planes` planes."""
         shape = (len(x), self._height, self._width)
         y, winners = self._largest(x, shape, nan=False)
         if np.isnan(y.max(initial=-np.inf)):
@@ -104,24 +104,27 @@ class _Windows:
             numbered = ((each, taps.dtype.type(q)) for q, each in enumerate(read))
             self._compare(numbered, values[:size], taps[:size], nan=nan)
         y, winners = self._y[:size], self._winners[:size]
-        held = [self._of_rows[start % rows.stride] for start in rows.starts]
+        row_maxima = [self._of_rows[start % rows.stride] for start in rows.starts]
         places = [slice(start // rows.stride * self._width, None) for start in rows.starts]
-        np.maximum(self._first[:size], held[0][1][:size], out=winners)
+        np.maximum(self._first[:size], row_maxima[0][1][:size], out=winners)
         numbered = (
             (values[place][:size], np.add(taps[place][:size], p * columns.kernel, out=self._number[:size]))
-            for p, ((values, taps), place) in enumerate(zip(held, places, strict=True))
+            for p, ((values, taps), place) in enumerate(zip(row_maxima, places, strict=True))
         )
         self._compare(numbered, y, winners, nan=nan)
         return y, winners
 
     def _read(self, x: Array, down: int, right: int, target: Array) -> None:
-        """Lay the entries of x side by side that taps of these remainders read."""
+        """Copy into target, side by side, the entries of x that taps of these remainders read."""
         from_rows, to_rows = _of_remainder(self._rows, down, self._height)
         from_columns, to_columns = _of_remainder(self._columns, right, self._width)
         target[:, to_rows, to_columns] = x[:, from_rows, from_columns]
 
     def _compare(self, read: Iterable[tuple[Array, Any]], y: Array, winners: Array, *, nan: bool) -> None:
-        """Fill y with the largest of what is read; raise winners, the first's, to the number of the one that won."""
+        """Fill y with the maximum of the arrays in `read`, and winners with the number of the winning tap.
+
+        On entry `winners` has the numbers of the first array.
+        """
         better, number = self._better[: len(y)], self._number[: len(y)]
         numbered = iter(read)
         largest, _ = next(numbered)
@@ -138,5 +141,5 @@ class _Windows:
 
 
 def _of_remainder(axis: Axis, remainder: int, length: int) -> tuple[slice, slice]:
-    """Where in an axis of x the entries of one remainder are, and which of so many they are."""
+    """Return the positions in x of the entries of one remainder, and their numbers among `length` such entries."""
     return every(slice(0, axis.size), slice(axis.before, axis.before + axis.size), remainder, axis.stride, length)

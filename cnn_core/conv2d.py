@@ -2,26 +2,23 @@
 
     y[n, f, i, j] = b[f] + sum_{c, p, q} w[f, c, p, q] * xp[n, g*C/groups + c, i*sH + p*dH, j*sW + q*dW]
 
-where xp is x with zeros around it, g = f // (F/groups) is the group of filter f, s the stride and
-d the dilation. Its three gradients, for an upstream gradient dy of y's shape, are the sums of the
-same products with dy in the place of y:
-
+Here xp is x padded with zeros, g = f // (F/groups) is the group of filter f, s the stride and d the
+dilation. The upstream gradient dy has the shape of y. The three gradients are
     dx[n, g*C/groups + c, h, w] = sum of w[f, c, p, q] * dy[n, f, i, j] over all (f, p, q, i, j) that read it
     dw[f, c, p, q] = sum_{n, i, j} dy[n, f, i, j] * xp[n, g*C/groups + c, i*sH + p*dH, j*sW + q*dW]
     db[f] = sum_{n, i, j} dy[n, f, i, j]
 
-Shapes: x (N, C, H, W); w (F, C/groups, kH, kW); b (F,) or None; y (N, F, oH, oW) with
-oH = (H + top + bottom - dH*(kH - 1) - 1) // sH + 1, oW alike. N = 0 is allowed.
+Shapes: x (N, C, H, W), w (F, C/groups, kH, kW), b (F,) or None. The result y has shape (N, F, oH, oW) with
+oH = (H + top + bottom - dH*(kH - 1) - 1) // sH + 1, and oW likewise. N = 0 is allowed.
 One dtype for all arrays: float32, float64, complex64 or complex128. For complex arrays backward is
 the holomorphic derivative (nothing is conjugated).
 
 Options, as in torch.nn.functional.conv2d: stride, padding, dilation (an integer or a pair), groups.
-Padding besides: ((top, bottom), (left, right)), "valid" (none) or "same" (stride 1 only; of an odd
-total the larger half goes behind).
+Padding may also be ((top, bottom), (left, right)), "valid" (none) or "same". The last one needs stride 1,
+and puts the larger half of an odd total behind.
 
-Raises TypeError for integer, object or mixed dtypes and for a cache of another implementation;
-ValueError, quoting the values, for ranks, channels, groups and sizes that do not fit.
-
+Raises TypeError for integer, object or mixed dtypes and for a cache of another implementation.
+Raises ValueError, quoting the values, for ranks, channels, groups and sizes that do not fit.
 Source: Dumoulin & Visin 2016, "A guide to convolution arithmetic for deep learning", arXiv:1603.07285.
 """
 
@@ -55,11 +52,11 @@ class _Cache(NamedTuple):
 
 
 class _NaiveCache(_Cache):
-    """What the naive forward leaves for its backward."""
+    """The values that the naive forward keeps for its backward."""
 
 
 class _Im2colCache(_Cache):
-    """What the im2col forward leaves for its backward."""
+    """The values that the im2col forward keeps for its backward."""
 
 
 def _naive_forward(
@@ -72,7 +69,7 @@ def _naive_forward(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> tuple[Array, _NaiveCache]:
-    """The formula at the head of this module, one product at a time: (x, w, b) -> (y, cache)."""
+    """Compute (y, cache) from (x, w, b), one product at a time."""
     rows, columns, groups = _geometry(x, w, b, stride, padding, dilation, groups)
     cache = _NaiveCache(x, w, b, rows, columns, groups)
     xp = _padded(x, rows, columns)
@@ -86,7 +83,7 @@ def _naive_forward(
 
 
 def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
-    """The three sums at the head of this module, one product at a time: dy -> (dx, dw, db)."""
+    """Compute (dx, dw, db) from dy, one product at a time."""
     x, w, b, rows, columns, _ = check_cache(cache, _NaiveCache)
     dy = check_upstream(dy, (len(x), len(w), rows.out, columns.out), x.dtype)
     xp = _padded(x, rows, columns)
@@ -108,7 +105,7 @@ def _padded(x: Array, rows: Axis, columns: Axis) -> Array:
 
 
 def _products(cache: _NaiveCache) -> Iterator[tuple[tuple[int, ...], int, int, int]]:
-    """Every product of the formula: its indices (n, f, c, p, q, i, j), and where in xp it reads."""
+    """Yield the indices (n, f, c, p, q, i, j) of every product of the formula, and its position in xp."""
     x, w, _, rows, columns, groups = cache
     filters, channels = len(w), w.shape[1]
     for n, f, c, p, q, i, j in positions(len(x), *w.shape, rows.out, columns.out):
@@ -127,17 +124,16 @@ def _im2col_forward(
     dilation: Pair = 1,
     groups: int = 1,
 ) -> tuple[Array, _Im2colCache]:
-    """The formula at the head of this module as matrix products, block by block: (x, w, b) -> (y, cache)."""
+    """Compute (y, cache) from (x, w, b) as matrix products, block by block."""
     rows, columns, groups = _geometry(x, w, b, stride, padding, dilation, groups)
     cache = _Im2colCache(x, w, b, rows, columns, groups)
     return _conv2d_fast.correlate(x, w, b, rows, columns, groups), cache
 
 
 def _im2col_backward(dy: Array, cache: _Im2colCache, *, need_dx: bool = True) -> Gradients:
-    """The three sums at the head of this module as matrix products: dy -> (dx, dw, db).
+    """Compute (dx, dw, db) from dy as matrix products.
 
-    Columns are unfolded again rather than kept: it costs less than the memory would. Without `need_dx`
-    dx is not computed and is None.
+    Columns are unfolded again, because storing them would cost more. Without `need_dx` dx is None.
     """
     x, w, b, rows, columns, groups = check_cache(cache, _Im2colCache)
     dy = check_upstream(dy, (len(x), len(w), rows.out, columns.out), x.dtype)

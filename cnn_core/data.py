@@ -1,16 +1,17 @@
-"""Images of ten classes to train on: scikit-learn's digits, or the IDX files of the MNIST family.
+"""Training images of ten classes: scikit-learn's digits, or the IDX files of the MNIST family.
 
     scaled[n, 0, h, v] = images[n, 0, h, v] / maximum,  in [0, 1]
 
-Shapes: images (N, 1, 28, 28), labels (N,). Images stay the integers they are in the source, uint8,
-until `scaled` is called: on integers the network can be verified without rounding.
+Shapes: images (N, 1, 28, 28), labels (N,). Images are uint8, as in the source, until `scaled` is called.
+On integers the network can be verified without rounding.
 
-IDX is a header of big-endian 32-bit integers, then one unsigned byte an entry: a magic number
-(0x00000803 for images, 0x00000801 for labels), the number of items and, for images, rows and columns.
+An IDX file is a header of big-endian 32-bit integers, then one unsigned byte for each entry. The header is
+a magic number (0x00000803 for images, 0x00000801 for labels) and the number of items. For images the
+numbers of rows and columns follow.
 
-Raises ModuleNotFoundError where scikit-learn is needed and missing, FileNotFoundError or
-NotADirectoryError for files that are not there, ValueError, with file and values, for unreadable ones.
-
+Raises ModuleNotFoundError if scikit-learn is needed and missing.
+Raises FileNotFoundError or NotADirectoryError for missing files.
+Raises ValueError, quoting file and values, for unreadable files.
 Sources: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI repository (the
 digits); LeCun, Cortes & Burges, "The MNIST database of handwritten digits" (the IDX format).
 """
@@ -34,7 +35,7 @@ _IMAGES, _LABELS = 0x00000803, 0x00000801
 
 
 class Dataset(NamedTuple):
-    """Images and labels to train on and to test on; no pixel exceeds `maximum`."""
+    """Training and test images with their labels. No pixel exceeds `maximum`."""
 
     train_images: Array
     train_labels: Array
@@ -44,15 +45,15 @@ class Dataset(NamedTuple):
 
 
 def scaled(images: Array, maximum: int, dtype: DTypeLike = np.float32) -> Array:
-    """The formula at the head of this module, in this dtype."""
+    """Return images / maximum in this dtype."""
     return images.astype(dtype) / maximum
 
 
 def load_digits() -> Dataset:
-    """The 1,797 digits that scikit-learn carries, 8x8 with values 0 to 16, a fifth of each class held out.
+    """Return the 1,797 digits of scikit-learn, 8x8 with values 0 to 16. A fifth of each class is for testing.
 
-    Each pixel is enlarged threefold, to 24x24, and two rows and columns of zeros frame the image.
-    The split is the same at every call.
+    Each pixel is enlarged threefold, to 24x24. Two rows and columns of zeros on each side frame the image.
+    Every call makes the same split.
     """
     try:
         from sklearn import datasets
@@ -68,7 +69,7 @@ def load_digits() -> Dataset:
 
 
 def _split(labels: Array) -> tuple[Array, Array]:
-    """Indices to train on and to test on: of each class a random fifth, the same at every call."""
+    """Return indices to train on and to test on: a random fifth of each class, the same at every call."""
     generator = np.random.default_rng(0)
     shuffled = [generator.permutation(np.flatnonzero(labels == label)) for label in range(CLASSES)]
     test = np.concatenate([indices[: len(indices) // 5] for indices in shuffled])
@@ -77,10 +78,10 @@ def _split(labels: Array) -> tuple[Array, Array]:
 
 
 def load_idx(folder: str | os.PathLike[str]) -> Dataset:
-    """The four IDX files of MNIST, or of a data set in its form, from a folder; each plain or gzipped.
+    """Read the four IDX files of MNIST, or of a data set in its format, from a folder.
 
-    `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, and the same of `t10k`; a plain file is
-    preferred to its `.gz`.
+    The files are `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
+    `t10k-labels-idx1-ubyte`. Each may be plain or gzipped. A plain file is preferred to its `.gz`.
     """
     root = Path(folder)
     if not root.exists():
@@ -113,7 +114,10 @@ def _find(root: Path, name: str) -> Path:
 
 
 def _read(path: Path, magic: int) -> Array:
-    """The array in an IDX file of unsigned bytes; ValueError unless it has this magic number and is whole."""
+    """Return the array in an IDX file of unsigned bytes.
+
+    Raises ValueError for another magic number and for a file that is too short or too long.
+    """
     content = _content(path)
     axes = magic & 0xFF
     header = 4 * (1 + axes)

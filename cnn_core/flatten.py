@@ -1,13 +1,13 @@
-"""Flatten every axis but the first: one row of features for each image.
+"""Flatten all axes after the first: one row of features for each image.
 
     y[n, k] = x[n, i_1, ..., i_r]    with k = (i_1*d_2 + i_2)*d_3 + ... (row-major)
     dx[n, i_1, ..., i_r] = dy[n, k]
 
-Shapes: x (N, d_1, ..., d_r), r >= 0; y (N, d_1 * ... * d_r). Dtypes: float32, float64, complex64,
-complex128. y and dx are copies: neither shares memory with an argument.
+Shapes: x (N, d_1, ..., d_r) with r >= 0, y (N, d_1 * ... * d_r). Dtypes: float32, float64, complex64,
+complex128. y and dx are copies. Neither shares memory with an argument.
 
-Raises TypeError for integer or object dtypes and for a cache of another implementation; ValueError
-for an array without a batch axis.
+Raises TypeError for integer or object dtypes and for a cache of another implementation.
+Raises ValueError for an array without a batch axis.
 
 Source: torch.nn.Flatten at its defaults.
 """
@@ -33,15 +33,15 @@ class _Cache(NamedTuple):
 
 
 class _NaiveCache(_Cache):
-    """What the naive forward leaves for its backward."""
+    """The values that the naive forward keeps for its backward."""
 
 
 class _VectorizedCache(_Cache):
-    """What the vectorized forward leaves for its backward."""
+    """The values that the vectorized forward keeps for its backward."""
 
 
 def _naive_forward(x: Array) -> tuple[Array, _NaiveCache]:
-    """The formula at the head of this module, entry by entry: x -> (y, cache)."""
+    """Compute (y, cache) from x, entry by entry."""
     cache = _NaiveCache(_shape(x), x.dtype)
     y = np.zeros(cache.y_shape, x.dtype)
     for n in range(len(x)):
@@ -51,7 +51,7 @@ def _naive_forward(x: Array) -> tuple[Array, _NaiveCache]:
 
 
 def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
-    """The formula at the head of this module, entry by entry: dy -> (dx,)."""
+    """Compute (dx,) from dy, entry by entry."""
     cache = check_cache(cache, _NaiveCache)
     dy = check_upstream(dy, cache.y_shape, cache.dtype)
     dx = np.zeros(cache.x_shape, cache.dtype)
@@ -62,13 +62,13 @@ def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
 
 
 def _vectorized_forward(x: Array) -> tuple[Array, _VectorizedCache]:
-    """The formula at the head of this module, as one copy: x -> (y, cache)."""
+    """Compute (y, cache) from x as one copy."""
     cache = _VectorizedCache(_shape(x), x.dtype)
     return np.array(x.reshape(cache.y_shape)), cache
 
 
 def _vectorized_backward(dy: Array, cache: _VectorizedCache) -> Gradients:
-    """The formula at the head of this module, as one copy: dy -> (dx,)."""
+    """Compute (dx,) from dy as one copy."""
     cache = check_cache(cache, _VectorizedCache)
     dy = check_upstream(dy, cache.y_shape, cache.dtype)
     return (np.array(dy.reshape(cache.x_shape)),)

@@ -5,12 +5,12 @@
     dw[o, i] = sum over the leading axes of dy[..., o] * x[..., i]
     db[o] = sum over the leading axes of dy[..., o]
 
-Shapes: x (..., I) with any leading axes, none included; w (O, I); b (O,) or None; y (..., O).
+Shapes: x (..., I) with any number of leading axes, w (O, I), b (O,) or None, y (..., O).
 One dtype for all arrays: float32, float64, complex64 or complex128. For complex arrays backward is
 the holomorphic derivative (nothing is conjugated).
 
-Raises TypeError for integer, object or mixed dtypes and for a cache of another implementation;
-ValueError, quoting the shapes, where they do not fit.
+Raises TypeError for integer, object or mixed dtypes and for a cache of another implementation.
+Raises ValueError, quoting the shapes, if they do not fit.
 
 Source: torch.nn.functional.linear.
 """
@@ -44,15 +44,15 @@ class _Cache(NamedTuple):
 
 
 class _NaiveCache(_Cache):
-    """What the naive forward leaves for its backward."""
+    """The values that the naive forward keeps for its backward."""
 
 
 class _VectorizedCache(_Cache):
-    """What the vectorized forward leaves for its backward."""
+    """The values that the vectorized forward keeps for its backward."""
 
 
 def _naive_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, _NaiveCache]:
-    """The formula at the head of this module, one product at a time: (x, w, b) -> (y, cache)."""
+    """Compute (y, cache) from (x, w, b), one product at a time."""
     _check(x, w, b)
     cache = _NaiveCache(x, w, b)
     y = np.zeros(cache.y_shape, x.dtype)
@@ -65,7 +65,7 @@ def _naive_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, _
 
 
 def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
-    """The three sums at the head of this module, one product at a time: dy -> (dx, dw, db)."""
+    """Compute (dx, dw, db) from dy, one product at a time."""
     cache = check_cache(cache, _NaiveCache)
     x, w, b = cache
     dy = check_upstream(dy, cache.y_shape, x.dtype)
@@ -82,7 +82,7 @@ def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
 
 
 def _vectorized_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, _VectorizedCache]:
-    """The formula at the head of this module as one matrix product: (x, w, b) -> (y, cache)."""
+    """Compute (y, cache) from (x, w, b) as one matrix product."""
     _check(x, w, b)
     cache = _VectorizedCache(x, w, b)
     y = (_rows(x) @ w.T).reshape(cache.y_shape)
@@ -92,7 +92,7 @@ def _vectorized_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Arr
 
 
 def _vectorized_backward(dy: Array, cache: _VectorizedCache) -> Gradients:
-    """The three sums at the head of this module as matrix products: dy -> (dx, dw, db)."""
+    """Compute (dx, dw, db) from dy as matrix products."""
     cache = check_cache(cache, _VectorizedCache)
     x, w, b = cache
     dy = check_upstream(dy, cache.y_shape, x.dtype)
@@ -103,7 +103,7 @@ def _vectorized_backward(dy: Array, cache: _VectorizedCache) -> Gradients:
 
 
 def _rows(array: Array) -> Array:
-    """The leading axes as one: (..., K) -> (M, K)."""
+    """Return the array with its leading axes as one: (..., K) -> (M, K)."""
     return array.reshape(int(np.prod(array.shape[:-1])), array.shape[-1])
 
 

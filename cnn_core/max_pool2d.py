@@ -4,20 +4,20 @@
     indices[n, c, i, j] = h*W + v of the tap that won
     dx[n, c, h, v] = sum of dy[n, c, i, j] over all windows (i, j) that (h, v) won
 
-Taps in the padding never win. Among equal maxima the first in row-major order takes all. NaN beats
-every number, and of several NaN the last wins, as in PyTorch. Complex arrays (the complex step)
-are compared by their real parts.
+Taps in the padding never win. Among equal maxima the first in row-major order wins, and gets all of dy.
+NaN beats every number, and the last of several NaN wins, as in PyTorch. Complex arrays (the complex
+step) are compared by their real parts.
 
-Shapes: x (N, C, H, W); y and cache.indices (N, C, oH, oW). One dtype: float32, float64, complex64 or
-complex128; indices are int64, flat in the unpadded H x W plane.
+Shapes: x (N, C, H, W), y and cache.indices (N, C, oH, oW). One dtype: float32, float64, complex64 or
+complex128. Indices are int64 and flat in the unpadded H x W plane.
 
 Options, as in torch.nn.functional.max_pool2d: kernel_size, stride (default: kernel_size), padding,
-dilation, ceil_mode. Padding besides: ((top, bottom), (left, right)), "valid", or "same" (stride 1).
-Padding may be half the dilated window, which "same" needs; PyTorch stops at half of kernel_size.
+dilation, ceil_mode. Padding may also be ((top, bottom), (left, right)), "valid", or "same" (stride 1).
+It may be up to half the dilated window, which "same" needs. PyTorch allows half of kernel_size.
 
-Raises TypeError for integer or object dtypes and for a cache of another implementation; ValueError,
-quoting the values, for a wrong rank, sizes that do not fit, padding of more than half the window,
-and windows that would hold no entry of x.
+Raises TypeError for integer or object dtypes and for a cache of another implementation.
+Raises ValueError, quoting the values, for a wrong rank, sizes that do not fit, padding of more than half
+the window, and windows without an entry of x.
 
 Source: torch.nn.functional.max_pool2d (semantics); Ranzato et al. 2007, CVPR (max pooling).
 """
@@ -51,11 +51,11 @@ class _Cache(NamedTuple):
 
 
 class _NaiveCache(_Cache):
-    """What the naive forward leaves for its backward."""
+    """The values that the naive forward keeps for its backward."""
 
 
 class _Im2colCache(_Cache):
-    """What the im2col forward leaves for its backward."""
+    """The values that the im2col forward keeps for its backward."""
 
 
 def _naive_forward(
@@ -67,7 +67,7 @@ def _naive_forward(
     dilation: Pair = 1,
     ceil_mode: bool = False,
 ) -> tuple[Array, _NaiveCache]:
-    """The formula at the head of this module, one comparison at a time: x -> (y, cache)."""
+    """Compute (y, cache) from x, one comparison at a time."""
     rows, columns = _geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
     shape = (*x.shape[:2], rows.out, columns.out)
     y, indices = np.zeros(shape, x.dtype), np.zeros(shape, np.int64)
@@ -84,7 +84,7 @@ def _naive_forward(
 
 
 def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
-    """Each dy is added at its window's winner, one at a time: dy -> (dx,)."""
+    """Compute (dx,) from dy: each dy is added at the winner of its window, one at a time."""
     indices, x_shape, dtype, _, columns = check_cache(cache, _NaiveCache)
     dy = check_upstream(dy, indices.shape, dtype)
     dx = np.zeros(x_shape, dtype)
@@ -95,7 +95,7 @@ def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
 
 
 def _window(i: int, j: int, rows: Axis, columns: Axis) -> list[tuple[int, int]]:
-    """The entries (h, v) of x in window (i, j), in row-major order; the padding is left out."""
+    """Return the entries (h, v) of x in window (i, j), in row-major order, without the padding."""
     taps = ((rows.source(i, p), columns.source(j, q)) for p, q in positions(rows.kernel, columns.kernel))
     return [(h, v) for h, v in taps if 0 <= h < rows.size and 0 <= v < columns.size]
 
@@ -109,7 +109,7 @@ def _im2col_forward(
     dilation: Pair = 1,
     ceil_mode: bool = False,
 ) -> tuple[Array, _Im2colCache]:
-    """The formula at the head of this module, many planes at once: x -> (y, cache)."""
+    """Compute (y, cache) from x, many planes at once."""
     rows, columns = _geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
     y, indices = _max_pool2d_fast.forward(x.real, rows, columns)
     if np.iscomplexobj(x):
@@ -119,7 +119,7 @@ def _im2col_forward(
 
 
 def _im2col_backward(dy: Array, cache: _Im2colCache) -> Gradients:
-    """Each dy is added at its window's winner, many planes at once: dy -> (dx,)."""
+    """Compute (dx,) from dy: each dy is added at the winner of its window, many planes at once."""
     indices, x_shape, dtype, _, _ = check_cache(cache, _Im2colCache)
     dy = check_upstream(dy, indices.shape, dtype)
     return (_max_pool2d_fast.backward(dy, indices, x_shape),)

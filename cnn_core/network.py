@@ -3,17 +3,17 @@
     y = f_k(... f_2(f_1(x, a_1...), a_2...) ..., a_k...)
     dy_(i-1), da_i... = backward_i(dy_i)  for i = k, ..., 1, with dy_k = dy and dx = dy_0
 
-Each step has one array that flows through it and takes `arrays` further ones (parameters, labels).
-The chain's arrays are x and then those of every step, in order; its gradients are dx and then those
-the steps give for theirs. A step's surplus gradients (db where no b is passed) are dropped.
+Each step takes the result of the step before and `arrays` further arrays (parameters, labels).
+The arrays of the chain are x and then those of each step, in order. Its gradients are dx and then the
+gradients of these arrays. A gradient without an array (db if no b is passed) is dropped.
 
-The tutorial's network, for images (N, 1, 28, 28) and ten classes, shapes after each step:
+The tutorial's network, for images (N, 1, 28, 28) and ten classes, with the shape after each step:
 
     conv2d 2 x 5x5, no bias  (N, 2, 24, 24)    relu    max_pool2d 2x2  (N, 2, 12, 12)    flatten  (N, 288)
     linear  (N, 60)    relu    linear  (N, 10)    [softmax_cross_entropy  ()]
 
-Raises ValueError for a chain without steps and a wrong number of arrays, TypeError for a cache of
-another chain, and what the layers raise.
+Raises ValueError for a chain without steps and for a wrong number of arrays.
+Raises TypeError for a cache of another chain. Errors of the layers pass through.
 
 Sources: Griewank & Walther 2008, "Evaluating derivatives", section 3.2 (the reverse mode); He et al.
 2015, "Delving deep into rectifiers", arXiv:1502.01852, equation 10 (the initial weights).
@@ -38,7 +38,7 @@ Version = Literal["naive", "fast"]
 CLASSES = 10
 IMAGE_SHAPE = (1, 28, 28)
 
-# The tutorial network's parameters in the order in which it takes them; linear weights are (out, in).
+# The parameters of the tutorial's network, in the order of its arguments. Linear weights are (out, in).
 PARAMETERS: Mapping[str, tuple[int, ...]] = {
     "conv_w": (2, 1, 5, 5),
     "fc1_w": (60, 288),
@@ -49,7 +49,7 @@ PARAMETERS: Mapping[str, tuple[int, ...]] = {
 
 
 class Step(NamedTuple):
-    """A layer of a chain: how many arrays it takes beside the one that flows through, and its options."""
+    """A layer of a chain, its options, and the number of arrays it takes after the first."""
 
     layer: Implementation
     arrays: int = 0
@@ -57,7 +57,7 @@ class Step(NamedTuple):
 
 
 class _Cache(NamedTuple):
-    """What a chain's forward leaves for its backward: whose it is, and the cache of each step."""
+    """The values that the forward of a chain keeps: name and steps of the chain, and the cache of each step."""
 
     name: str
     steps: tuple[Step, ...]
@@ -65,11 +65,11 @@ class _Cache(NamedTuple):
 
 
 def chain(name: str, steps: Iterable[Step]) -> Implementation:
-    """The steps one after another, as one layer.
+    """Return one layer that runs the steps in order.
 
-    `forward(x, *arrays) -> (y, cache)` takes no options; `backward(dy, cache) -> (dx, *gradients)`. Who
-    trains has no use for dx: `backward(dy, cache, need_dx=False)` leaves it out, None in its place, where the
-    first step knows how to.
+    `forward(x, *arrays) -> (y, cache)` takes no options. `backward(dy, cache) -> (dx, *gradients)`.
+    Training does not need dx. With `need_dx=False` dx is None, and it is not computed if the first step has
+    this option.
     """
     steps = tuple(steps)
     if not steps:
@@ -78,7 +78,7 @@ def chain(name: str, steps: Iterable[Step]) -> Implementation:
     spares = "need_dx" in inspect.signature(steps[0].layer.backward).parameters
 
     def forward(x: Array, *arrays: Array | None) -> tuple[Array, _Cache]:
-        """The first formula at the head of this module: (x, *arrays) -> (y, cache)."""
+        """Compute (y, cache) from (x, *arrays)."""
         if len(arrays) != sum(counts):
             raise ValueError(
                 f"chain {name!r} takes {sum(counts)} arrays after x ({counts}, step by step), got {len(arrays)}"
@@ -90,7 +90,7 @@ def chain(name: str, steps: Iterable[Step]) -> Implementation:
         return y, _Cache(name, steps, tuple(caches))
 
     def backward(dy: Array, cache: _Cache, *, need_dx: bool = True) -> Gradients:
-        """The second formula at the head of this module: dy -> (dx, *gradients)."""
+        """Compute (dx, *gradients) from dy."""
         caches = _own(cache, name, steps)
         upstream: Array | None = dy
         gradients: Gradients = ()
@@ -104,7 +104,7 @@ def chain(name: str, steps: Iterable[Step]) -> Implementation:
 
 
 def _own(cache: _Cache, name: str, steps: tuple[Step, ...]) -> tuple[Any, ...]:
-    """The caches of the steps; TypeError if another chain made them."""
+    """Return the caches of the steps, or raise TypeError if another chain made them."""
     cache = check_cache(cache, _Cache)
     if (cache.name, cache.steps) != (name, steps):
         raise TypeError(
@@ -115,10 +115,10 @@ def _own(cache: _Cache, name: str, steps: tuple[Step, ...]) -> tuple[Any, ...]:
 
 
 def tutorial_network(version: Version, *, loss: Literal["mean", "sum"] | None = None) -> Implementation:
-    """The network at the head of this module, of naive or of fast layers.
+    """Return the tutorial's network, of naive or of fast layers.
 
-    Arrays: x, then PARAMETERS in order, then the labels where there is a `loss`, which is the
-    reduction of the cross-entropy; without one y is the logits.
+    Its arrays are x and PARAMETERS, in order. Without `loss`, y is the logits. With `loss`, the last array is
+    the labels, and y is the cross-entropy with this reduction.
     """
     if version not in ("naive", "fast"):
         raise ValueError(f'version must be "naive" or "fast", got {version!r}')
@@ -143,9 +143,9 @@ def tutorial_network(version: Version, *, loss: Literal["mean", "sum"] | None = 
 
 
 def initial_parameters(generator: np.random.Generator, dtype: DTypeLike = np.float32) -> tuple[Array, ...]:
-    """PARAMETERS to begin with: weights normal with variance 2 / fan-in, biases zero.
+    """Return initial PARAMETERS: weights normal with variance 2 / fan-in, biases zero.
 
-    The draws are made in float64 and rounded, so that one seed means one network in every dtype.
+    The draws are made in float64 and rounded, so that a seed gives the same network in every dtype.
     Raises TypeError for a dtype that is not floating or complex.
     """
     if not np.issubdtype(dtype, np.inexact):

@@ -1,4 +1,4 @@
-"""Optimisers: SGD, with momentum or without, and Adam, as pure functions of their state.
+"""Optimisers as pure functions of their state: SGD, with or without momentum, and Adam.
 
 SGD, for a parameter w with gradient g, rate r and momentum m:
 
@@ -13,15 +13,18 @@ Adam, with the moments corrected for their start at zero:
     state = optimizer.init(parameters)
     parameters, state = optimizer.step(parameters, gradients, state)
 
-Nothing is written to: parameters and state are new arrays each time, and share memory with no argument.
-Parameters and gradients are floating arrays; the dtype of each parameter is kept.
+No argument is written to. The returned parameters and state are new arrays that share no memory with an
+argument. Parameters and gradients are floating arrays. The dtype of each parameter is kept.
 
-Raises TypeError for arrays that are not floating, gradients of another dtype and a foreign state;
-ValueError, quoting the values, for hyperparameters out of range and counts or shapes that differ.
+Raises TypeError for arrays that are not floating, for gradients of another dtype and for a foreign state.
+Raises ValueError, quoting the values, for hyperparameters out of range and for counts or shapes that differ.
 
-Sources: Polyak 1964, "Some methods of speeding up the convergence of iteration methods", in the form
-of Sutskever et al. 2013, ICML, section 2, with the rate outside the velocity as torch.optim.SGD has it;
-Kingma & Ba 2015, arXiv:1412.6980, algorithm 1 (torch.optim.Adam at its defaults).
+Sources:
+
+- Polyak 1964, "Some methods of speeding up the convergence of iteration methods".
+- Sutskever et al. 2013, ICML, section 2: the form used here. The rate is outside the velocity, as in
+  torch.optim.SGD.
+- Kingma & Ba 2015, arXiv:1412.6980, algorithm 1 (torch.optim.Adam at its defaults).
 """
 
 from __future__ import annotations
@@ -39,17 +42,17 @@ Arrays = tuple[Array, ...]
 
 
 class Optimizer(Protocol):
-    """What a trainer asks of an optimiser; the state is the optimiser's own."""
+    """The functions that a trainer calls. Only the optimiser reads its state."""
 
     def init(self, parameters: Sequence[Array]) -> Any:
-        """The state before the first step."""
+        """Return the state before the first step."""
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array], state: Any) -> tuple[Arrays, Any]:
-        """The parameters and the state after one step."""
+        """Return the parameters and the state after one step."""
 
 
 class SGDState(NamedTuple):
-    """The velocity of each parameter; none are kept without momentum."""
+    """The velocity of each parameter, or an empty tuple without momentum."""
 
     velocity: Arrays
 
@@ -74,12 +77,12 @@ class SGD:
         _check_number("momentum", self.momentum, below=1)
 
     def init(self, parameters: Sequence[Array]) -> SGDState:
-        """The state before the first step."""
+        """Return the state before the first step."""
         _check(parameters)
         return SGDState(_zeros(parameters) if self.momentum else ())
 
     def step(self, parameters: Sequence[Array], gradients: Sequence[Array], state: SGDState) -> tuple[Arrays, SGDState]:
-        """One step of the formula at the head of this module: (parameters, state) after it."""
+        """Return the parameters and the state after one step."""
         _check_state(state, SGDState)
         _check(parameters, gradient=gradients)
         rate, momentum = float(self.learning_rate), float(self.momentum)
@@ -106,20 +109,20 @@ class Adam:
         _check_number("epsilon", self.epsilon)
 
     def init(self, parameters: Sequence[Array]) -> AdamState:
-        """The state before the first step."""
+        """Return the state before the first step."""
         _check(parameters)
         return AdamState(0, _zeros(parameters), _zeros(parameters))
 
     def step(
         self, parameters: Sequence[Array], gradients: Sequence[Array], state: AdamState
     ) -> tuple[Arrays, AdamState]:
-        """One step of the formula at the head of this module: (parameters, state) after it."""
+        """Return the parameters and the state after one step."""
         _check_state(state, AdamState)
         _check(parameters, gradient=gradients, first=state.first, second=state.second)
         beta1, beta2, steps = float(self.beta1), float(self.beta2), state.steps + 1
         first = _decayed(beta1, state.first, gradients)
         second = _decayed(beta2, state.second, [np.multiply(g, g, out=np.empty_like(g)) for g in gradients])
-        # The corrections are scalars: folded into the rate and the root they cost no pass over the arrays.
+        # The corrections are scalars. Multiplied into the rate and the root, they cost no pass over the arrays.
         rate = float(self.learning_rate) / (1 - beta1**steps)
         root, epsilon = math.sqrt(1 - beta2**steps), float(self.epsilon)
         updated = []
@@ -134,7 +137,7 @@ class Adam:
 
 
 def _decayed(beta: float, moments: Sequence[Array], values: Sequence[Array]) -> Arrays:
-    """beta m + (1 - beta) g for each pair."""
+    """Return beta m + (1 - beta) g for each pair."""
     decayed = []
     for m, g in zip(moments, values, strict=True):
         result = np.multiply(m, beta, out=np.empty_like(m))
@@ -148,7 +151,7 @@ def _zeros(parameters: Sequence[Array]) -> Arrays:
 
 
 def _check_number(name: str, value: object, below: float = math.inf) -> None:
-    """Raise TypeError or ValueError unless the value is a number in [0, below); NaN is not."""
+    """Raise TypeError or ValueError unless the value is a number in [0, below). NaN is refused."""
     if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not 0 <= value < below:
@@ -161,7 +164,7 @@ def _check_state(state: object, kind: type[SGDState] | type[AdamState]) -> None:
 
 
 def _check(parameters: Sequence[Array], **others: Sequence[Array]) -> None:
-    """Raise unless all parameters are floating arrays, and the others match them one by one."""
+    """Raise unless all parameters are floating arrays and each other array matches its parameter."""
     for position, parameter in enumerate(parameters):
         if not isinstance(parameter, np.ndarray) or not np.issubdtype(parameter.dtype, np.floating):
             kind = getattr(parameter, "dtype", type(parameter).__name__)

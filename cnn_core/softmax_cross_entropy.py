@@ -4,16 +4,18 @@
     y = loss ("none"), sum_n loss[n] ("sum"), or sum_n loss[n] / N ("mean"; NaN for N = 0, as in PyTorch)
     dx[n, c] = u[n] * p[n, c]  for c != labels[n],    dx[n, labels[n]] = -u[n] * sum of the other p[n, c]
 
-with p = softmax(x[n]) and u[n] the upstream gradient of loss[n]: dy[n], dy, or dy / N. The gradient
-at the label is a sum of the other probabilities rather than p - 1, which would cancel to 0 for a
-confident prediction. The largest logit of each row is subtracted first, so no exp overflows.
+Here p = softmax(x[n]), and u[n] is the upstream gradient of loss[n]: dy[n], dy, or dy / N. The gradient
+at the label is the sum of the other probabilities, not p - 1, which cancels to 0 for a confident
+prediction. The largest logit of each row is subtracted first, so no exp overflows.
 
-Shapes: x, the logits, (N, C); labels (N,), integers in [0, C); y (N,) or (); dx (N, C).
-Dtypes: float32, float64, complex64, complex128 (by real part the largest logit; the complex step).
+Shapes: logits x (N, C), labels (N,) with integers in [0, C), y (N,) or (), dx (N, C).
+Dtypes: float32, float64, complex64, complex128. For complex logits (the complex step) the largest is found
+by real part.
 
-Raises TypeError for integer or object logits, labels that are not integers, and a cache of another
-implementation; ValueError, quoting the values, for shapes that do not fit, labels out of range,
-no classes, and an unknown reduction.
+Raises TypeError for logits that are integers or objects and for labels that are not integers.
+Raises TypeError for a cache of another implementation.
+Raises ValueError, quoting the values, for shapes that do not fit, labels out of range, no classes, and an
+unknown reduction.
 
 Source: torch.nn.functional.cross_entropy; Goodfellow, Bengio & Courville 2016, section 6.2.2.3.
 """
@@ -39,15 +41,15 @@ class _Cache(NamedTuple):
 
 
 class _NaiveCache(_Cache):
-    """What the naive forward leaves for its backward."""
+    """The values that the naive forward keeps for its backward."""
 
 
 class _VectorizedCache(_Cache):
-    """What the vectorized forward leaves for its backward."""
+    """The values that the vectorized forward keeps for its backward."""
 
 
 def _naive_forward(x: Array, labels: Array, *, reduction: str = "mean") -> tuple[Array, _NaiveCache]:
-    """The formula at the head of this module, image by image: (x, labels) -> (y, cache)."""
+    """Compute (y, cache) from (x, labels), image by image."""
     _check(x, labels, reduction)
     cache = _NaiveCache(x, labels, reduction)
     loss = np.zeros(len(x), x.dtype)
@@ -64,7 +66,7 @@ def _naive_forward(x: Array, labels: Array, *, reduction: str = "mean") -> tuple
 
 
 def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
-    """The formula at the head of this module, entry by entry: dy -> (dx,)."""
+    """Compute (dx,) from dy, entry by entry."""
     cache = check_cache(cache, _NaiveCache)
     x, labels, reduction = cache
     dy = check_upstream(dy, cache.y_shape, x.dtype)
@@ -82,7 +84,7 @@ def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
 
 
 def _exponentials(row: Array) -> list[np.inexact]:
-    """exp(x_c - m) for every class, m the largest logit."""
+    """Return exp(x_c - m) for every class, where m is the largest logit."""
     largest = _largest(row)
     return [np.exp(value - largest) for value in row]
 
@@ -92,7 +94,7 @@ def _largest(row: Array) -> np.floating:
 
 
 def _vectorized_forward(x: Array, labels: Array, *, reduction: str = "mean") -> tuple[Array, _VectorizedCache]:
-    """The formula at the head of this module, all images at once: (x, labels) -> (y, cache)."""
+    """Compute (y, cache) from (x, labels), all images at once."""
     _check(x, labels, reduction)
     largest = x.real.max(axis=1)
     total = np.exp(x - largest[:, None]).sum(axis=1)
@@ -105,7 +107,7 @@ def _vectorized_forward(x: Array, labels: Array, *, reduction: str = "mean") -> 
 
 
 def _vectorized_backward(dy: Array, cache: _VectorizedCache) -> Gradients:
-    """The formula at the head of this module, all entries at once: dy -> (dx,)."""
+    """Compute (dx,) from dy, all entries at once."""
     cache = check_cache(cache, _VectorizedCache)
     x, labels, reduction = cache
     dy = check_upstream(dy, cache.y_shape, x.dtype)

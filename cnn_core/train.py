@@ -3,16 +3,15 @@
     parameters, state = optimizer(rate[t]).step(parameters, gradient of the mean loss over batch t, state)
     rate[t] = learning_rate * (1 - t / T),  t = 0, ..., T - 1
 
-Every epoch draws a new order of the training images and cuts it into batches; the last may be
-smaller. Every image is turned, zoomed and moved a little, anew each time. One seed
-settles the initial parameters and every draw. T counts the steps of all epochs, also of a run that
-stops before.
+Every epoch shuffles the training images and cuts them into batches. The last batch may be smaller.
+Each time an image is used, it is turned, zoomed and moved a little at random. One seed determines the
+initial parameters and every draw. T is the number of steps of all epochs, even if a run stops earlier.
 
-Accuracy is the share of images whose largest logit is their label's. It is measured after every
-epoch, always with the fast layers: the naive ones would take minutes over a data set.
+Accuracy is the share of images whose largest logit is that of their label. It is measured after every
+epoch, always with the fast layers. The naive layers would take minutes for a data set.
 
-Raises TypeError or ValueError, quoting the values, for options that cannot be, and
-FloatingPointError for a loss that is not finite.
+Raises TypeError or ValueError, quoting the values, for invalid options.
+Raises FloatingPointError for a loss that is not finite.
 """
 
 from __future__ import annotations
@@ -37,19 +36,18 @@ from cnn_core.optim import Adam, Optimizer
 BATCH_SIZE = 32
 LEARNING_RATE = 3e-3
 
-# How far an image is turned (radians), zoomed (of its size, as a factor's logarithm) and moved (pixels)
-# at most, at distortion 1. Cross-validated on the training digits: 99.0 % on average over six runs, where
-# moving alone gave 98.0 %.
+# The largest turn (radians), zoom (logarithm of the factor) and move (pixels) of an image at distortion 1.
+# Cross-validated on the training digits: 99.0 % on average over six runs. Moving alone gave 98.0 %.
 _TURN, _ZOOM, _MOVE = 0.25, 0.1, 2.0
-# More than leaves anything of an image; zoomed by e^10, places are still whole numbers of 64 bits.
+# The largest distortion. It zooms by up to e^10: images are empty, but positions still fit in 64-bit integers.
 _MOST_DISTORTION = 100.0
 
-# Images whose accuracy is measured at once: enough to be fast, few enough for their activations to fit.
+# Images in one forward of `accuracy`: enough to be fast, few enough for the activations to fit in memory.
 _MEASURED = 1024
 
 
 class Progress(NamedTuple):
-    """Where a training stands after a step; the accuracies, (train, test), only when an epoch or the run ends."""
+    """The state of a training after a step. `accuracies` is (train, test) at the end of an epoch or run, else None."""
 
     epoch: int
     step: int
@@ -59,7 +57,7 @@ class Progress(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a training leaves: the loss of every step, and accuracies for every epoch begun."""
+    """The trained parameters, the loss of every step, and the accuracies after every epoch begun."""
 
     parameters: tuple[Array, ...]
     losses: tuple[float, ...]
@@ -81,9 +79,10 @@ def train(
     dtype: DTypeLike = np.float32,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Result:
-    """Train the network of this version: `optimizer` is called with the rate of each step.
+    """Train the tutorial's network and return its parameters, losses and accuracies.
 
-    `steps` stops early, and `report` hears of every step.
+    `optimizer` is called with the rate of each step, and `report` with the progress after each step.
+    `steps` ends the training before all epochs are done.
     """
     epochs, batch_size = whole_number("epochs", epochs, 1), whole_number("batch_size", batch_size, 1)
     seed = whole_number("seed", seed, 0)
@@ -110,10 +109,10 @@ def train(
     for step, batch in enumerate(itertools.islice(_batches(images, batch_size, generator), total), 1):
         x = scaled(_distorted(dataset.train_images[batch], distortion, generator), dataset.maximum, dtype)
         rate = learning_rate * (1 - (step - 1) / planned)
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows ends in the loss, which is checked
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow reaches the loss, which is checked
             loss, cache = network.forward(x, *parameters, labels[batch])
             _, *gradients = network.backward(upstream, cache, need_dx=False)
-            # None stands for an array not given, and all are given.
+            # A gradient is None only for an array that was not given. All arrays are given.
             parameters, state = optimizer(rate).step(parameters, cast("list[Array]", gradients), state)
         losses.append(_finite(float(loss), step))
         ended = step == total or step % per_epoch == 0
@@ -125,7 +124,10 @@ def train(
 
 
 def accuracy(parameters: Sequence[Array], images: Array, labels: Array, maximum: int) -> float:
-    """The share of images (N, 1, 28, 28), of integers up to `maximum`, that the network classifies as labelled."""
+    """Return the share of images that the network classifies as labelled.
+
+    images: (N, 1, 28, 28), integers up to `maximum`.
+    """
     if not len(images) == len(labels) > 0:
         raise ValueError(f"{len(images)} images with {len(labels)} labels have no accuracy: each needs one")
     network = tutorial_network("fast")
@@ -144,7 +146,7 @@ def _accuracies(parameters: Sequence[Array], dataset: Dataset) -> tuple[float, f
 
 
 def _batches(images: int, batch_size: int, generator: np.random.Generator) -> Iterator[Array]:
-    """Indices of one batch after another, epoch after epoch, without end."""
+    """Yield the indices of each batch, epoch after epoch, without end."""
     while True:
         order = generator.permutation(images)
         for start in range(0, images, batch_size):
@@ -152,9 +154,10 @@ def _batches(images: int, batch_size: int, generator: np.random.Generator) -> It
 
 
 def _distorted(images: Array, strength: float, generator: np.random.Generator) -> Array:
-    """Each image (C, H, W) turned, zoomed and moved at random about its middle, zeros moved in.
+    """Return each image (C, H, W) turned, zoomed and moved at random about its middle, and filled with zeros.
 
-    A pixel (h, v) takes the value nearest to where the inverse map takes it; integers stay integers.
+    The inverse map sends a pixel (h, v) to a point of the old image. The pixel takes the value nearest to that
+    point, so integers stay integers.
     """
     count, size = len(images), images.shape[2:]
     turn, zoom, down, right = generator.uniform(-strength, strength, (4, count, 1, 1))
@@ -175,7 +178,10 @@ def _finite(loss: float, step: int) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line: 0, or 2 for unreadable data and usage, 3 for a training that diverges."""
+    """Run the command line and return its exit code.
+
+    The code is 0 for success, 2 for unreadable data or wrong usage, and 3 for a training that diverges.
+    """
     options = _parser().parse_args(arguments)
     try:
         dataset = load_digits() if options.data is None else load_idx(options.data)
@@ -208,24 +214,30 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", metavar="FOLDER", help="four IDX files of the MNIST family (default: scikit-learn's digits)")
     add("--epochs", type=_at_least(1), default=50, metavar="N", help="passes over the images (default: %(default)s)")
-    add("--batch-size", type=_at_least(1), default=BATCH_SIZE, metavar="N", help="images a step (default: %(default)s)")
-    add("--steps", type=_at_least(1), metavar="N", help="stop after so many steps, if the epochs have not ended")
+    add(
+        "--batch-size",
+        type=_at_least(1),
+        default=BATCH_SIZE,
+        metavar="N",
+        help="images per step (default: %(default)s)",
+    )
+    add("--steps", type=_at_least(1), metavar="N", help="stop after N steps, if the epochs have not ended")
     add(
         "--learning-rate",
         type=_learning_rate,
         default=LEARNING_RATE,
         metavar="RATE",
-        help="of Adam at the first step, falling to 0 with the last (default: %(default)s)",
+        help="rate of Adam at the first step; it falls linearly to 0 (default: %(default)s)",
     )
     add(
         "--distortion",
         type=_distortion,
         default=1.0,
         metavar="STRENGTH",
-        help="how much images are turned, zoomed and moved at random; 0 for not at all (default: %(default)s)",
+        help="how much images are turned, zoomed and moved at random; 0: not at all (default: %(default)s)",
     )
-    add("--seed", type=_at_least(0), default=0, metavar="N", help="of weights and batches (default: %(default)s)")
-    add("--version", choices=("fast", "naive"), default="fast", help="of the layers (default: %(default)s)")
+    add("--seed", type=_at_least(0), default=0, metavar="N", help="seed of weights and batches (default: %(default)s)")
+    add("--version", choices=("fast", "naive"), default="fast", help="version of the layers (default: %(default)s)")
     return parser
 
 
@@ -260,7 +272,7 @@ def _learning_rate(text: str) -> float:
 
 
 def _show(progress: Progress) -> None:
-    """One line an epoch on standard error; on a terminal one line in all, written over at every step."""
+    """Print the progress to standard error: one line for each epoch, or on a terminal one line that is overwritten."""
     epoch, step, steps, loss, accuracies = progress
     line = f"epoch {epoch}, step {step} of {steps}: loss {loss:.4f}"
     if accuracies is not None:
