@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import result_of
 from verify.adapters import adapt
 from verify.checker.certificate import Certificate, GradientMismatch
 
@@ -24,7 +25,7 @@ jnp = jax.numpy
 
 def check(target: Any, *inputs: Any, options: Any = None, **settings: Any) -> Certificate:
     """A check that does not raise, seed 0."""
-    return adapter.gradcheck(target, inputs, options, seed=0, raise_on_failure=False, **settings)
+    return result_of(adapter.gradcheck, target, inputs, options, seed=0, **settings)
 
 
 def drawn(*shape: int) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import result_of
 from verify import check_layer
 from verify.adapters import adapt
 from verify.checker.certificate import Certificate, GradientMismatch
@@ -24,7 +25,7 @@ Linear: Any = nn.Linear
 
 def check(target: Any, *inputs: Any, options: Any = None, **settings: Any) -> Certificate:
     """A check that does not raise, seed 0."""
-    return adapter.gradcheck(target, inputs, options, seed=0, raise_on_failure=False, **settings)
+    return result_of(adapter.gradcheck, target, inputs, options, seed=0, **settings)
 
 
 def drawn(*shape: int, dtype: Any = torch.float64) -> Any:
@@ -409,7 +410,7 @@ def test_the_lines_that_reproduce_a_failure_begin_with_the_layer() -> None:
         def backward(ctx: Any, dy: Any) -> Any:
             return dy, None
 
-    certificate = adapter.gradcheck(Scaled, (torch.ones(3, dtype=torch.float64), 2.0), raise_on_failure=False)
+    certificate = result_of(adapter.gradcheck, Scaled, (torch.ones(3, dtype=torch.float64), 2.0))
     lines = certificate.reproduction.splitlines()
     assert len(lines) <= 10
     assert "forward, backward = adapters.torch.pair(layer).filled({1: 2.0})" in lines

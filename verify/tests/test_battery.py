@@ -13,6 +13,7 @@ import pytest
 from hypothesis import strategies as st
 
 from cnn_core import Implementation, relu
+from helpers import result_of
 from verify import LayerError, check_layer, parametrize_with_checks, strategies
 from verify.battery.checks import CHECKS
 from verify.layers import LAYERS, Case, Layer
@@ -200,7 +201,7 @@ MUTANTS: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]
 def test_each_check_fails_for_what_it_is_there_to_find(mutant: str) -> None:
     forward, backward, arrays, failing = MUTANTS[mutant]
     batch = [] if forward is _maximum else [0]
-    report = check_layer((forward, backward), [(arrays, {})], batch=batch, raise_on_failure=False)
+    report = result_of(check_layer, (forward, backward), [(arrays, {})], batch=batch)
     assert {result.check for result in report.results if result.verdict == "FAIL"} == failing, report
     assert {result.verdict for result in report.results} <= {"FAIL", "PASS", "NOT APPLICABLE"}
     assert not report
@@ -208,13 +209,13 @@ def test_each_check_fails_for_what_it_is_there_to_find(mutant: str) -> None:
 
 def test_a_gradient_that_is_clipped_is_not_linear_in_dy() -> None:
     layer = (lambda x: (np.sin(x), x)), _rounded
-    report = check_layer(layer, [((X,), {})], checks=["backward-is-linear-in-dy"], raise_on_failure=False)
+    report = result_of(check_layer, layer, [((X,), {})], checks=["backward-is-linear-in-dy"])
     assert "dx is not linear in dy: off by" in report["backward-is-linear-in-dy"].note
 
 
 def test_a_backward_that_does_not_vanish_with_dy_is_not_linear() -> None:
     layer = _identity, lambda dy, cache: (dy + 1,)
-    report = check_layer(layer, [((X,), {})], checks=["backward-is-linear-in-dy"], raise_on_failure=False)
+    report = result_of(check_layer, layer, [((X,), {})], checks=["backward-is-linear-in-dy"])
     assert report["backward-is-linear-in-dy"].note == "dx is not 0 where dy is 0"
 
 
@@ -223,7 +224,7 @@ def test_ties_are_looked_at_where_the_layer_is_linear_too() -> None:
         return (np.where((x.ravel()[:, None] == x.ravel()).sum(axis=1) > 1, 3, 2).reshape(x.shape) * dy,)
 
     layer = (lambda x: (2 * x, x)), backward
-    report = check_layer(layer, [((X,), {})], checks=["gradients-at-ties"], raise_on_failure=False)
+    report = result_of(check_layer, layer, [((X,), {})], checks=["gradients-at-ties"])
     assert report["gradients-at-ties"].verdict == "FAIL"
 
 
@@ -275,7 +276,7 @@ def test_where_float32_is_too_coarse_for_differences_float64_acquits_and_does_no
 
     case: Any = (np.random.default_rng(0).normal(size=(60, 50)),), {}
     name = "gradients-in-the-other-precision"
-    report = check_layer((_silu, backward), [case], checks=[name], raise_on_failure=False)
+    report = result_of(check_layer, (_silu, backward), [case], checks=[name])
     assert report[name].verdict == verdict
 
 
@@ -299,7 +300,7 @@ def test_the_report_is_a_table_and_says_what_failed_where() -> None:
 
 def test_what_was_expected_to_fail_and_does_not_is_a_failure() -> None:
     expected = {"gradients-at-zeros": "rewards zeros", "gradients-of-an-empty-batch": "takes no empty batch"}
-    report = check_layer(relu.naive, [((X,), {})], expected_failures=expected, raise_on_failure=False)
+    report = result_of(check_layer, relu.naive, [((X,), {})], expected_failures=expected)
     assert not report
     assert report["gradients-at-zeros"].verdict == "FAIL"
     assert report["gradients-at-zeros"].note == "it passed, but was expected to fail: rewards zeros"
@@ -307,14 +308,14 @@ def test_what_was_expected_to_fail_and_does_not_is_a_failure() -> None:
 
 
 def test_a_structure_that_does_not_hold_is_no_pass() -> None:
-    report = check_layer(relu.naive, [((X,), {})], structure="multilinear", raise_on_failure=False)
+    report = result_of(check_layer, relu.naive, [((X,), {})], structure="multilinear")
     assert report["all-gradients-together"].verdict == "INCONCLUSIVE"
     assert report["all-gradients-together"].note.startswith("no multilinear function here: not affine in x")
     assert not report
 
 
 def test_of_a_layer_that_breaks_the_convention_every_check_says_so() -> None:
-    report = check_layer((lambda x: np.sin(x), lambda dy, x: dy), [((X,), {})], raise_on_failure=False)
+    report = result_of(check_layer, (lambda x: np.sin(x), lambda dy, x: dy), [((X,), {})])
     assert {result.note for result in report.results} == {"forward must return (y, cache), got ndarray"}
     assert {result.verdict for result in report.results} == {"FAIL"}
     assert str(report).endswith("\n15 checks, at x float64 (5, 4):\n  forward must return (y, cache), got ndarray")
@@ -342,7 +343,7 @@ def test_a_layer_with_its_cache_in_itself_is_checked_with_its_own_parameters(lay
     expected = {"another-forward-disturbs-nothing": "one cache at a time"}
     report = check_layer(layer, [((X,), {})], expected_failures=expected, batch=[0])
     assert report["each-gradient-alone"].verdict == "PASS"  # of x and W
-    report = check_layer(layer, [((X, 2 * W), {})], checks=list(expected), raise_on_failure=False)
+    report = result_of(check_layer, layer, [((X, 2 * W), {})], checks=list(expected))
     assert report.results[0].note == "dW differs after another forward"
     assert report.results[0].case == "x float64 (5, 4), W float64 (4, 3)"
 
@@ -366,9 +367,7 @@ def test_a_call_that_cannot_be_says_so_at_once(wrong: dict[str, Any], message: s
 
 def test_the_first_case_that_fails_ends_a_check() -> None:
     cases: list[Any] = [((np.ones((2, 1)), np.ones((1, 1))), {}), ((X, W), {}), ((X, W), {})]
-    report = check_layer(
-        (_forward, _wrong_at_these_weights), cases, checks=["each-gradient-alone"], raise_on_failure=False
-    )
+    report = result_of(check_layer, (_forward, _wrong_at_these_weights), cases, checks=["each-gradient-alone"])
     assert report.results[0][1:3] == ("FAIL", 2)
     assert report.results[0].case == "x float64 (5, 4), w float64 (4, 3)"
 
@@ -388,13 +387,13 @@ def test_a_case_that_fails_shrinks_to_the_smallest_with_the_same_cause(seed: int
             return (dy.ravel(),)
         return (2 * dy if failed else dy.copy(),)  # from then on smaller cases fail, too, but otherwise
 
-    report = check_layer(
+    report = result_of(
+        check_layer,
         (_identity, backward),
         _cases(),
         checks=["all-gradients-together"],
         examples=50,
         seed=seed,
-        raise_on_failure=False,
     )
     (result,) = report.results
     assert result.verdict == "FAIL"
@@ -407,9 +406,7 @@ def test_a_layer_that_fails_at_random_fails() -> None:
     def backward(dy: Any, cache: Any) -> Any:
         return (dy[:0] if next(calls) == 40 else dy.copy(),)
 
-    report = check_layer(
-        (_identity, backward), _cases(), checks=["all-gradients-together"], examples=50, raise_on_failure=False
-    )
+    report = result_of(check_layer, (_identity, backward), _cases(), checks=["all-gradients-together"], examples=50)
     assert report.results[0].verdict == "FAIL"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import certificate_of
 from verify import gradcheck
 from verify.checker.certificate import StructureError
 
@@ -107,7 +108,7 @@ _OPEN = ("a median of equal numbers, and its square", "a sign at 0")
 @pytest.mark.parametrize("name", _RIGHT)
 def test_a_right_gradient_is_not_called_wrong_at_ties(name: str, seed: int) -> None:
     forward, backward, x = _RIGHT[name]
-    certificate = gradcheck(forward, backward, (x,), seed=seed, raise_on_failure=False)
+    certificate = certificate_of(forward, backward, (x,), seed=seed)
     assert certificate.verdict != "FAIL", certificate
 
 
@@ -118,9 +119,7 @@ def test_a_right_gradient_is_not_called_wrong_at_ties(name: str, seed: int) -> N
 def test_what_is_wrong_everywhere_does_not_hide_behind_ties(name: str, seed: int) -> None:
     forward, backward, x = _RIGHT[name]
     x = x + np.arange(x.size).reshape(x.shape) / 4 - 1 if "tanh" in name else x
-    certificate = gradcheck(
-        forward, lambda dy, cache: (2 * backward(dy, cache)[0],), (x,), seed=seed, raise_on_failure=False
-    )
+    certificate = certificate_of(forward, lambda dy, cache: (2 * backward(dy, cache)[0],), (x,), seed=seed)
     assert certificate.verdict == "FAIL", certificate
 
 
@@ -131,13 +130,12 @@ def test_a_relu_less_another_is_judged_where_one_sided_derivatives_are_one() -> 
         _real(x)
         return np.maximum(x, 0) - np.maximum(-x, 0), x
 
-    certificate = gradcheck(
+    certificate = certificate_of(
         forward,
         lambda dy, x: (dy * (x != 0),),
         (np.array([0.0, 1, -2]),),
         structure="piecewise-linear",
         seed=0,
-        raise_on_failure=False,
     )
     assert certificate.verdict == "FAIL", certificate
 
@@ -158,12 +156,11 @@ def test_a_sort_by_imaginary_parts_is_no_branch(seed: int) -> None:
 def test_a_slope_that_is_no_number_is_no_tie() -> None:
     """That of a square root at 0: twice the way is not twice as far."""
     with np.errstate(all="ignore"):
-        certificate = gradcheck(
+        certificate = certificate_of(
             lambda x: (np.sqrt(x), x),
             lambda dy, x: (dy / np.sqrt(np.where(x == 0, 1, x)),),
             (np.array([0.0, 1, 2]),),
             seed=0,
-            raise_on_failure=False,
         )
     assert certificate.verdict == "FAIL", certificate
 
@@ -172,12 +169,11 @@ def test_a_slope_that_is_no_number_is_no_tie() -> None:
 def test_ties_of_many_maxima_in_float32_are_judged(seed: int) -> None:
     """Beside them a direction may meet another tie in float32's few bits: that is no slope."""
     x = np.repeat(np.random.default_rng(seed).normal(size=(400, 1)), 2, axis=1).astype(np.float32)
-    every_tie = gradcheck(
+    every_tie = certificate_of(
         _largest_of_pairs,
         lambda dy, x: ((dy[:, None] * (x == x.max(axis=1, keepdims=True))).astype(x.dtype),),
         (x,),
         seed=seed,
-        raise_on_failure=False,
     )
     assert every_tie.verdict == "FAIL", every_tie
 
@@ -197,7 +193,7 @@ def _relu(x: np.ndarray) -> tuple[Any, Any]:
 )
 def test_however_many_ties_there_are_nothing_claimed_cancels(at_zero: float, verdict: str, zeros: int) -> None:
     for seed in range(8):
-        certificate = gradcheck(_relu, _relu_with(at_zero), (np.zeros(zeros),), seed=seed, raise_on_failure=False)
+        certificate = certificate_of(_relu, _relu_with(at_zero), (np.zeros(zeros),), seed=seed)
         assert certificate.verdict == verdict, certificate
 
 
@@ -208,7 +204,7 @@ def test_one_entry_that_claims_too_much_at_a_tie_does_not_hide_among_others(seed
         dx[7] += 2 * dy[7] * (x[7] == 0)
         return (dx,)
 
-    assert gradcheck(_relu, backward, (np.zeros(40),), seed=seed, raise_on_failure=False).verdict == "FAIL"
+    assert certificate_of(_relu, backward, (np.zeros(40),), seed=seed).verdict == "FAIL"
 
 
 def test_of_how_many_ties_how_few_were_asked_alone_is_said() -> None:
@@ -235,7 +231,7 @@ def _normalised_back(dy: np.ndarray, cache: Any) -> tuple[np.ndarray]:
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_kink_that_float32_hardly_shows_convicts_nobody(dtype: type, seed: int) -> None:
     x: Any = np.array([0.0, 2, -1, -1]).astype(dtype)
-    certificate = gradcheck(_normalised, _normalised_back, (x,), seed=seed, raise_on_failure=False)
+    certificate = certificate_of(_normalised, _normalised_back, (x,), seed=seed)
     assert certificate.verdict == ("PASS" if dtype == np.float64 else "INCONCLUSIVE"), certificate
 
 
@@ -246,7 +242,7 @@ def test_a_zone_of_moderate_numbers_in_which_no_array_lies_is_visited(seed: int)
 
     x = np.array([3.0, -2])
     assert gradcheck(clipped, lambda dy, x: (dy * (np.abs(x) <= 1),), (x,), seed=seed).structure == "piecewise-linear"
-    wrong = gradcheck(clipped, lambda dy, x: (2 * dy * (np.abs(x) <= 1),), (x,), seed=seed, raise_on_failure=False)
+    wrong = certificate_of(clipped, lambda dy, x: (2 * dy * (np.abs(x) <= 1),), (x,), seed=seed)
     assert wrong.verdict == "FAIL", wrong
 
 
@@ -261,7 +257,7 @@ def test_a_zone_of_moderate_numbers_in_which_no_array_lies_is_visited(seed: int)
 )
 def test_what_ties_leave_open_is_said(name: str, told: str) -> None:
     forward, backward, x = _RIGHT[name]
-    assert told in str(gradcheck(forward, backward, (x,), seed=0, raise_on_failure=False))
+    assert told in str(certificate_of(forward, backward, (x,), seed=0))
 
 
 # The last eight are of what two trials took for multilinear.
@@ -270,12 +266,11 @@ def test_what_ties_leave_open_is_said(name: str, told: str) -> None:
 def test_a_gradient_for_one_order_of_a_few_numbers_is_never_missed(reduce: Callable[..., Any], seed: int) -> None:
     x = np.array([0.25, -1.5, 0.75])
     entry = int(np.flatnonzero(x == reduce(x))[0])
-    certificate = gradcheck(
+    certificate = certificate_of(
         lambda x: (reduce(x), x),
         lambda dy, x: (dy * (np.arange(3) == entry),),
         (x,),
         seed=seed,
-        raise_on_failure=False,
     )
     assert certificate.verdict == "FAIL", certificate
     assert certificate.structure == "piecewise-linear"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cnn_core import conv2d, max_pool2d, relu, softmax_cross_entropy
-from verify import gradcheck
+from helpers import certificate_of
 from verify.checker.certificate import Certificate
 from verify.command.targets import load
 from verify.diagnosis.reproduction import YOURS, runnable
@@ -94,9 +94,7 @@ def _said(text: str) -> tuple[float, float]:
 def test_the_lines_run_and_show_what_they_say(name: str) -> None:
     structure, implementation, arrays, options = ORACLES[name]
     backward = _half_again(implementation.backward)
-    found = gradcheck(
-        implementation.forward, backward, arrays, options, structure=structure, seed=0, raise_on_failure=False
-    )
+    found = certificate_of(implementation.forward, backward, arrays, options, structure=structure, seed=0)
     assert found.verdict == "FAIL"
     lines = found.reproduction.splitlines()
     assert 0 < len(lines) <= 10, found
@@ -114,7 +112,7 @@ def test_lines_of_what_can_be_imported_run_in_a_process_of_their_own() -> None:
         (conv2d.im2col.forward, wrong_convolution, (_draw(SHAPE), _draw(KERNEL))),
         (Scale.forward, Scale.backward, (_draw((3, 4)),)),
     ):
-        found = gradcheck(forward, backward, arrays, seed=0, raise_on_failure=False)
+        found = certificate_of(forward, backward, arrays, seed=0)
         assert YOURS not in found.reproduction
         module = f"from {__name__} import "
         assert module in found.reproduction
@@ -136,7 +134,7 @@ def test_where_small_numbers_do_not_show_it_the_arrays_found_stand_there() -> No
         return (np.where(cache.x >= 0, dy, 0.0),)
 
     x = _draw((4, 3), kind="integers")
-    found = gradcheck(relu.naive.forward, backward, (x,), seed=0, raise_on_failure=False)
+    found = certificate_of(relu.naive.forward, backward, (x,), seed=0)
     assert str(x.tolist()) in found.reproduction
     assert found.worst is not None
     shown = _shown(found.reproduction, backward=backward)
@@ -147,7 +145,7 @@ def test_a_gradient_that_is_not_finite_is_shown() -> None:
     def backward(dy: Any, cache: Any) -> Any:
         return (np.full_like(dy, np.nan),)
 
-    found = gradcheck(lambda x: (3 * x, None), backward, (np.ones(3),), seed=0, raise_on_failure=False)
+    found = certificate_of(lambda x: (3 * x, None), backward, (np.ones(3),), seed=0)
     claimed, true = _shown(found.reproduction, forward=lambda x: (3 * x, None), backward=backward)
     assert claimed != claimed
     assert np.isfinite(true)
@@ -155,7 +153,7 @@ def test_a_gradient_that_is_not_finite_is_shown() -> None:
 
 def test_what_passes_and_what_breaks_a_contract_has_no_lines() -> None:
     def check(backward: Any) -> Certificate:
-        return gradcheck(lambda x: (3 * x, None), backward, (np.ones(3),), raise_on_failure=False)
+        return certificate_of(lambda x: (3 * x, None), backward, (np.ones(3),))
 
     assert check(lambda dy, _: (3 * dy,)).reproduction == ""
     assert check(lambda dy, _: (3 * dy[1:],)).reproduction == ""
@@ -165,9 +163,7 @@ def test_options_that_cannot_be_written_down_are_yours() -> None:
     def forward(x: Any, *, scale: Any) -> Any:
         return scale(x), None
 
-    found = gradcheck(
-        forward, lambda dy, _: (dy,), (np.ones(3),), {"scale": lambda x: 3 * x}, seed=0, raise_on_failure=False
-    )
+    found = certificate_of(forward, lambda dy, _: (dy,), (np.ones(3),), {"scale": lambda x: 3 * x}, seed=0)
     assert f"options = {YOURS}" in found.reproduction
     shown = _shown(
         found.reproduction, forward=forward, backward=lambda dy, _: (dy,), options={"scale": lambda x: 3 * x}
@@ -187,7 +183,7 @@ def _product_twice(dy: Any, cache: Any) -> Any:
 
 
 def test_arrays_of_unlike_shapes_are_moved_one_at_a_time() -> None:
-    found = gradcheck(_product, _product_twice, (_draw((4, 3)), _draw((3, 2))), seed=0, raise_on_failure=False)
+    found = certificate_of(_product, _product_twice, (_draw((4, 3)), _draw((3, 2))), seed=0)
     assert found.structure == "analytic"
     claimed, true = _shown(found.reproduction)
     assert claimed == pytest.approx(2 * true)
@@ -220,7 +216,7 @@ MISLEADING: dict[str, tuple[Any, Any, Any, Any]] = {
 def test_by_the_lines_a_right_backward_is_right(name: str) -> None:
     forward, wrong, right, values = MISLEADING[name]
     with np.errstate(all="ignore"):
-        found = gradcheck(forward, wrong, (np.array(values),), seed=0, raise_on_failure=False)
+        found = certificate_of(forward, wrong, (np.array(values),), seed=0)
         claimed, true = _shown(found.reproduction, forward=forward, backward=wrong)
         said, same = _shown(found.reproduction, forward=forward, backward=right)
     assert (claimed, true) == _said(found.reproduction)
@@ -233,7 +229,7 @@ def test_what_was_loaded_from_a_file_under_a_name_of_its_own_is_yours(tmp_path: 
     path = tmp_path / "lay.py"
     path.write_text("def f(x):\n    return 3 * x, None\n\ndef b(dy, _):\n    return (2 * dy,)\n")
     forward, backward = load(f"{path}:f,b").layer
-    found = gradcheck(forward, backward, (np.ones(3),), seed=0, raise_on_failure=False)
+    found = certificate_of(forward, backward, (np.ones(3),), seed=0)
     assert f"forward, backward = {YOURS}" in found.reproduction
     assert "import lay" not in found.reproduction
     assert "_checked" not in found.reproduction
