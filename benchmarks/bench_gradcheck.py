@@ -1,7 +1,7 @@
-"""The verifier against PyTorch's gradcheck, over sizes of one convolution: its slow mode and its fast one.
+"""Benchmarks of gradcert against PyTorch's gradcheck, slow and fast mode, for several sizes of a convolution.
 
-Ours checks PyTorch's own convolution, so that what both time is the checking, and in a second row ours.
-What each establishes is not the same: ours states the probability that a wrong gradient passes.
+Ours checks PyTorch's own convolution, so that both times are those of checking. A second row checks our
+convolution. The two do not establish the same thing: ours states the probability that a wrong gradient passes.
 
     pytest benchmarks/bench_gradcheck.py
 """
@@ -18,7 +18,7 @@ from benchmarks.turns import REPLAY, Rounds, in_turns, keep
 
 _S1 = {"stride": 1, "padding": 1}
 
-# PyTorch's slow mode takes two forwards for every entry of x and w, its fast mode two for each of the two.
+# PyTorch's slow mode needs two forwards for every entry of x and w. Its fast mode needs two for x and two for w.
 SIZES: dict[str, list[tuple[Shapes, dict[str, int]]]] = {
     "slow": [
         (((1, 2, 5, 5), (2, 2, 3, 3)), _S1),
@@ -41,7 +41,7 @@ SIZES: dict[str, list[tuple[Shapes, dict[str, int]]]] = {
 def test_gradcheck(mode: str, size: int, version: str, benchmark: BenchmarkFixture, small: bool) -> None:
     pytest.importorskip("torch", reason="PyTorch's gradcheck is what we compare with")
     if not benchmark.enabled or (small and size):
-        pytest.skip("nothing to validate in a dry run; one size when it is small")
+        pytest.skip("a dry run has nothing to compare, and --small takes one size")
     (x, w), options = SIZES[mode][size]
     benchmark.group = f"gradcheck {mode} {size}"
     benchmark.extra_info.update(x=x, w=w, **options)

@@ -1,8 +1,8 @@
-"""Every layer at the sizes its declaration gives: naive, fast, the bare matrix product, PyTorch and JAX.
+"""Benchmarks of every layer at the sizes of its declaration: naive, fast, bare matrix product, PyTorch, JAX.
 
-Validated, then timed: all contenders are compared on the very arrays they are timed on. Exact layers, on
-small integers, must agree in every entry; the others within a tolerance derived here. Then they are timed in
-turn (`turns.py`): the ratios of a case are of one stretch of time.
+All contenders are compared before they are timed, on the same arrays. Exact layers get small integers and must
+agree in every entry. Other layers must agree within a tolerance derived here. Then the contenders are timed in
+turn (`turns.py`), so that both times of a ratio come from the same minutes.
 
     pytest benchmarks/bench_layers.py [-k "conv2d and LeNet"] [--small]
 """
@@ -26,11 +26,11 @@ from verify.layers import LAYERS, BenchCase, Layer
 Array = NDArray[Any]
 
 _EXACT = ("multilinear", "piecewise-linear")
-_SMALL = 32  # how many times fewer images a dry run and `--small` take
+_SMALL = 32  # a dry run and `--small` divide the number of images by this
 
 
 class Prepared(NamedTuple):
-    """A case whose contenders agree, ready to be timed; `differences` from the fast version, the largest of each."""
+    """A case whose contenders agree. `differences` has the largest difference of each from the fast version."""
 
     arrays: tuple[Array, ...]
     dy: Array
@@ -62,7 +62,7 @@ def test_layer(
     small: bool,
 ) -> None:
     ready = _prepared(layer, zoo, case, dtype, small)
-    if not benchmark.enabled:  # a dry run: that they agree is enough
+    if not benchmark.enabled:  # a dry run only checks that they agree
         benchmark.pedantic(tuple)  # type: ignore[no-untyped-call]  # pytest-benchmark's gap
         return
     rounds = _timed(layer, zoo, case, direction, dtype, small)
@@ -96,7 +96,7 @@ def _timed(layer: str, zoo: str, case: str, direction: str, dtype: str, small: b
 
 
 def prepare(layer: Layer, case: BenchCase, dtype: np.dtype[Any], images: int) -> Prepared:
-    """The contenders of a case at a batch of so many images; AssertionError unless they agree."""
+    """Return the contenders of a case for a batch of `images`, or raise AssertionError if they disagree."""
     generator = np.random.default_rng(0)
     arrays = tuple(
         array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
@@ -128,7 +128,7 @@ def prepare(layer: Layer, case: BenchCase, dtype: np.dtype[Any], images: int) ->
 def _agreed(
     what: str, version: str, results: tuple[Array, ...], right: tuple[Array, ...], forward: float, backward: float
 ) -> float:
-    """The largest difference from the results of the fast version; AssertionError if they disagree."""
+    """Return the largest difference from the results of the fast version, or raise AssertionError."""
     largest = 0.0
     for position, (other, fast) in enumerate(zip(results, right, strict=True)):
         name = f"gradient {position}" if position else "y"
@@ -144,11 +144,11 @@ def _agreed(
 
 
 def _largest_partial_sum(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, cache: Any) -> float:
-    """A bound on every partial sum, in whatever order the sums are taken.
+    """Return a bound on every partial sum, for any order of summation.
 
-    A multilinear layer adds products: none of its partial sums exceeds the sum of their absolute
-    values, which is what the layer makes of absolute values. A piecewise-linear one copies entries
-    of x, and each entry of dx is a sum of entries of dy.
+    A multilinear layer adds products. No partial sum exceeds the sum of their absolute values, which is the
+    result of the layer at the absolute values of its arrays. A piecewise-linear layer copies entries of x, and
+    each entry of dx is a sum of entries of dy.
     """
     if layer.structure == "piecewise-linear":
         (gradient,) = layer.fast.backward(np.abs(dy), cache)
@@ -160,13 +160,21 @@ def _largest_partial_sum(layer: Layer, case: BenchCase, arrays: tuple[Array, ...
 
 
 def _softmax_cross_entropy(arrays: tuple[Array, ...], y: Array, dy: Array) -> tuple[float, float]:
-    """Twice what rounding can do to one version, forward and backward; u = eps/2, exp and log err by 4 ulp, E = 8 u.
+    """Return tolerances (forward, backward): twice the largest rounding error of one version.
 
-    With d_c the distance of logit c from the largest, exp(-d_c) errs by (d_c + E)u of itself. As
-    d exp(-d) < 1 and their sum s is at least 1, s errs by (E + 2C)u of itself. A loss, log s + d_label
-    with both terms at least 0, errs by (E + 2C)u + (E + 2)u loss, and the mean of N by N u more of itself:
-    at most gamma_k (1 + y). Of the upstream dy/N, a gradient is a probability, or a sum of C - 1: each
-    product errs by (d_c + 2E + 2C + 3)u p_c, and with the C sums by (2E + 4C + 3)u: at most gamma_k dy/N.
+    Let u = eps/2. The errors of exp and log are at most 4 ulp, or E u with E = 8. Let d_c be the distance of
+    logit c from the largest. Let s be the sum of all exp(-d_c), and p_c a probability. Relative errors:
+
+    - exp(-d_c): (d_c + E)u.
+    - s: (E + 2C)u, because d exp(-d) < 1 and s >= 1.
+
+    Absolute errors:
+
+    - A loss is log s + d_label, both at least 0. Its error is (E + 2C)u + (E + 2)u loss.
+    - The mean of N losses adds N u of itself. In total y has an error of at most gamma_k (1 + y).
+    - A gradient is dy/N times a probability or a sum of C - 1 probabilities. A product has an error of
+      (d_c + 2E + 2C + 3)u p_c.
+    - With the sums over C it is (2E + 4C + 3)u. In total a gradient has an error of at most gamma_k dy/N.
     """
     images, classes = arrays[0].shape
     k = images + 4 * classes + 2 * 8 + 4
@@ -175,12 +183,12 @@ def _softmax_cross_entropy(arrays: tuple[Array, ...], y: Array, dy: Array) -> tu
     return 2 * gamma * (1 + float(y)), 2 * gamma * float(np.abs(dy)) / images
 
 
-# Layers that are not exact, each with its derivation.
+# Layer that is not exact -> the function that derives its tolerances.
 _TOLERANCES = {"softmax_cross_entropy": _softmax_cross_entropy}
 
 
 def _bytes(direction: str, ready: Prepared) -> int:
-    """Of the arrays a pass is given and of those it gives: what it must read and write once at least."""
+    """Return the bytes of the arguments and results of a pass, which it must read and write at least once."""
     y, *gradients = ready.contenders["fast"].results
     given = sum(array.nbytes for array in ready.arrays)
     forward, backward = given + y.nbytes, given + ready.dy.nbytes + sum(gradient.nbytes for gradient in gradients)
@@ -188,10 +196,10 @@ def _bytes(direction: str, ready: Prepared) -> int:
 
 
 def _flops(layer: Layer, direction: str, ready: Prepared) -> int | None:
-    """Floating-point operations of a layer that multiplies.
+    """Return the number of floating-point operations, or None for a layer that does not multiply.
 
-    Each entry of y is a sum of as many products as one filter has weights; dw and dx have as many
-    products each. A bias is an addition more for each entry of y, and of dy.
+    Each entry of y is a sum with one product for each weight of a filter. dw and dx need the same number of
+    products each. A bias needs one more addition for each entry of y, and of dy.
     """
     if layer.name not in PRODUCTS:
         return None
@@ -203,7 +211,7 @@ def _flops(layer: Layer, direction: str, ready: Prepared) -> int | None:
 
 
 def extra_bytes(call: Callable[[], Any]) -> int:
-    """The peak of what a call holds beyond its arguments and its results, in one run that is not timed."""
+    """Return the peak memory of a call in bytes, without its arguments and results. The run is not timed."""
     tracemalloc.start()
     try:
         results = call()
@@ -214,7 +222,7 @@ def extra_bytes(call: Callable[[], Any]) -> int:
 
 
 def _results(returned: Any) -> list[Array]:
-    """y and the gradients in what forward, backward or both returned; not the cache, which is extra."""
+    """Return y and the gradients among the returned objects. The cache counts as extra memory."""
     if isinstance(returned, np.ndarray):
         return [returned]
     if type(returned) is not tuple:

@@ -1,4 +1,4 @@
-"""What the machine can do at best: multiply, and move memory. The roof of the report's roofline."""
+"""Benchmarks of the machine: its fastest matrix product and copy, which are the roofs of the report's roofline."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.turns import REPLAY, in_turns, keep
 
-_SIDE = 2048  # of the matrices: three of them are 48 MiB in float32, and a product of this size is all arithmetic
-_BYTES = 1 << 28  # far more than any cache holds
+_SIDE = 2048  # side of the matrices: three are 48 MiB in float32, and arithmetic dominates a product of this size
+_BYTES = 1 << 28  # far more than any cache
 
 
 def _product(dtype: str, small: bool) -> tuple[Callable[[], object], dict[str, int]]:
@@ -23,7 +23,7 @@ def _product(dtype: str, small: bool) -> tuple[Callable[[], object], dict[str, i
 
 
 def _copy(pool: ThreadPoolExecutor, threads: int, small: bool) -> tuple[Callable[[], object], dict[str, int]]:
-    """A copy by all threads, each of its own stretch; NumPy gives up the interpreter's lock while it copies."""
+    """Return a copy by all threads, each of its own part. NumPy releases the interpreter's lock while it copies."""
     source = np.ones((threads, (_BYTES >> 10 * small) // threads), np.uint8)
     target = np.zeros_like(source)
     return lambda: list(pool.map(np.copyto, target, source)), {"bytes": 2 * source.nbytes}

@@ -1,8 +1,8 @@
-"""Training, ours and PyTorch's: a step and an epoch of the tutorial's network and of LeNet, with Adam.
+"""Benchmarks of training, ours and PyTorch's: a step and an epoch of the tutorial's network and LeNet, with Adam.
 
-The training images of scikit-learn's digits, enlarged to 28x28, in batches of 128, float32, as many threads
-for either. Before they are timed both take the same steps from the same parameters over the same batches and
-must agree; then they go on, in turn, in a circle over the batches. An epoch is all batches once.
+Both train on scikit-learn's digits, enlarged to 28x28, in batches of 128, in float32, with the same number of
+threads. Before they are timed, both take the same steps from the same parameters and must agree. Then they
+continue in turn and repeat the batches. An epoch is every batch once.
 
     pytest benchmarks/bench_training.py
 """
@@ -34,15 +34,15 @@ LEARNING_RATE = 1e-3
 
 
 class Network(NamedTuple):
-    """Convolutions (filters, channels, kernel, padding), each with relu and 2x2 max pooling; then linear layers."""
+    """Convolutions (filters, channels, kernel, padding), each with relu and 2x2 max pooling, then linear layers."""
 
     convolutions: tuple[tuple[int, int, int, int], ...]
     biased: bool
     features: tuple[int, ...]
 
 
-# The tutorial's, whose convolution has no bias, and LeCun et al. 1998's LeNet-5, with relu, max pooling and all
-# maps connected, as frameworks have it today.
+# The tutorial's network, whose convolution has no bias, and LeNet-5 (LeCun et al. 1998) as frameworks build it
+# today: with relu, max pooling and all maps connected.
 NETWORKS = {
     "tutorial": Network(((2, 1, 5, 0),), False, (288, 60, 10)),
     "LeNet": Network(((6, 1, 5, 2), (16, 6, 5, 0)), True, (400, 120, 84, 10)),
@@ -86,7 +86,7 @@ def _run(step: Callable[[], float], steps: int) -> None:
 
 @functools.cache
 def _trainers(name: str) -> dict[str, Trainer]:
-    """Ours, and PyTorch's in agreement with it where there is a PyTorch."""
+    """Return our trainer and, if PyTorch is installed, PyTorch's, after a check that they agree."""
     trainers = {"fast": _ours(NETWORKS[name])}
     if importlib.util.find_spec("torch") is not None:
         import torch
@@ -98,7 +98,7 @@ def _trainers(name: str) -> dict[str, Trainer]:
 
 @functools.cache
 def _batches() -> tuple[Batch, ...]:
-    """The batches of one epoch, in an order drawn once."""
+    """Return the batches of one epoch. Their order is drawn once."""
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.train_images))
     parts = [order[start : start + BATCH_SIZE] for start in range(0, len(order), BATCH_SIZE)]
@@ -107,7 +107,7 @@ def _batches() -> tuple[Batch, ...]:
 
 
 def _initial(network: Network) -> list[Array]:
-    """Weights normal with variance 2 / fan-in, as in cnn_core.network; biases zero."""
+    """Return initial parameters: weights normal with variance 2 / fan-in, as in cnn_core.network, biases zero."""
     generator, found = np.random.default_rng(1), []
     shapes = [(f, c, k, k) for f, c, k, _ in network.convolutions]
     shapes += [(out, into) for into, out in itertools.pairwise(network.features)]
@@ -173,12 +173,14 @@ def _pytorchs(network: Network, torch: Any) -> Trainer:
 
 
 def _check_agreement(ours: Trainer, pytorch: Trainer) -> None:
-    """Some steps of both: the losses must agree to rounding, the parameters to a hundredth of their way.
+    """Raise unless both agree after some steps: losses to rounding, parameters to a hundredth of their path.
 
-    Fewer than k = 1024 roundings lie between a pixel and the loss (LeNet: sums of 25, 150, 400, 120, 84, 10 and 128
-    products, and a few functions), so a loss is right to gamma_k. Adam divides each gradient by its
-    own size: a gradient that is rounding alone moves its parameter by as much as any other, either
-    way. Such are few, so the parameters are compared in the norm; no step of theirs exceeds the rate.
+    Fewer than k = 1024 roundings lie between a pixel and the loss, so a loss is right to gamma_k. LeNet has sums
+    of 25, 150, 400, 120, 84, 10 and 128 products, and a few functions.
+
+    Adam divides each gradient by its own size. A gradient that is only rounding therefore moves its parameter as
+    much as any other, in either direction. There are few of them, so parameters are compared in the norm. No step
+    of a parameter exceeds the rate.
     """
     gamma = 1024 * 2.0**-24 / (1 - 1024 * 2.0**-24)
     for _ in range(AGREEING_STEPS):
@@ -186,4 +188,4 @@ def _check_agreement(ours: Trainer, pytorch: Trainer) -> None:
     for w, other in zip(ours.parameters(), pytorch.parameters(), strict=True):
         way = AGREEING_STEPS * LEARNING_RATE * np.sqrt(w.size)
         if not np.linalg.norm(w - other) <= way / 100:
-            raise AssertionError(f"parameters {w.shape} differ by {np.linalg.norm(w - other)} after a way of {way}")
+            raise AssertionError(f"parameters {w.shape} differ by {np.linalg.norm(w - other)} after a path of {way}")

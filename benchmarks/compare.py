@@ -1,21 +1,23 @@
-"""Did a ratio get worse? `python -m benchmarks.compare RUN.json` against benchmarks/baseline.json; exit code 1 if so.
+"""Compare the ratios of a run with a baseline: `python -m benchmarks.compare RUN.json`.
 
-The baseline is made of several runs, on one machine, of one state of the code:
+The exit code is 1 if a ratio is worse than benchmarks/baseline.json allows. To store a baseline, take several
+runs of the same code on the same machine:
 
     python -m benchmarks.compare --store RUN1.json RUN2.json RUN3.json
 
-It keeps the median of each ratio, and margins, which come from how much the same ratio differs between those
-runs. With s the standard deviation of a ratio's logarithm from run to run, pooled over the ratios to the same
-thing (PyTorch, JAX, the bare product, the naive loops: some are steadier than others), the difference between a
-run and one stored is normal with deviation sqrt(2) s, had there been one run stored. Of m ratios in all, one is
-worse by more than exp(z sqrt(2) s) by chance in at most 1 % of the comparisons if z is the normal quantile of
-1 - 0.01/m (Bonferroni). A ratio that differed by more than that between the stored runs keeps its own, larger
-margin: what is not normal about it has shown.
+The baseline has the median of each ratio, and margins. A margin follows from the spread of ratios between the
+stored runs:
 
-Only ratios are compared, so a slower hour does no harm; but a ratio belongs to a kind of machine, and a run on
-another kind than the baseline's is not compared: its ratios differ for that alone. A machine may have a baseline
-of its own, stored and compared with `--baseline FILE`. A ratio stored and not in the run is named, and one in the
-run and not stored.
+- Ratios are pooled by contender (PyTorch, JAX, the bare product, the naive loops), because some are steadier
+  than others. Let s be the standard deviation of a ratio's logarithm from run to run.
+- The difference between a new run and one stored run is then normal with deviation sqrt(2) s.
+- The margin is exp(z sqrt(2) s), where z is the normal quantile of 1 - 0.01/m for m ratios (Bonferroni).
+  By chance, at most 1 % of comparisons have a ratio that is worse than its margin.
+- A ratio whose stored runs differ by more than its margin is not normal. It gets that larger factor as margin.
+
+Ratios do not depend on how fast a machine is at the moment. They do depend on the kind of machine, so a run on
+another kind is refused. Each kind can have its own baseline: store it and compare with it by `--baseline FILE`.
+Ratios that are only in the baseline or only in the run are listed.
 """
 
 from __future__ import annotations
@@ -35,14 +37,14 @@ from benchmarks.report.collect import NotARunError, ratios, read
 BASELINE = Path(__file__).with_name("baseline.json")
 _FALSE_ALARMS = 0.01
 _FEWEST_RUNS = 3
-# With the kernel of the linear algebra library these tell one kind of machine from another.
+# These facts and the kernel of the linear algebra library define a kind of machine.
 _KIND = ("processor", "threads", "dtype")
 
 
 class Baseline(NamedTuple):
-    """What is stored: the machine, a margin for each thing compared with, the ratios, and the larger margins of some.
+    """The stored data: the machine, a margin for each contender, the ratios, and the ratios with a wider margin.
 
-    The margins are factors.
+    Margins are factors.
     """
 
     machine: dict[str, str]
@@ -51,12 +53,12 @@ class Baseline(NamedTuple):
     wider: dict[str, float]
 
     def allowed(self, what: str) -> float:
-        """The largest ratio that is not called worse."""
+        """Return the largest ratio that is not called worse."""
         return self.ratios[what] * self.wider.get(what, self.margins[_over(what)])
 
 
 class Comparison(NamedTuple):
-    """Ratios that are worse by more than their margin, worst first; stored but not measured; measured, not stored."""
+    """The names of ratios that are slower than their margin (worst first), missing in the run, or not stored."""
 
     slower: list[str]
     missing: list[str]
@@ -64,19 +66,22 @@ class Comparison(NamedTuple):
 
 
 def _over(what: str) -> str:
-    """What the ratio is to."""
+    """Return the contender in the name of a ratio."""
     return what.rpartition(" over ")[2]
 
 
 def baseline(machine: Mapping[str, str], runs: Sequence[Mapping[str, float]]) -> Baseline:
-    """The baseline of several runs; ValueError if they are fewer than three or did not measure the same."""
+    """Return the baseline of several runs.
+
+    Raises ValueError for fewer than three runs, and for runs that measured different ratios.
+    """
     if len(runs) < _FEWEST_RUNS:
-        raise ValueError(f"a margin needs {_FEWEST_RUNS} runs at least, got {len(runs)}")
+        raise ValueError(f"a margin needs at least {_FEWEST_RUNS} runs, got {len(runs)}")
     names = sorted(runs[0])
     if odd := [what for run in runs for what in run.keys() ^ runs[0].keys()]:
-        raise ValueError(f"{odd[0]!r}, and {len(set(odd)) - 1} more, are in some runs but not in all")
+        raise ValueError(f"{odd[0]!r} and {len(set(odd)) - 1} more are not in all runs")
     if not names:
-        raise ValueError("the runs hold no ratio")
+        raise ValueError("the runs have no ratio")
     logarithms = {what: [math.log(run[what]) for run in runs] for what in names}
     quantile = statistics.NormalDist().inv_cdf(1 - _FALSE_ALARMS / len(names))
     margins = {}
@@ -90,7 +95,7 @@ def baseline(machine: Mapping[str, str], runs: Sequence[Mapping[str, float]]) ->
 
 
 def compare(stored: Baseline, measured: Mapping[str, float]) -> Comparison:
-    """What of the run is worse than stored."""
+    """Return which ratios of the run are worse than stored, missing, or new."""
     common = [what for what in stored.ratios if what in measured]
     slower = [what for what in common if not measured[what] <= stored.allowed(what)]
     return Comparison(
@@ -101,7 +106,7 @@ def compare(stored: Baseline, measured: Mapping[str, float]) -> Comparison:
 
 
 def of_another_kind(stored: Mapping[str, str], machine: Mapping[str, str]) -> list[str]:
-    """In what the kind of machine differs, with both values."""
+    """Return each fact in which the kind of machine differs, with both values."""
     kinds = [
         {**{fact: of.get(fact) for fact in _KIND}, "kernel": of.get("linear algebra", "").rpartition("kernel ")[2]}
         for of in (stored, machine)
@@ -116,7 +121,7 @@ def _margins(stored: Baseline) -> str:
 
 
 def report(stored: Baseline, measured: Mapping[str, float], found: Comparison) -> str:
-    """The comparison in Markdown."""
+    """Return the comparison in Markdown."""
     compared = len(stored.ratios) - len(found.missing)
     lines = [f"{compared} ratios compared with those of {stored.machine.get('processor')}, {_margins(stored)}"]
     if found.slower:
@@ -138,20 +143,23 @@ def _load(path: Path) -> Baseline:
         command = "python -m benchmarks.compare --store RUN1.json RUN2.json RUN3.json"
         raise click.UsageError(f"no baseline at {path}; to make one: {command}") from None
     except (ValueError, TypeError):
-        raise click.UsageError(f"{path} is no baseline") from None
+        raise click.UsageError(f"{path} is not a baseline") from None
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--store", is_flag=True, help="make the baseline of these runs instead")
-@click.option("--baseline", "path", type=click.Path(path_type=Path), default=BASELINE, help="another file than ours")
+@click.option("--store", is_flag=True, help="store these runs as the baseline")
+@click.option("--baseline", "path", type=click.Path(path_type=Path), default=BASELINE, help="file of the baseline")
 def main(runs: tuple[Path, ...], store: bool, path: Path) -> None:
-    """Compare the ratios of one run, pytest-benchmark's JSON, with the baseline: exit code 1 if one is worse."""
+    """Compare the ratios of one run with the baseline.
+
+    RUNS are JSON files of pytest-benchmark. The exit code is 1 if a ratio is worse.
+    """
     try:
         found = [read(each) for each in runs]
         if store:
             if hasty := [str(run) for run, each in zip(runs, found, strict=True) if "caution" in each.machine]:
-                raise click.UsageError(f"{hasty[0]} is of a few images and rounds only (--small): it measures nothing")
+                raise click.UsageError(f"{hasty[0]} has a few images and rounds only (--small): it measures nothing")
             made = baseline(found[0].machine, [ratios(each) for each in found])
             path.write_text(json.dumps(made._asdict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             click.echo(f"{path}: {len(made.ratios)} ratios, {_margins(made)}; {len(made.wider)} with more")
@@ -159,11 +167,11 @@ def main(runs: tuple[Path, ...], store: bool, path: Path) -> None:
     except (NotARunError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     if len(found) > 1:
-        raise click.UsageError(f"one run is compared, got {len(found)}; to store several, --store")
+        raise click.UsageError(f"one run is compared, got {len(found)}; --store takes several")
     stored, measured = _load(path), ratios(found[0])
     if odd := of_another_kind(stored.machine, found[0].machine):
-        own = "to make a baseline of this kind: --store RUN1.json RUN2.json RUN3.json --baseline FILE"
-        raise click.UsageError(f"{path} is of another kind of machine ({'; '.join(odd)}); {own}")
+        own = "to store a baseline of this kind: --store RUN1.json RUN2.json RUN3.json --baseline FILE"
+        raise click.UsageError(f"{path} comes from another kind of machine ({'; '.join(odd)}); {own}")
     compared = compare(stored, measured)
     click.echo(report(stored, measured, compared))
     nothing = len(compared.missing) == len(stored.ratios)

@@ -1,4 +1,4 @@
-"""What all benchmarks share: pinned threads, a header that says what they ran on, and the same in the JSON."""
+"""Set-up of all benchmarks: a fixed number of threads, and the machine's facts in the header and in the JSON."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="threads of the linear algebra library (default: 2, or the number of cores if fewer)",
     )
     group.addoption(
-        "--dtype", choices=("float32", "float64"), default="float32", help="of the layers' arrays (default: float32)"
+        "--dtype", choices=("float32", "float64"), default="float32", help="dtype of the arrays (default: float32)"
     )
 
     group.addoption(
         "--small",
         action="store_true",
-        help="a few images and the fewest rounds: to try the benchmarks and the report, not to measure",
+        help="few images and few rounds: tries the benchmarks and the report, measures nothing",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # As an error, "no benchmarks have been run" would bury why none was: the traceback of a failed import.
+    # As an error, "no benchmarks have been run" would hide its cause, the traceback of a failed import.
     warnings.filterwarnings("default", category=PytestBenchmarkWarning)
     config.stash[_WARNINGS] = _drop_coretype()
     config.stash[_FACTS] = _facts(config.getoption("blas_threads"))
@@ -59,31 +59,31 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 @pytest.fixture(scope="session")
 def dtype(pytestconfig: pytest.Config) -> str:
-    """Of the layers' arrays."""
+    """The dtype of the layers' arrays."""
     return str(pytestconfig.getoption("dtype"))
 
 
 @pytest.fixture(scope="session")
 def small(pytestconfig: pytest.Config) -> bool:
-    """Whether sizes and rounds are only to be tried, as in every dry run."""
+    """Whether the run uses few images and rounds, as every dry run does."""
     return bool(pytestconfig.getoption("small") or pytestconfig.getoption("benchmark_disable"))
 
 
 def _drop_coretype() -> list[str]:
-    """Forget OPENBLAS_CORETYPE, which OpenBLAS reads as NumPy loads it; what to say of it, if it was set."""
+    """Remove OPENBLAS_CORETYPE, which OpenBLAS reads when NumPy loads it. Return a warning if it was set."""
     kernel = os.environ.pop("OPENBLAS_CORETYPE", None)
     if kernel is None:
         return []
-    fate = "in force, as NumPy was loaded before" if "numpy" in sys.modules else "ignored"
-    return [f"warning: OPENBLAS_CORETYPE={kernel} is set, which slows a current NumPy down; it is {fate}"]
+    fate = "has its effect, because NumPy was loaded before" if "numpy" in sys.modules else "is ignored"
+    return [f"warning: OPENBLAS_CORETYPE={kernel} is set, which makes a current NumPy slow; it {fate}"]
 
 
 def _pin(threads: int) -> dict[str, str]:
-    """As many threads for everyone; the versions of those who are installed.
+    """Give PyTorch and JAX this number of threads, and return the versions of the installed ones.
 
-    XLA sizes JAX's pool from NPROC, once, as JAX starts; JAX 0.10.2 has no other way but the process's
-    affinity: a 2048 x 2048 product took 1.95 cores with --xla_cpu_multi_thread_eigen=false in XLA_FLAGS,
-    1.00 with NPROC=1.
+    XLA reads NPROC once, when JAX starts, and sizes JAX's pool from it. The only other way in JAX 0.10.2 is the
+    affinity of the process. A 2048 x 2048 product used 1.95 cores with --xla_cpu_multi_thread_eigen=false in
+    XLA_FLAGS, and 1.00 with NPROC=1.
     """
     os.environ["NPROC"] = str(threads)
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES if importlib.util.find_spec(name)}
@@ -95,14 +95,14 @@ def _pin(threads: int) -> dict[str, str]:
 
 
 def _facts(threads: int) -> dict[str, Any]:
-    # Loaded here, not above: `_drop_coretype` comes first.
+    # Imported here, because `_drop_coretype` must run before.
     import numpy as np
     from threadpoolctl import threadpool_info, threadpool_limits
 
     libraries_beside = _pin(threads)
     threadpool_limits(limits=threads)
     libraries = [each for each in threadpool_info() if each["user_api"] == "blas"]
-    library = libraries[0] if libraries else {}  # Accelerate, for one, is not known to threadpoolctl
+    library = libraries[0] if libraries else {}  # threadpoolctl does not know Accelerate, for example
     return {
         "blas": library.get("internal_api", "unknown BLAS"),
         "version": library.get("version", "of unknown version"),

@@ -1,8 +1,12 @@
-"""What is timed of a case: our two versions, the bare matrix product, PyTorch and JAX in either layout.
+"""The contenders of a case: our two versions, the bare matrix product, PyTorch and JAX in either layout.
 
-Every contender gets its arrays in the layout it is timed in. A pass of ours is a call of `forward` or
-`backward`; PyTorch's forward runs without its tape, its backward is autograd's over a tape that is kept; JAX's
-are compiled. "both" is a forward and a backward in one call. Each gives y and the gradients of all arrays.
+Every contender gets its arrays in its own layout before it is timed. Each pass computes y or the gradients of
+all arrays:
+
+- Ours calls `forward` or `backward`.
+- PyTorch's forward runs without a tape. Its backward is autograd's, over a tape that is kept.
+- JAX's passes are compiled.
+- The pass "both" is a forward and a backward in one call.
 """
 
 from __future__ import annotations
@@ -24,20 +28,20 @@ Results = tuple[Array, ...]
 
 PASSES = ("forward", "backward", "both")
 PRODUCTS = ("conv2d", "linear")  # the layers that multiply; the others only move entries
-_IMAGES = ("conv2d", "max_pool2d")  # those whose layout is a choice
-# flatten is in neither library's list: theirs is a view, and there is nothing to time.
+_IMAGES = ("conv2d", "max_pool2d")  # the layers with a choice of layout
+# flatten is not here, because in both libraries it is a view, and there is nothing to time.
 _LIBRARIES = ("conv2d", "linear", "max_pool2d", "relu", "softmax_cross_entropy")
 
 
 class Contender(NamedTuple):
-    """The passes that are timed, and what they give: y and then the gradients; nothing for the bare product."""
+    """The passes that are timed, and their results: y and then the gradients. The bare product has no results."""
 
     calls: Mapping[str, Callable[[], Any]]
     results: Results = ()
 
 
 def versions(layer: Layer, case: BenchCase) -> tuple[str, ...]:
-    """The names of a case's contenders on this machine: the loops have the fast version beside them alone."""
+    """Return the names of a case's contenders on this machine. The loops are only compared with the fast version."""
     if case.naive:
         return ("naive", "fast")
     names = ["fast"] + ["matmul"] * (layer.name in PRODUCTS and not by_size(case))
@@ -48,9 +52,10 @@ def versions(layer: Layer, case: BenchCase) -> tuple[str, ...]:
 
 
 def passes(case: BenchCase, version: str) -> tuple[str, ...]:
-    """What is timed of it: of loops each pass once is enough; growth with a size is that of both, and so is JAX.
+    """Return the passes that are timed for this version of a case.
 
-    JAX takes up to a hundred times as long: its passes alone were half of all the benchmarks' time.
+    The loops have no "both". Cases of growing size and JAX have only "both". JAX takes up to a hundred times
+    longer: its single passes would take half of the time of all benchmarks.
     """
     if by_size(case) or version.startswith("jax"):
         return PASSES[2:]
@@ -58,12 +63,12 @@ def passes(case: BenchCase, version: str) -> tuple[str, ...]:
 
 
 def by_size(case: BenchCase) -> bool:
-    """Whether the case is one of a row in which one size grows."""
+    """Return whether the case belongs to a series in which one size grows."""
     return case.zoo.startswith("by ")
 
 
 def contender(version: str, layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array) -> Contender:
-    """The contender of this name, every pass having run once."""
+    """Return the contender of this name. Every pass has run once."""
     if version in ("naive", "fast"):
         return _ours(layer.reference if version == "naive" else layer.fast, case, arrays, dy)
     if version == "matmul":
@@ -86,10 +91,15 @@ def _ours(implementation: Implementation, case: BenchCase, arrays: tuple[Array, 
 
 
 def _bare_product(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array) -> Contender:
-    """The matrix products a pass cannot do without, of matrices that are there already.
+    """Return the matrix products that every pass needs, of existing matrices.
 
-    Forward (F x K) (K x M), with F filters, K taps and M windows of all images, a product a group; backward
-    (F x M) (M x K) for dw, and (K x F) (F x M) for the unfolded dx. Of a linear layer likewise.
+    F is the number of filters, K of taps, and M of windows in all images. There is one product for each group:
+
+    - forward: (F x K) (K x M)
+    - backward, dw: (F x M) (M x K)
+    - backward, unfolded dx: (K x F) (F x M)
+
+    A linear layer needs the same products.
     """
     w, groups = arrays[1], case.options.get("groups", 1)
     filters, taps, windows = len(w) // groups, w[0].size, dy.size // len(w)

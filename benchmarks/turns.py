@@ -1,14 +1,15 @@
-"""Time several contenders in turn, and let pytest-benchmark keep the rounds.
+"""Time several contenders in turn, and pass the rounds to pytest-benchmark.
 
-pytest-benchmark times one benchmark after another, seconds apart, and a machine is never as fast now as it
-was a second ago: the ratio of two such medians carries that drift. Here every contender has one round, then
-every contender its next, in an order that turns round each time. Before each round there is a pause and,
-where calls are short, an untimed call: the threads of the library that ran before spin a while for more work,
-on cores that the next one needs (OpenBLAS's for 0.1 s, measured by what the process takes while it sleeps), and
-it finds the caches full of another's data.
+pytest-benchmark times one benchmark after another, seconds apart. The speed of a machine drifts meanwhile, and
+the ratio of two such medians includes this drift. Here every contender has one round, then every contender has
+its next one. The order is reversed each time.
 
-pytest-benchmark gets every one of these rounds by its public `timer`, a clock that reads what was measured,
-so its statistics, JSON, histograms and `compare` are those of rounds in turn.
+Before each round there is a pause. The threads of the library that ran before still spin on cores that the next
+one needs. OpenBLAS's spin for 0.1 s, measured by the CPU time of the sleeping process. A short call also has an
+untimed call before its round, because the caches are full of other data.
+
+pytest-benchmark reads these rounds through its public option `timer`. The timer is a clock that returns the
+measured times. The statistics, JSON, histograms and `compare` are therefore those of rounds in turn.
 """
 
 from __future__ import annotations
@@ -23,27 +24,31 @@ from typing import NamedTuple
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-# A round is long enough for the clock's resolution and a call's jitter to be small beside it.
+# A round is long compared with the clock's resolution and the jitter of a call.
 _ROUND_SECONDS = 5e-4
 _PAUSE_SECONDS = 0.12
-_LONG_SECONDS = 0.05  # beside which what the others leave behind is nothing
+_LONG_SECONDS = 0.05  # in calls this long, other contenders' data in the caches costs next to nothing
 _FEWEST, _MOST = 5, 25
 
 
 class Rounds(NamedTuple):
-    """The seconds of each round, all its calls together."""
+    """The seconds of each round, which is the sum over its calls."""
 
     seconds: tuple[float, ...]
     calls: int
 
     @property
     def median(self) -> float:
-        """Seconds of one call."""
+        """The median seconds of one call."""
         return statistics.median(self.seconds) / self.calls
 
 
 def in_turns(contenders: Mapping[str, Callable[[], object]], *, seconds: float = 1.0) -> dict[str, Rounds]:
-    """The rounds of each contender: as many as fit in `seconds`, all together, but from 5 to 25; no pauses in 0 s."""
+    """Return the rounds of each contender.
+
+    The number of rounds is between 5 and 25. In these limits all rounds together take `seconds`. For 0 seconds
+    there are no pauses.
+    """
     once = {name: _once(call) for name, call in contenders.items()}
     calls = {name: max(1, math.ceil(_ROUND_SECONDS / took)) for name, took in once.items()}
     pause = _PAUSE_SECONDS if seconds else 0.0
@@ -66,7 +71,7 @@ def in_turns(contenders: Mapping[str, Callable[[], object]], *, seconds: float =
 
 
 def _once(call: Callable[[], object]) -> float:
-    """About how long a call takes; a short one is given a second chance."""
+    """Return about how many seconds a call takes. A short call is timed twice, and the shorter time counts."""
     first = _seconds(call, 1)
     return first if first >= _LONG_SECONDS else min(first, _seconds(call, 1))
 
@@ -79,7 +84,7 @@ def _seconds(call: Callable[[], object], calls: int) -> float:
 
 
 class _Replay:
-    """A clock for pytest-benchmark that reads 0 before a round, and after it what the round took."""
+    """A clock for pytest-benchmark. It reads 0 before a round and the round's seconds after it."""
 
     __name__ = "rounds_in_turn"
     _readings: Iterator[float] = iter(())
@@ -95,7 +100,7 @@ REPLAY = _Replay()  # for `@pytest.mark.benchmark(timer=REPLAY)`
 
 
 def keep(benchmark: BenchmarkFixture, rounds: Rounds) -> None:
-    """Hand the rounds to pytest-benchmark; the test must be marked with the clock REPLAY."""
+    """Pass the rounds to pytest-benchmark. The test must be marked with the clock REPLAY."""
     REPLAY.load(rounds)
     benchmark.pedantic(  # type: ignore[no-untyped-call]  # pytest-benchmark's gap
         tuple, rounds=len(rounds.seconds), iterations=rounds.calls
