@@ -1,1 +1,1 @@
-"""From the JSON of one run of the benchmarks: a page, a Markdown summary, and the comparison with a stored run."""
+"""Makes a page and a Markdown summary from the JSON of one run of the benchmarks."""

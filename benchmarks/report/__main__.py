@@ -1,4 +1,4 @@
-"""`python -m benchmarks.report RUN.json`: write the page and the Markdown summary beside it, print the summary."""
+"""Write the page and the Markdown summary of a run: `python -m benchmarks.report RUN.json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.report.tables import Table, digits
 
 
 def page(run: Run) -> str:
-    """The run as one HTML file that needs no other."""
+    """Return the run as one HTML file that needs no other file."""
     folder = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=folder, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -24,7 +24,7 @@ def page(run: Run) -> str:
 
 
 def markdown(run: Run) -> str:
-    """The headlines and every table that the page does not fold away."""
+    """Return the headlines and every table that the page does not fold, in Markdown."""
     lines = ["# Benchmarks", "", *(f"- {name}: {fact}" for name, fact in run.machine.items()), ""]
     for each in headlines(run):
         lines += [f"**{each.figure} {each.what}.** {each.meaning}", ""]
@@ -45,7 +45,7 @@ def _markdown(table: Table) -> list[str]:
 @click.command()
 @click.argument("result", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(result: Path) -> None:
-    """Write RESULT's page, report.html, and summary, report.md, beside it; RESULT is pytest-benchmark's JSON."""
+    """Write report.html and report.md beside RESULT, the JSON of pytest-benchmark, and print the summary."""
     try:
         run = read(result)
     except NotARunError as error:

@@ -1,4 +1,4 @@
-"""The answers of a run: three ratios to remember, and the goals."""
+"""The main results of a run: three headline ratios, and the goals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EXTRA_BYTES = 64 << 20
 
 
 class Headline(NamedTuple):
-    """A number to remember, what it is a number of, and how to read it."""
+    """A number, what it measures, and how to read it."""
 
     figure: str
     what: str
@@ -19,11 +19,11 @@ class Headline(NamedTuple):
 
 
 def headlines(run: Run) -> list[Headline]:
-    """The three ratios that answer first; those that the run did not measure are left out."""
+    """Return the three main ratios, without those that the run did not measure."""
     found = []
     if loops := [1 / ratio for row in run.rows if (ratio := row.ratio("naive"))]:
         meaning = (
-            "A layer's naive version is its formula in Python loops; this is its time over that of the fast version."
+            "The naive version of a layer is its formula in Python loops. This is its time over the fast version's."
         )
         found.append(Headline(f"{digits(geometric_mean(loops))}×", "the speed of the loops", meaning))
     rows = convolutions(run)
@@ -35,7 +35,7 @@ def headlines(run: Run) -> list[Headline]:
         )
         found.append(Headline(f"{digits(geometric_mean(best))}×", f"the time of {' or '.join(libraries)}", meaning))
     elif bare := [ratio for row in run.rows if row.direction == "both" and (ratio := row.ratio("matmul"))]:
-        meaning = "The time of forward and backward over that of the matrix products alone. At 1 nothing is lost."
+        meaning = "The time of forward and backward over that of the matrix products alone. 1 is the best possible."
         found.append(Headline(f"{digits(geometric_mean(bare))}×", "the time of the bare product", meaning))
     steps = {each.network: each.seconds for each in run.trainings if each.span == "epoch" and "torch" in each.seconds}
     if steps:
@@ -47,7 +47,7 @@ def headlines(run: Run) -> list[Headline]:
 
 
 def goals(run: Run) -> Table:
-    """What was aimed at, what was measured, and whether it is met; a goal that was not measured says so."""
+    """Return a row for each goal: what was aimed at, what was measured, and whether it is met."""
     conv, other = convolutions(run), [row for row in compared(run) if row.layer not in ("conv2d", "flatten")]
     of_both = [row for row in conv if row.best(TORCH) and row.best(JAX)]
     best = ratios(of_both, TORCH + JAX)
@@ -91,7 +91,7 @@ def _figure(measured: float | None) -> str:
 
 
 def _bound(rows: list[Row], names: tuple[str, ...]) -> tuple[str, ...]:
-    """What would be measured if nothing but the matrix products took time, or ours where that is less."""
+    """Return the ratio if each convolution took only its matrix products, or our time if that is shorter."""
     alone = [
         min(row.fast, row.seconds["matmul"]) / best
         for row in rows

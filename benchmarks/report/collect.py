@@ -1,4 +1,4 @@
-"""Read one run: the JSON of pytest-benchmark as rows, roofs, trainings and checks. Nothing is judged here."""
+"""Read one run: the JSON of pytest-benchmark as rows, roofs, trainings and checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TORCH, JAX = ("torch", "torch channels_last"), ("jax", "jax channels_last")
 
 
 class Row(NamedTuple):
-    """One pass of one case: the median seconds of each contender, and what was noted of each."""
+    """One pass of one case: the median seconds and the extra information of each contender."""
 
     layer: str
     zoo: str
@@ -27,17 +27,17 @@ class Row(NamedTuple):
         return self.seconds["fast"]
 
     def best(self, names: Iterable[str]) -> float | None:
-        """The shortest time among these contenders; None if none of them was timed."""
+        """Return the shortest time among these contenders, or None if none of them was timed."""
         return min((self.seconds[name] for name in names if name in self.seconds), default=None)
 
     def ratio(self, *names: str) -> float | None:
-        """Our time over the best of theirs: below 1 we are faster."""
+        """Return our time over the best of theirs. Below 1 we are faster."""
         best = self.best(names)
         return None if best is None else self.fast / best
 
     @property
     def by_size(self) -> bool:
-        """Whether it is one of a row in which one size grows."""
+        """Whether the case belongs to a series in which one size grows."""
         return self.zoo.startswith("by ")
 
 
@@ -52,16 +52,15 @@ class Training(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A gradcheck in PyTorch's slow mode (a full Jacobian) or fast mode, of one convolution."""
+    """A gradcheck of one convolution, against PyTorch's fast mode."""
 
-    mode: str
     x: tuple[int, ...]
     w: tuple[int, ...]
     seconds: Mapping[str, float]
 
 
 class Run(NamedTuple):
-    """One run. `flops` and `bandwidth` are the roofs, each second, None if they were not measured."""
+    """One run. `flops` and `bandwidth` are the roofs per second, or None if they were not measured."""
 
     machine: Mapping[str, str]
     rows: list[Row]
@@ -72,18 +71,21 @@ class Run(NamedTuple):
 
 
 class NotARunError(ValueError):
-    """The file is not one run of these benchmarks."""
+    """The file is not a run of these benchmarks."""
 
 
 def read(path: Path) -> Run:
-    """The run in a JSON file of pytest-benchmark; NotARunError says what is wrong with it."""
+    """Return the run in a JSON file of pytest-benchmark.
+
+    Raises NotARunError, with the reason, if the file is not a run of these benchmarks.
+    """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
         machine, benchmarks = dict(result["machine_info"]), list(result["benchmarks"])
     except (ValueError, KeyError, TypeError):
         raise NotARunError(f"{path} is not the JSON of pytest-benchmark") from None
     if not benchmarks:
-        raise NotARunError(f"{path} holds no benchmark")
+        raise NotARunError(f"{path} has no benchmark")
     found: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {test: {} for test in _KEYS}
     for benchmark in benchmarks:
         try:
@@ -93,19 +95,19 @@ def read(path: Path) -> Run:
             seconds, info = float(benchmark["stats"]["median"]), dict(benchmark["extra_info"])
         except (KeyError, TypeError, AttributeError, ValueError):
             name = benchmark.get("fullname", "an entry") if isinstance(benchmark, dict) else "an entry"
-            raise NotARunError(f"{path}: {name} is no benchmark of this folder") from None
+            raise NotARunError(f"{path}: {name} is not a benchmark of this folder") from None
         found[test].setdefault(key, {})[version] = (seconds, info)
     for key, contenders in found["test_layer"].items():
         if "fast" not in contenders:
-            raise NotARunError(f"{path}: {', '.join(key)}, was not timed fast, only {', '.join(contenders)}")
+            raise NotARunError(f"{path}: {', '.join(key)}: the fast version is missing, found {', '.join(contenders)}")
     return _run(_machine(machine, result), found)
 
 
-# Test function -> the parameters that, beside the version, say what it timed.
+# Test function -> the parameters that, with the version, identify what it timed.
 _KEYS = {
     "test_layer": ("layer", "zoo", "case", "direction"),
     "test_training": ("network", "span"),
-    "test_gradcheck": ("mode", "size"),
+    "test_gradcheck": ("size",),
     "test_machine": ("roof",),
 }
 
@@ -132,8 +134,8 @@ def _run(machine: Mapping[str, str], found: Mapping[str, dict[tuple[Any, ...], d
             for (network, span), each in found["test_training"].items()
         ],
         [
-            Check(mode, tuple(noted(each)["x"]), tuple(noted(each)["w"]), seconds(each))
-            for (mode, _), each in found["test_gradcheck"].items()
+            Check(tuple(noted(each)["x"]), tuple(noted(each)["w"]), seconds(each))
+            for each in found["test_gradcheck"].values()
         ],
         each_second("matrix product", "flops"),
         each_second("copy", "bytes"),
@@ -141,7 +143,7 @@ def _run(machine: Mapping[str, str], found: Mapping[str, dict[tuple[Any, ...], d
 
 
 def _machine(machine: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, str]:
-    """What the run ran on, for a person."""
+    """Return the machine and the versions of a run as text."""
     blas = {"blas": "unknown BLAS", "version": "", "kernel": "unknown", "threads": "unknown", **machine.get("blas", {})}
     commit = result.get("commit_info") or {}
     dtypes = {each["extra_info"]["dtype"] for each in result["benchmarks"] if "dtype" in each.get("extra_info", {})}
@@ -160,7 +162,7 @@ def _machine(machine: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str,
         "date": str(result.get("datetime", "unknown"))[:10],
     }
     if machine.get("small"):
-        facts["caution"] = "a few images and rounds only (--small): these numbers measure nothing"
+        facts["caution"] = "few images and few rounds (--small): these numbers measure nothing"
     return facts
 
 
@@ -168,13 +170,13 @@ _LIBRARIES = {"numpy": "NumPy", "torch": "PyTorch", "jax": "JAX"}
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """exp of the mean logarithm: a ratio and its inverse cancel."""
+    """Return exp of the mean logarithm. A ratio and its inverse cancel."""
     logarithms = [math.log(value) for value in values]
     return math.exp(sum(logarithms) / len(logarithms))
 
 
 def ratios(run: Run) -> dict[str, float]:
-    """Every ratio of the run that is worth watching, by name; each is the worse the larger it is."""
+    """Return every ratio to compare between runs, by name. A larger ratio is worse."""
     found: dict[str, float | None] = {}
     for row in run.rows:
         what = f"{row.layer} {row.direction}, {row.zoo}: {row.case}"
@@ -188,5 +190,5 @@ def ratios(run: Run) -> dict[str, float]:
             ratio = training.seconds["fast"] / training.seconds["torch"]
             found[f"training {training.network}, {training.span}, over PyTorch"] = ratio
     for check in run.checks:
-        found[f"gradcheck {check.mode}, x {check.x}, over PyTorch"] = check.seconds["ours"] / check.seconds["torch"]
+        found[f"gradcheck, x {check.x}, over PyTorch"] = check.seconds["ours"] / check.seconds["torch"]
     return {what: ratio for what, ratio in found.items() if ratio is not None}

@@ -1,4 +1,4 @@
-"""The figures of the page: SVG that takes its text's colour, and every other, from the page around it."""
+"""The figures of the page: SVG that takes all its colours from the page around it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from benchmarks.report.collect import JAX, TORCH, Row, Run, geometric_mean
 from benchmarks.report.tables import convolutions, digits, exponent, sizes
 
-# Colours that stand in matplotlib's output for what the page's style sheet decides.
+# Placeholder colours in matplotlib's output. The style sheet of the page replaces them.
 INK, OURS, PYTORCH, JAXS, FAINT = "#010203", "#010204", "#010205", "#010206", "#010207"
 _STYLE = {INK: "currentColor", OURS: "var(--ours)", PYTORCH: "var(--torch)", JAXS: "var(--jax)", FAINT: "var(--line)"}
-_WIDTH = 5.2  # inches: 374 units, about the width of a telephone, so that text keeps its size there
+_WIDTH = 5.2  # inches: 374 units, about the width of a telephone, where text then keeps its size
 
 _RC = {
     "svg.fonttype": "none",
@@ -44,7 +44,7 @@ _RC = {
 
 
 def loops(run: Run) -> str | None:
-    """How many times faster than loops: a bar for each layer."""
+    """Return bars that show how many times faster than loops each layer is."""
     layers: dict[str, list[float]] = {}
     for row in run.rows:
         if "naive" in row.seconds:
@@ -65,7 +65,7 @@ def loops(run: Run) -> str | None:
 
 
 def ratios(run: Run) -> str | None:
-    """Our time over the best of PyTorch and of JAX, a line for each convolution."""
+    """Return our time over the best of PyTorch and of JAX, a line for each convolution."""
     rows = convolutions(run)
     if not rows:
         return None
@@ -85,7 +85,7 @@ def ratios(run: Run) -> str | None:
 
 
 def roofline(run: Run) -> str | None:
-    """Rate against arithmetic intensity, under what the machine multiplies and moves at most."""
+    """Return the rate of each convolution against its arithmetic intensity, with the roofs of the machine."""
     rows = [
         row for row in run.rows if row.direction == "both" and row.layer == "conv2d" and "flops" in row.info["fast"]
     ]
@@ -116,7 +116,7 @@ def roofline(run: Run) -> str | None:
 
 
 def growth(run: Run) -> list[str]:
-    """Time against batch, channels and image size."""
+    """Return figures of time against batch, channels and image size."""
     found = []
     for zoo, points in sizes(run).items():
         if len({size for size, _ in points}) > 1:
@@ -144,19 +144,14 @@ def _grows(zoo: str, points: list[tuple[int, Row]]) -> str:
 
 
 def checks(run: Run) -> str | None:
-    """The time of a gradient check against the entries it checks."""
-    modes = {mode: [each for each in run.checks if each.mode == mode] for mode in ("slow", "fast")}
+    """Return the time of a gradient check against the number of entries it checks."""
     if not run.checks:
         return None
 
     def draw(axes: Any) -> None:
-        for (mode, found), style in zip(modes.items(), ("o-", "s--"), strict=True):
-            entries = [_product(each.x) + _product(each.w) for each in found]
-            for name, colour, label in (("ours", OURS, "ours"), ("torch", PYTORCH, "PyTorch")):
-                what = "full Jacobian" if mode == "slow" else "one direction"
-                axes.plot(
-                    entries, [each.seconds[name] * 1e3 for each in found], style, color=colour, label=f"{label}, {what}"
-                )
+        entries = [_product(each.x) + _product(each.w) for each in run.checks]
+        for name, colour, label in (("ours", OURS, "ours"), ("torch", PYTORCH, "PyTorch")):
+            axes.plot(entries, [each.seconds[name] * 1e3 for each in run.checks], "o-", color=colour, label=label)
         _log_axis(axes, "x", "entries of x and w")
         _log_axis(axes, "y", "ms")
         axes.legend(loc="upper left", bbox_to_anchor=(0, 1.25), ncols=2)
@@ -172,21 +167,21 @@ _PLAIN = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{va
 
 
 def _log_axis(axes: Any, which: str, label: str) -> None:
-    """A logarithmic axis in plain numbers; call it when all is drawn."""
+    """Make an axis logarithmic, with plain numbers. Call it after everything is drawn."""
     axis = getattr(axes, f"{which}axis")
     limits = None if getattr(axes, f"get_autoscale{which}_on")() else axis.get_view_interval()
     axes.set(**{f"{which}scale": "log", f"{which}label": label})
     if limits is not None:
         axes.set(**{f"{which}lim": limits})
     low, high = axis.get_view_interval()
-    if high / low < 30:  # with powers of ten alone there would be one tick, or none
+    if high / low < 30:  # powers of ten alone would give one tick or none
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(_PLAIN)
     axis.set_minor_formatter(NullFormatter())
 
 
 def _svg(name: str, draw: Callable[[Any], None], height: float, title: str) -> str:
-    """The figure as an element for the page: no size of its own, no identifier that another has, a title for ears."""
+    """Return the figure as an SVG element without a size, with unique identifiers and a title for screen readers."""
     with mpl.rc_context({**_RC, "svg.hashsalt": name}):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         draw(figure.subplots())

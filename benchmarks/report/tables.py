@@ -1,4 +1,4 @@
-"""The tables of a run, in words and digits for page and Markdown alike."""
+"""The tables of a run, as text for the page and for Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LIBRARIES = {"the best of all": TORCH + JAX, "PyTorch": TORCH, "PyTorch, defaul
 
 
 class Table(NamedTuple):
-    """Rows of text under headings; the first `labels` columns are words, the others digits."""
+    """Rows of text under headings. The first `labels` columns are words, the others are numbers."""
 
     headings: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -20,27 +20,27 @@ class Table(NamedTuple):
 
 
 def convolutions(run: Run) -> list[Row]:
-    """The convolutions among `compared`."""
+    """Return the convolutions among `compared`."""
     return [row for row in compared(run) if row.layer == "conv2d"]
 
 
 def compared(run: Run, direction: str = "both") -> list[Row]:
-    """The rows of one pass that a library was timed on, without those of growing size."""
+    """Return the rows of one pass on which a library was timed, without the series of growing size."""
     return [row for row in run.rows if row.direction == direction and not row.by_size and row.best(TORCH + JAX)]
 
 
 def ratios(rows: Iterable[Row], names: Sequence[str]) -> list[float]:
-    """Our time over the best of these contenders, where there is one."""
+    """Return our time over the best of these contenders, for the rows in which one was timed."""
     return [ratio for row in rows if (ratio := row.ratio(*names)) is not None]
 
 
 def mean(values: list[float]) -> float | None:
-    """The geometric mean, if there are any."""
+    """Return the geometric mean, or None without values."""
     return geometric_mean(values) if values else None
 
 
 def loops(run: Run) -> Table:
-    """Naive against fast."""
+    """Return the times of naive and fast versions."""
     rows = [row for row in run.rows if "naive" in row.seconds]
     return Table(
         ("layer", "case", "pass", "naive", "fast", "naive / fast"),
@@ -53,7 +53,7 @@ def loops(run: Run) -> Table:
 
 
 def summary(run: Run) -> Table:
-    """Our time over theirs by group of cases, forward and backward: the geometric mean, and the worst."""
+    """Return our time over theirs, forward and backward, by group of cases: geometric mean and worst case."""
     rows = compared(run)
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -69,7 +69,7 @@ def summary(run: Run) -> Table:
 
 
 def shapes(run: Run) -> Table:
-    """Forward and backward of every case that a library was timed on."""
+    """Return the times of forward and backward of every case on which a library was timed."""
     body = []
     for row in compared(run):
         theirs = (time(row.seconds.get(name)) for name in TORCH + JAX)
@@ -78,7 +78,7 @@ def shapes(run: Run) -> Table:
 
 
 def products(run: Run) -> Table:
-    """Convolutions and linear layers against the bare matrix product of the same size, and their memory."""
+    """Return convolutions and linear layers against the bare matrix product of their size, and their memory."""
     body = []
     for row in run.rows:
         if row.direction == "both" and "matmul" in row.seconds:
@@ -101,7 +101,7 @@ def products(run: Run) -> Table:
 
 
 def sizes(run: Run) -> dict[str, list[tuple[int, Row]]]:
-    """The rows in which one size grows: "by batch" -> (size, row)."""
+    """Return the rows in which one size grows: "by batch" -> [(size, row), ...]."""
     axes = {"by batch": 0, "by channels": 1, "by image size": 2}
     found: dict[str, list[tuple[int, Row]]] = {}
     for row in run.rows:
@@ -111,7 +111,7 @@ def sizes(run: Run) -> dict[str, list[tuple[int, Row]]]:
 
 
 def growth(run: Run) -> dict[str, tuple[float | None, float | None]]:
-    """The exponents of ours and of PyTorch's best layout: "by batch" -> slopes of log time against log size."""
+    """Return the slopes of log time against log size: "by batch" -> (ours, PyTorch's best layout)."""
     found = {}
     for zoo, points in sizes(run).items():
         ours = exponent([(size, row.fast) for size, row in points])
@@ -121,7 +121,7 @@ def growth(run: Run) -> dict[str, tuple[float | None, float | None]]:
 
 
 def exponent(points: Sequence[tuple[float, float]]) -> float | None:
-    """The least-squares slope in log-log; None where fewer than two sizes differ."""
+    """Return the least-squares slope in logarithms, or None for fewer than two different sizes."""
     if len({size for size, _ in points}) < 2:
         return None
     xs, ys = ([math.log(value) for value in values] for values in zip(*points, strict=True))
@@ -130,14 +130,14 @@ def exponent(points: Sequence[tuple[float, float]]) -> float | None:
 
 
 def exponents(run: Run) -> Table:
-    """Fitted exponents, and what arithmetic alone would give."""
+    """Return the fitted exponents, and the exponents of the arithmetic alone."""
     expected = {"by batch": "1", "by channels": "2", "by image size": "2"}
     body = [(zoo, _text(ours), _text(theirs), expected[zoo]) for zoo, (ours, theirs) in growth(run).items()]
     return Table(("time grows", "fast", "PyTorch", "its products"), body)
 
 
 def trainings(run: Run) -> Table:
-    """Steps and epochs against PyTorch's."""
+    """Return the times of steps and epochs, ours and PyTorch's."""
     body = []
     for each in run.trainings:
         fast, torch = each.seconds["fast"], each.seconds.get("torch")
@@ -148,19 +148,18 @@ def trainings(run: Run) -> Table:
 
 
 def checks(run: Run) -> Table:
-    """The verifier against PyTorch's gradcheck."""
+    """Return the times of gradient checks, ours and PyTorch's."""
     body = []
     for each in run.checks:
         ours, own, torch = (each.seconds[name] for name in ("ours", "ours, our convolution", "torch"))
-        what = "full Jacobian, slow mode" if each.mode == "slow" else "one direction, fast mode"
         shape = f"x {'×'.join(map(str, each.x))}, w {'×'.join(map(str, each.w))}"
-        body.append((what, shape, time(ours), time(own), time(torch), digits(torch / ours)))
+        body.append((shape, time(ours), time(own), time(torch), digits(torch / ours)))
     headings = ("ours", "ours, our layer", "PyTorch", "PyTorch / ours")
-    return Table(("check", "convolution", *headings), body, 2)
+    return Table(("convolution", *headings), body, 1)
 
 
 def medians(run: Run) -> Table:
-    """Everything that was timed of the layers."""
+    """Return every median time of the layers."""
     names = ("naive", "fast", "matmul", *TORCH, *JAX)
     headings = ("naive", "fast", "bare product", "PyTorch", "channels last", "JAX", "channels last")
     body = [
@@ -170,7 +169,7 @@ def medians(run: Run) -> Table:
 
 
 def time(seconds: float | None) -> str:
-    """Seconds with three digits and a unit; a dash for what was not timed."""
+    """Return seconds with three digits and a unit, or a dash for None."""
     if seconds is None:
         return "–"
     unit, name = next(((unit, name) for unit, name in ((1, "s"), (1e-3, "ms")) if seconds >= unit), (1e-6, "µs"))
@@ -178,7 +177,7 @@ def time(seconds: float | None) -> str:
 
 
 def digits(value: float) -> str:
-    """Three digits, or all of the integer part."""
+    """Return three digits, or all digits of the integer part if there are more."""
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
 
 
@@ -187,5 +186,5 @@ def _text(value: float | None) -> str:
 
 
 def mib(size: float | None) -> str:
-    """Bytes as MiB."""
+    """Return bytes as MiB."""
     return "not measured" if size is None else f"{digits(size / 2**20)} MiB"
