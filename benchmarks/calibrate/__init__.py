@@ -1,1 +1,1 @@
-"""Measures the checker itself: what it misses, what it wrongly accuses, what it costs. `tox -e calibrate`."""
+"""Measures the checker: missed errors, false alarms, time and memory. `tox -e calibrate` runs it."""

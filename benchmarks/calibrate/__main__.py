@@ -1,4 +1,4 @@
-"""`python -m benchmarks.calibrate [WHAT ...] [--scale S] [--write]`: measure the checker, print it, perhaps keep it."""
+"""Measure the checker and print the figures: `python -m benchmarks.calibrate [WHAT ...] [--scale S] [--write]`."""
 
 from __future__ import annotations
 
@@ -14,29 +14,40 @@ from typing import Any
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, RESULTS = DOCS / "calibration.md", DOCS / "calibration.json"
 
-# What is measured -> its claim, and the arguments of its `measure` at scale 1.
+# Name of a figure -> its claim, and the arguments of its `measure` at scale 1.
 FIGURES: dict[str, tuple[str, tuple[int, ...]]] = {
-    "sensitivity": ("One entry wrong by a billionth of its gradient's largest: FAIL in 99.9 % or more.", (1000, 200)),
+    "sensitivity": (
+        "One entry is wrong by a billionth of the largest entry of its gradient. FAIL in at least 99.9 % of checks.",
+        (1000, 200),
+    ),
     "false_alarms": ("Correct layers are never called wrong.", (100_000,)),
-    "sabotage": ("Spoilt forwards, right gradients: FAIL in 0.1 % at most, and floors that hold in 99 %.", (10_000,)),
-    "black_box": ("The true derivative lies within the tolerance in 99.99 % or more.", (1000,)),
-    "localisation": ("The worst entry takes 4 log2(n) + 10 forwards at most.", (20,)),
-    "causes": ("The first cause named is the one planted in 95 % or more, another, wrongly, in 1 % at most.", (12,)),
-    "speed": ("Against PyTorch's gradcheck, of the same convolutions, in turn; a trial is a second for a row.", (15,)),
+    "sabotage": (
+        "Spoilt forwards with right gradients. FAIL in at most 0.1 % of checks. Floors are right in at least 99 %.",
+        (10_000,),
+    ),
+    "black_box": ("The true derivative lies within the tolerance in at least 99.99 % of cases.", (1000,)),
+    "localisation": ("The search for the worst entry takes at most 4 log2(n) + 10 forwards.", (20,)),
+    "causes": ("The first named cause is the planted one in at least 95 %, and wrong in at most 1 %.", (12,)),
+    "speed": (
+        "Time against PyTorch's gradcheck, on the same convolutions, in turn. A trial is one second for each row.",
+        (15,),
+    ),
 }
 _NEEDS = {"speed": "torch"}
 _NO_TOTALS = ("rows", "trials", "minutes", "seed")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure what is asked for; the exit code is 2 for what cannot be asked."""
+    """Measure the chosen figures and return the exit code, which is 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.calibrate", description=__doc__)
-    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"of {', '.join(FIGURES)}; all without any")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of trials; 1 is what the page states")
+    parser.add_argument("what", nargs="*", metavar="WHAT", help=f"one of {', '.join(FIGURES)} (default: all)")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="factor of the number of trials (default: 1, as in the page)"
+    )
     parser.add_argument(
         "--write",
         action="store_true",
-        help="keep it in docs/calibration.json, of which docs/calibration.md is made",
+        help="write the figures to docs/calibration.json and docs/calibration.md",
     )
     options = parser.parse_args(arguments)
     unknown = [what for what in options.what if what not in FIGURES]
@@ -56,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _measure(what: str, scale: float) -> dict[str, Any] | None:
     if what in _NEEDS and importlib.util.find_spec(_NEEDS[what]) is None:
-        print(f"{what}: needs {_NEEDS[what]}, left out", file=sys.stderr)
+        print(f"{what}: skipped, needs {_NEEDS[what]}", file=sys.stderr)
         return None
     module = importlib.import_module(f"benchmarks.calibrate.{what}")
     started = time.perf_counter()
@@ -66,7 +77,7 @@ def _measure(what: str, scale: float) -> dict[str, Any] | None:
 
 
 def section(what: str, found: dict[str, Any]) -> str:
-    """One figure in Markdown: the claim, the totals, a table of the rows."""
+    """Return one figure in Markdown: the claim, the totals, a table of the rows."""
     rows = found["rows"]
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     totals = [f"- {name}: {_text(value)}" for name, value in found.items() if name not in _NO_TOTALS]
@@ -78,12 +89,12 @@ def section(what: str, found: dict[str, Any]) -> str:
 
 
 def page(results: dict[str, Any]) -> str:
-    """All figures as one page."""
+    """Return all figures as one page."""
     head = [
         "# Calibration",
         "",
-        "What the checker misses, whom it wrongly accuses, and what it costs: measured by `tox -e calibrate`, which",
-        "writes this page. Nothing here is typed by hand.",
+        "What the checker misses, which right gradients it calls wrong, and what it costs. `tox -e calibrate` measures",
+        "these figures and writes this page. Nothing here is typed by hand.",
         "",
     ]
     return "\n".join(head + [section(what, results[what]) for what in FIGURES if what in results])

@@ -1,4 +1,4 @@
-"""How often the true derivative lies within the tolerance of the black-box oracle, and how wide that is."""
+"""Measures how often the true derivative lies within the tolerance of extrapolated differences, and its width."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from verify.checker.layer import LayerUnderTest
 
 
 def ratio(known: Known, seed: int) -> tuple[float, float]:
-    """The true error over the error estimated (before the safety factor), and the tolerance relative to the value."""
+    """Return true error / estimated error (before the safety factor), and tolerance / value."""
     generator = np.random.default_rng(seed)
     x = known.draw(generator)
     subject = LayerUnderTest(lambda x: (known.f(x), None), lambda dy, cache: (dy,), (x,), None, None)
@@ -23,13 +23,13 @@ def ratio(known: Known, seed: int) -> tuple[float, float]:
     v = signed(generator, x.shape)
     found = point.estimate(Ladder(point, 0, v))
     true = point.claimed(0, v)
-    # The truth itself is rounded: of each of its products, and of the slope it is a product with.
+    # The true value is rounded too: in each of its products, and in the slope of each product.
     rounding = 16 * float(np.finfo(float).eps) * float((np.abs(point.gradients[0]) * np.abs(v)).sum())
     return max(abs(found.value - true) - rounding, 0.0) / found.error, SAFETY * found.error / abs(true)
 
 
 def measure(trials: int) -> dict[str, Any]:
-    """Coverage over the zoo with `trials` seeds for each function."""
+    """Return the coverage over the zoo, with `trials` seeds for each function."""
     rows = {}
     for known in ZOO:
         found = np.array([ratio(known, seed) for seed in range(trials)])

@@ -1,10 +1,13 @@
-"""Is the cause that a FAIL names the one that was planted? Mutants of every layer, in both versions.
+"""Measures how often a FAIL names the planted cause, with mutants of every layer in both versions.
 
-A trial is a mutant at a case at which it is wrong. Where one entry alone is wrong no cause is named, on
-purpose: these are counted apart, and so are cases at which the mutant is right. A guess that is not the
-code expected counts as "equal" only if the two are the same gradient at this case, so that no checker could
-tell them: if a mutant of the code guessed gives the same gradients, entry by entry, for arrays and dy drawn
-anew; or if, of an exact layer, what either code predicts equals the claim exactly at three further draws.
+A trial is a mutant at a case at which its gradient is wrong. If only one entry is wrong, no cause is named, on
+purpose. Such cases are counted separately, and so are cases at which the mutant is right.
+
+A named cause that is not the planted one counts as "equal" if both mean the same gradient at this case. No
+checker could then distinguish them. There are two criteria:
+
+- A mutant with the named cause gives the same gradients, entry by entry, for new arrays and a new dy.
+- The layer is exact, and at three further draws both causes predict the claimed gradient exactly.
 """
 
 from __future__ import annotations
@@ -24,10 +27,10 @@ from verify.checker.layer import ContractError
 from verify.diagnosis.causes import CauseCode
 from verify.layers import LAYERS, Case, Layer
 
-# The causes were tuned on seeds below; what is reported is measured from here.
+# The causes were tuned on smaller seeds. The reported figures start here.
 UNSEEN = 2000
 _DRAWN, _FEWEST_ENTRIES = 600, 12
-# Every entry that is not zero may be wrong, at one call or another.
+# With these causes, every entry that is not zero may be wrong in some call.
 _EVERYWHERE = {
     CauseCode.ACCUMULATES,
     CauseCode.RANDOM,
@@ -49,9 +52,9 @@ _FAULTS = {
 
 @functools.cache
 def cases(name: str, first_seed: int) -> list[Case]:
-    """Cases as the layer's strategy draws them, ties and zeros included: of each kind one, of 12 entries or more.
+    """Return cases from the layer's strategy, with ties and zeros: one for each shape, with at least 12 entries.
 
-    In smaller ones most causes are one and the same: a gradient of two entries turned is mirrored, and moved.
+    In smaller cases most causes coincide. For example, two entries swapped are mirrored and also shifted.
     """
     found: dict[str, Case] = {}
 
@@ -76,13 +79,16 @@ def cases(name: str, first_seed: int) -> list[Case]:
 
 
 def _alike(name: str, generator: np.random.Generator) -> list[Case]:
-    """Cases of linear in which x and w have one shape, as the strategy hardly draws them: gradients may be swapped."""
+    """Return cases of linear in which x and w have one shape, which the strategy seldom draws.
+
+    Only there can the gradients be swapped.
+    """
     shapes = [(3, 4), (4, 3), (5, 3), (6, 2)] if name == "linear" else []
     return [Case((*(generator.integers(-4, 5, shape).astype(float) for _ in range(2)), None), {}) for shape in shapes]
 
 
 def guess(implementation: Implementation, layer: Layer, case: Case, number: int, *, battery: bool) -> str | None:
-    """The first cause of the FAIL, or of the first contract broken; None without either."""
+    """Return the first cause of the FAIL or of the first broken contract, or None if there is neither."""
     with np.errstate(all="ignore"):
         found = gradcheck(*implementation[1:], *case, structure=layer.structure, seed=number, raise_on_failure=False)
         if found.causes:
@@ -100,9 +106,10 @@ def guess(implementation: Implementation, layer: Layer, case: Case, number: int,
 def gradients(
     implementation: Implementation, layer: Layer, case: Case, number: int, *, off_ties: bool = False
 ) -> list[Any]:
-    """The gradients at the case for a dy of integers; of a multilinear layer at arrays drawn anew, too.
+    """Return the gradients at the case for a dy of integers.
 
-    Of a piecewise-linear one at numbers without ties, half of them negative, where they are asked for.
+    A multilinear layer gets new arrays. With `off_ties`, a piecewise-linear layer gets numbers without ties, half of
+    them negative.
     """
     generator = np.random.default_rng(number)
     arrays: list[Any] = list(case.arrays)
@@ -117,9 +124,9 @@ def gradients(
 
 
 def entries_off(mutant: Mutant, version: Implementation, layer: Layer, case: Case, number: int) -> int:
-    """How many entries of the gradient that is most off are wrong, at ties or off them.
+    """Return the number of wrong entries in the worst gradient, at ties or off them.
 
-    2 for what is no gradient to compare.
+    The result is 2 for mutants whose gradients cannot be compared.
     """
     if mutant.battery or mutant.code in _FAULTS:
         return 2
@@ -135,7 +142,7 @@ def entries_off(mutant: Mutant, version: Implementation, layer: Layer, case: Cas
 
 
 def equal(mutant: Mutant, code: str, version: Implementation, layer: Layer, case: Case) -> bool:
-    """Whether this code and the mutant's own are one gradient at the case."""
+    """Return whether this code and the mutant's own code mean the same gradient at the case."""
     rivals = [each for each in MUTANTS if each.code.code == code and each.layer == mutant.layer]
     if any(_same(mutant, rival, version, layer, case) for rival in rivals):
         return True
@@ -163,9 +170,10 @@ def _same(one: Mutant, other: Mutant, version: Implementation, layer: Layer, cas
 
 
 def _close(one: Any, other: Any) -> Any:
-    """Equal entry by entry; of softmax cross-entropy but for two products on either side, each rounded by eps / 2.
+    """Return which entries are equal, up to the rounding of softmax cross-entropy.
 
-    The other layers' gradients are integers, or quarters, far below 1 / (4 eps): so close they are equal.
+    Its entries have two products on either side, each rounded by eps / 2. The gradients of the other layers are
+    integers or quarters, far below 1 / (4 eps). Within this tolerance they are equal.
     """
     if one is None or other is None:
         return np.array(one is other)
@@ -173,7 +181,7 @@ def _close(one: Any, other: Any) -> Any:
 
 
 def trials(mutant: Mutant, drawn: list[Case], wanted: int, first_seed: int) -> Counter[str]:
-    """Outcomes of so many cases at which the mutant is wrong in two entries or more."""
+    """Count the outcomes of `wanted` cases at which the mutant is wrong in at least two entries."""
     layer, counts = LAYERS[mutant.layer], Counter[str]()
     for number, case in enumerate(drawn):
         if counts["trials"] >= wanted:
@@ -200,7 +208,7 @@ def _outcome(first: str, mutant: Mutant, version: Implementation, layer: Layer, 
 
 
 def measure(wanted: int, first_seed: int = UNSEEN) -> dict[str, Any]:
-    """`wanted` cases of each mutant, and the share of first guesses that are right."""
+    """Return the share of right first causes over `wanted` cases of each mutant."""
     drawn = {name: cases(name, first_seed) for name in LAYERS}
     rows: dict[str, Counter[str]] = {each.code: Counter() for each in CauseCode}
     never: list[str] = []

@@ -1,6 +1,6 @@
-"""Correct layers, their own cases, ties and zeros and N = 0 included: is anything called wrong?
+"""Counts false alarms: correct layers at their own cases, with ties, zeros and N = 0.
 
-And a tenth as many checks, for each function of `tied` in turn, of right gradients where most kinks meet.
+A tenth as many checks use the functions of `tied` in turn: right gradients at points where most kinks meet.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from verify.layers import LAYERS, Case, Layer
 
 
 def measure(trials: int, seed: int = 0) -> dict[str, Any]:
-    """At least `trials` checks in all, shared by all layers and both versions."""
+    """Return the verdicts of at least `trials` checks, shared equally by all layers and both versions."""
     versions = [(layer, each) for layer in LAYERS.values() for each in layer.implementations]
     share = -(-trials // len(versions))
     rows = {f"{layer.name}, {each.name}": _verdicts(layer, each, share, seed) for layer, each in versions}
@@ -34,7 +34,10 @@ def measure(trials: int, seed: int = 0) -> dict[str, Any]:
 
 
 def verdict_at_ties(function: Function, seed: int) -> str:
-    """Of images of -1, 0 and 1, three or four entries each: there every chain's gradient is a generalized one."""
+    """Return the verdict at images of three or four entries of -1, 0 and 1.
+
+    With three or more entries the gradient of every chain is a generalized gradient.
+    """
     generator = np.random.default_rng(seed)
     dtype = (np.float64, np.float32)[seed % 2]
     x = generator.integers(-1, 2, (generator.integers(1, 4), generator.integers(3, 5))).astype(dtype)

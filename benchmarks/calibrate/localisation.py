@@ -1,6 +1,7 @@
-"""How many forwards the worst entry costs, beyond those that found the gradient wrong: 4 log2(n) + 10 at most?
+"""Measures how many forwards the search for the worst entry takes, after the gradient is known to be wrong.
 
-Counted from the first look for the entry to both its values, over sizes n and every oracle that halves.
+The claim is at most 4 log2(n) + 10. The count includes the search and both values of the entry, for several
+sizes n and for every oracle that halves.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from verify import gradcheck
 from verify.checker.point import Findings
 
-# Which module looks by which function.
+# Module -> the function that searches for the entry.
 _LOOKS = {
     "verify.checker.exact": "locate",
     "verify.checker.references.at_ties": "_locate",
@@ -39,7 +40,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
 
 @contextmanager
 def _counting(count: list[int], calls: list[int]) -> Iterator[None]:
-    """Add up in count[0] the calls that the search and the entry's two values make."""
+    """Add to count[0] the calls made by the search and for the two values of the entry."""
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any, **options: Any) -> Any:
@@ -66,7 +67,7 @@ def _counting(count: list[int], calls: list[int]) -> Iterator[None]:
 
 
 def forwards(structure: str, n: int, seed: int) -> tuple[int, bool]:
-    """The forwards spent on the entry, and whether it is the right one."""
+    """Return the number of forwards for the entry, and whether it is the right one."""
     generator = np.random.default_rng(seed)
     f, vjp = FUNCTIONS[structure]
     bad = int(generator.integers(n))
@@ -88,7 +89,7 @@ def forwards(structure: str, n: int, seed: int) -> tuple[int, bool]:
 
 
 def measure(trials: int) -> dict[str, Any]:
-    """The most forwards over `trials` seeds of each structure and size."""
+    """Return the largest number of forwards over `trials` seeds of each structure and size."""
     rows = {}
     for structure in FUNCTIONS:
         for n in SIZES:

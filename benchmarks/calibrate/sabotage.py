@@ -1,8 +1,8 @@
-"""Correct gradients against spoilt forwards: who is accused, and is the floor that a PASS prints honoured?
+"""Measures the checker on spoilt forwards with right gradients: false alarms, and the floors printed with a PASS.
 
-The forward of a known function gets noise, computes in float32, does not feel short steps, or overflows
-beside the arrays; its gradient stays right. FAIL is then a false accusation. Where the verdict is PASS,
-the check is done again with one entry of the gradient off by 1.1 times the floor that the PASS printed.
+The forward of a known function is spoilt in one of four ways: it gets noise, computes in float32, ignores short
+steps, or overflows near the arrays. The gradient stays right, so a FAIL is a false alarm. After a PASS the check
+is repeated with one entry of the gradient off by 1.1 times the printed floor.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _noise(f: Forward, generator: np.random.Generator) -> Forward:
 
 
 def _fixed_noise(f: Forward, generator: np.random.Generator) -> Forward:
-    """The same x always gives the same noise."""
+    """Adds noise that depends only on x."""
     size = 10.0 ** generator.uniform(-10, -3)
 
     def forward(x: Array) -> Array:
@@ -43,12 +43,15 @@ def _single(f: Forward, generator: np.random.Generator) -> Forward:
 
 
 def _single_within(f: Forward, generator: np.random.Generator) -> Forward:
-    """Computes in float64, keeps its y in float32."""
+    """Computes in float64 and rounds y to float32."""
     return lambda x: f(x).astype(np.float32).astype(np.float64)
 
 
 def _step_blind(f: Forward, generator: np.random.Generator) -> Forward:
-    """Rounds its argument to a grid, a thousandth of its smallest entry at most: a coarser one is another function."""
+    """Rounds its argument to a grid of at most a thousandth of its smallest entry.
+
+    On a coarser grid it would be a different function.
+    """
     fineness = 2.0 ** int(generator.integers(-30, -9))
     grid: list[float] = []
 
@@ -60,7 +63,7 @@ def _step_blind(f: Forward, generator: np.random.Generator) -> Forward:
 
 
 def _overflow(f: Forward, generator: np.random.Generator) -> Forward:
-    """Infinite beyond a distance from the arrays first seen."""
+    """Returns infinity beyond a distance from the arrays of its first call."""
     reach = 10.0 ** generator.uniform(-9, 0)
     start: list[Array] = []
 
@@ -82,14 +85,14 @@ SABOTAGE: dict[str, Callable[[Forward, np.random.Generator], Forward]] = {
 
 
 def check(known: Known, kind: str, seed: int) -> tuple[str, bool | None]:
-    """The verdict on the right gradient; and, after a PASS, whether an error above its floor was caught."""
+    """Return the verdict on the right gradient and, after a PASS, whether an error above its floor was caught."""
     generator = np.random.default_rng(seed)
     x = known.draw(generator)
     structure = ("smooth", "auto")[seed % 2]
 
     def verdict(off: float) -> Any:
         forward = SABOTAGE[kind](known.f, np.random.default_rng(seed))
-        forward(x)  # the arrays it sees first are those given, whatever an oracle draws
+        forward(x)  # its first call has the given arrays, whatever arrays an oracle draws
 
         def backward(dy: Array, cache: Array) -> tuple[Array]:
             dx = np.asarray(known.vjp(cache, dy))
@@ -108,7 +111,7 @@ def check(known: Known, kind: str, seed: int) -> tuple[str, bool | None]:
 
 
 def measure(trials: int) -> dict[str, Any]:
-    """`trials` checks in all, the kinds of sabotage and the functions taken in turn."""
+    """Return the results of `trials` checks. Kinds of sabotage and functions take turns."""
     rows = {}
     for kind in SABOTAGE:
         verdicts: Counter[str] = Counter()

@@ -1,7 +1,8 @@
-"""One entry of one gradient wrong: who notices? gradcert and PyTorch's gradcheck on the same cases, in the same run.
+"""Measures which errors of one entry gradcert and PyTorch's gradcheck catch, on the same cases in the same run.
 
-The error is a billionth of that gradient's largest entry; on exact layers, for gradcert alone, also one
-unit of the integers drawn. PyTorch checks the same pair through a torch.autograd.Function, at its defaults.
+The error is a billionth of the largest entry of its gradient. On exact layers gradcert is also tested with an
+error of one unit of the drawn integers. PyTorch checks the same pair through a torch.autograd.Function, at its
+defaults.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ RELATIVE = 1e-9
 
 
 def cases(layer: Layer, count: int, first_seed: int = 0) -> list[Case]:
-    """Cases of a layer whose gradients are not all empty or zero."""
+    """Return cases of a layer with at least one gradient that is not empty or zero."""
     found: list[Case] = []
 
     @seed(first_seed)
@@ -43,7 +44,7 @@ def cases(layer: Layer, count: int, first_seed: int = 0) -> list[Case]:
 
 
 def _redrawn(layer: Layer, case: Case, arrays_seed: int) -> Case:
-    """The same shapes with normal entries: what PyTorch's differences need, no ties and no zeros."""
+    """Return the case with normal entries. PyTorch's differences need arrays without ties and zeros."""
     generator = np.random.default_rng(arrays_seed)
     arrays = [generator.normal(size=a.shape) if a is not None and a.dtype.kind == "f" else a for a in case.arrays]
     return Case(tuple(arrays), case.options)
@@ -52,7 +53,7 @@ def _redrawn(layer: Layer, case: Case, arrays_seed: int) -> Case:
 def planted(
     implementation: Implementation, which: int, flat: int, change: Callable[[Any], float]
 ) -> Callable[[Any, Any], Any]:
-    """The backward with one entry of one gradient changed by change(gradient)."""
+    """Return the backward with change(gradient) added to one entry of one gradient."""
 
     def backward(dy: Any, cache: Any) -> Any:
         gradients = list(implementation.backward(dy, cache))
@@ -65,7 +66,7 @@ def planted(
 
 
 def by_a_billionth(gradient: Any) -> float:
-    """RELATIVE of the largest entry."""
+    """Return RELATIVE times the largest entry."""
     return float(RELATIVE * np.abs(gradient).max())
 
 
@@ -74,9 +75,10 @@ def _targets(case: Case) -> list[int]:
 
 
 def _places(layer: Layer, case: Case) -> list[tuple[int, int]]:
-    """The arrays, and the places of their gradients, of which a billionth can be wrong: not zero everywhere.
+    """Return (array, gradient) positions of the gradients that are not zero everywhere.
 
-    A convolution whose windows all lie in the padding has no gradient, nor has the loss of a single class.
+    The gradient of a convolution is zero if all its windows lie in the padding. So is that of a loss with a
+    single class.
     """
     y, cache = layer.fast.forward(*case.arrays, **case.options)
     gradients = layer.fast.backward(np.random.default_rng(0).normal(size=y.shape), cache)
@@ -91,7 +93,7 @@ def _fails(layer: Layer, backward: Callable[[Any, Any], Any], case: Case, number
 
 
 def torch_says(implementation: Implementation, backward: Callable[[Any, Any], Any], case: Case) -> bool | None:
-    """Whether PyTorch's gradcheck, at its defaults, notices; None without PyTorch."""
+    """Return whether PyTorch's gradcheck, at its defaults, catches the error, or None without PyTorch."""
     try:
         import torch
     except ModuleNotFoundError:
@@ -119,7 +121,10 @@ def torch_says(implementation: Implementation, backward: Callable[[Any, Any], An
 
 
 def measure(trials: int, torch_trials: int) -> dict[str, Any]:
-    """`trials` planted errors for each layer, in its fast version; the first `torch_trials` shown to PyTorch, too."""
+    """Return how many of `trials` planted errors in the fast version of each layer are caught.
+
+    PyTorch checks the first `torch_trials` of them as well.
+    """
     rows = {}
     for layer in LAYERS.values():
         caught = units = unit_trials = theirs = shown = 0

@@ -1,4 +1,4 @@
-"""What a check costs, against PyTorch's gradcheck of the same convolution in the same run; and its memory."""
+"""Measures the time of a check against PyTorch's gradcheck, on the same convolution in the same run, and its memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGE: tuple[Shapes, dict[str, int]] = ((2, 64, 56, 56), (64, 64, 3, 3)), {"stri
 
 
 def _torch_pair(options: dict[str, int]) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """PyTorch's own convolution as a pair: what both checkers then time is the checking."""
+    """Return PyTorch's own convolution as a pair, so that both times are those of checking."""
     import torch
 
     stride, padding = [options["stride"]] * 2, [options["padding"]] * 2
@@ -41,7 +41,7 @@ def _torch_pair(options: dict[str, int]) -> tuple[Callable[..., Any], Callable[.
 
 
 def jobs(shapes: Shapes, options: dict[str, int], *, fast: bool) -> dict[str, Callable[[], Any]]:
-    """A check of the same convolution by each: ours of PyTorch's layer and of our own, and PyTorch's in either mode."""
+    """Return checks of one convolution: our check of PyTorch's layer, our check of our layer, and PyTorch's check."""
     import torch
 
     generator = np.random.default_rng(0)
@@ -74,7 +74,7 @@ def _compare(shapes: Shapes, options: dict[str, int], seconds: float, *, fast: b
 
 
 def _memory() -> float:
-    """The peak of what a check allocates beyond its arrays, y and gradients included, over x, w and y."""
+    """Return the peak memory that a check allocates, with y and gradients, divided by that of x, w and y."""
     shapes, options = LARGE
     arrays = tuple(np.random.default_rng(0).normal(size=shape) for shape in shapes)
     forward, backward = _torch_pair(options)
@@ -83,7 +83,7 @@ def _memory() -> float:
 
     def counted_forward(x: Any, w: Any) -> Any:
         y, cache = forward(x, w)
-        return y.copy(), cache  # what PyTorch allocates is not traced
+        return y.copy(), cache  # memory allocated by PyTorch is not traced
 
     def counted_backward(dy: Any, cache: Any) -> Any:
         return tuple(each.copy() for each in backward(dy, cache))
@@ -96,7 +96,7 @@ def _memory() -> float:
 
 
 def measure(seconds: int) -> dict[str, Any]:
-    """Medians of rounds in turn, `seconds` a row; two threads. Needs PyTorch."""
+    """Return medians of rounds in turn, with `seconds` for each row and two threads. Needs PyTorch."""
     import torch
 
     torch.set_num_threads(2)

@@ -1,8 +1,9 @@
-"""Right gradients of functions with more kinks than one layer has, at arrays where most of them meet.
+"""Functions with more kinks than one layer has, and their right gradients, for arrays where most kinks meet.
 
-By the chain rule, each layer by its own convention: relu'(0) = 0, the first of equal maxima, no slope where it jumps.
-Of three entries or more the relus' kinks are independent, and what they claim together is a generalized gradient
-(Clarke 1983). Of one it need not be: relu(x) - relu(-x) is x, and 0 is not its slope at 0.
+The gradients follow the chain rule with the convention of each layer: relu'(0) = 0, the first of equal maxima
+wins, and a jump has no slope. With three or more entries the kinks of the relus are independent. The result is then
+a generalized gradient (Clarke 1983). With one entry it need not be: relu(x) - relu(-x) is x, and the convention
+gives 0 as its slope at 0.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ _WEIGHTS = np.array([[1.0, -2, 1], [-1, 1, 3], [2, 1, -1], [1, -1, 1]])
 
 
 def _first(x: Array) -> Array:
-    """True at the first of the largest entries of each row."""
+    """Return True at the first of the largest entries of each row."""
     return np.asarray(np.arange(x.shape[1]) == x.argmax(axis=1)[:, None])
 
 
 def _place(x: Array, rank: int) -> Array:
-    """True at the entry of each row that a stable sort puts at this rank."""
+    """Return True at the entry of each row that a stable sort puts at this rank."""
     return np.asarray(np.arange(x.shape[1]) == np.argsort(x, axis=1, kind="stable")[:, rank][:, None])
 
 
 def _picked(where: Callable[[Array], Array]) -> Function:
-    """The one entry of each row at which `where` is true."""
+    """Return the function that picks the entry of each row at which `where` is True."""
 
     def forward(x: Array) -> tuple[Any, Any]:
         mask = where(x)
@@ -48,7 +49,7 @@ def _relu_back(dy: Array, x: Array) -> tuple[Array]:
 
 
 def _linear(weights: Array) -> Function:
-    """Weights of either sign, in the array's dtype."""
+    """Return the product with these weights, in the dtype of the array."""
     return (
         lambda x: (x @ weights[: x.shape[1]].astype(x.dtype), x.shape[1]),
         lambda dy, width: (dy @ weights[:width].T.astype(dy.dtype),),
@@ -56,7 +57,7 @@ def _linear(weights: Array) -> Function:
 
 
 def _each(f: Callable[[Array], Array], slope: Callable[[Array], Array]) -> Function:
-    """Entry by entry."""
+    """Return f, applied entry by entry."""
     return lambda x: (f(x).astype(x.dtype), x), lambda dy, x: ((dy * slope(x)).astype(dy.dtype),)
 
 
@@ -77,7 +78,7 @@ def _chain(*functions: Function) -> Function:
 
 
 def _of_reals(function: Function) -> Function:
-    """The same; it refuses complex numbers, as most layers of most libraries do."""
+    """Return a copy of the function that refuses complex numbers, as most layers of most libraries do."""
 
     def forward(x: Array) -> tuple[Any, Any]:
         if np.iscomplexobj(x):

@@ -1,7 +1,7 @@
-"""Thirty functions with known derivatives, real only: what a black box may be.
+"""Thirty real functions with known derivatives, to measure the black-box oracle.
 
-Each is `f(x) -> y` of an array, its transposed derivative, `vjp(x, dy)`, and the arrays it is for. None of them is
-ever shown to the complex step: the calibration asks for "smooth".
+Each has `f(x) -> y` for an array x, its transposed derivative `vjp(x, dy)`, and a draw of arrays. The calibration
+names the structure "smooth", so the complex step never runs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _softmax_vjp(x: Array, dy: Array) -> Array:
 
 
 def _digamma(x: Array) -> Array:
-    """By recurrence and the asymptotic series, to rounding (Abramowitz & Stegun 6.3.5, 6.3.18)."""
+    """Return digamma(x) by recurrence and the asymptotic series, to rounding (Abramowitz & Stegun 6.3.5, 6.3.18)."""
     total = np.zeros_like(x)
     while (small := x < 12).any():
         total = np.where(small, total - 1 / x, total)

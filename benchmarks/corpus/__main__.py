@@ -1,6 +1,6 @@
-"""`python -m benchmarks.corpus [WORD ...] [--write]`: run the frozen checks, and print every verdict that differs.
+"""Run the frozen checks and print every difference: `python -m benchmarks.corpus [WORD ...] [--write]`.
 
-Each WORD chooses the checks whose names contain it. The exit code is 1 if anything differs.
+Each WORD chooses the checks whose names contain it. The exit code is 1 if there is a difference.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from benchmarks.corpus.outcomes import FROZEN, differences, load, run, save
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run, compare, and print the differences and their number by field."""
+    """Run the checks, print the differences and their number by field, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.corpus", description=__doc__)
     parser.add_argument("words", nargs="*", metavar="WORD", help="run the checks whose names contain a WORD")
-    parser.add_argument("--write", action="store_true", help="freeze the outcomes that are found")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one a core)")
+    parser.add_argument("--write", action="store_true", help="freeze the new outcomes")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error(f"--jobs {options.jobs}: must be positive")

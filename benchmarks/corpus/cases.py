@@ -21,7 +21,7 @@ class Case(NamedTuple):
     options: dict[str, Any]
 
 
-# Shape of x, shape of w, whether there is a bias, options. Sizes of one case differ where they may.
+# Shape of x, shape of w, whether there is a bias, options. Sizes within a case differ wherever the layer allows.
 _CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], bool, dict[str, Any]], ...] = (
     ((2, 3, 6, 5), (4, 3, 3, 2), True, {}),
     ((3, 2, 7, 5), (4, 2, 3, 3), True, {"stride": 2, "padding": 1}),
@@ -52,7 +52,7 @@ _LOSSES = ((4, 5, "mean"), (5, 3, "sum"), (3, 6, "none"))
 
 
 def cases(layer: str) -> list[Case]:
-    """Each configuration of a layer at whole numbers, which hold ties and zeros, and at normal ones."""
+    """Return each configuration of a layer with whole numbers, which have ties and zeros, and with normal ones."""
     return [case for whole in (True, False) for case in _CASES[layer](_Draw(whole))]
 
 

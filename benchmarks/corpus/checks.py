@@ -1,4 +1,4 @@
-"""The checks of the corpus, by name. Each is made anew when it runs, since some layers keep state."""
+"""The checks of the corpus, by name. Each run makes a new layer, because some layers keep state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from verify.museum import EXHIBITS
 
 Array = NDArray[Any]
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
-# Off by a twentieth: an INCONCLUSIVE check cannot tell a thousandth, every PASS can.
+# An error of a twentieth. Every PASS excludes an error of a thousandth, so it excludes this one.
 _OFF = 1.05
 
 
@@ -35,12 +35,12 @@ class Check(NamedTuple):
 
 
 def checks() -> list[Check]:
-    """All checks, in a fixed order."""
+    """Return all checks, in a fixed order."""
     return [*_right_layers(), *_mutants(), *_exhibits(), *_known_functions(), *_spoilt(), *_tied(), *_bad_layers()]
 
 
 def _seed(name: str) -> int:
-    """A seed that depends on the check's name alone, so that a new check changes no other."""
+    """Return a seed that depends only on the name of the check, so that a new check changes no other."""
     return zlib.crc32(name.encode())
 
 
@@ -58,7 +58,7 @@ def _right_layers() -> Iterator[Check]:
 
 
 def _mutants() -> Iterator[Check]:
-    """Every mutant of the calibration at six cases with entries, its structure declared or not."""
+    """Yield every mutant of the calibration at six cases with entries, with and without its structure."""
     for mutant in MUTANTS:
         layer = LAYERS[mutant.layer]
         whole = [case for case in cases(layer.name) if case.arrays[0].size]
@@ -86,7 +86,7 @@ def _exhibits() -> Iterator[Check]:
 
 
 def _known_functions() -> Iterator[Check]:
-    """Functions with known derivatives: the gradient right, all of it too large, and one entry too large."""
+    """Yield functions with known derivatives: with the right gradient, a larger one, and one entry too large."""
     wrongs: dict[str, Callable[[Array], Array]] = {
         "right": lambda dx: dx,
         "too large": lambda dx: _OFF * dx,
@@ -99,7 +99,7 @@ def _known_functions() -> Iterator[Check]:
 
 
 def _spoilt() -> Iterator[Check]:
-    """Right gradients, and ones twice too large, of forwards with noise, in float32, blind to steps, overflowing."""
+    """Yield right and doubled gradients of each spoilt forward: with noise, in float32, step-blind, overflowing."""
     factors = {"right": 1.0, "doubled": 2.0}
     for kind, known, wrong in itertools.product(SABOTAGE, ZOO, factors):
         name = f"spoilt: {known.name}, {kind}, {wrong}"
@@ -108,7 +108,7 @@ def _spoilt() -> Iterator[Check]:
 
         def make(kind: str = kind, known: Known = known, seed: int = seed, x: Array = x, wrong: str = wrong) -> Pair:
             forward = SABOTAGE[kind](known.f, np.random.default_rng(seed))
-            forward(x)  # some fix their grid, or their domain, by the first arrays they are given
+            forward(x)  # the first arrays determine the grid or the domain of some
             return _pair(forward, known, lambda dx: factors[wrong] * dx)
 
         yield _check(name, make, Case((x,), {}), ("smooth", "auto")[seed % 2])
@@ -119,8 +119,11 @@ def _pair(f: Callable[[Array], Array], known: Known, wrong: Callable[[Array], Ar
 
 
 def _tied() -> Iterator[Check]:
-    """Functions with many kinks at arrays of -1, 0 and 1: the gradient right, tripled, and its first entry off by 2."""
-    # Three times a gradient of zeros is right: such draws PASS.
+    """Yield functions with many kinks at arrays of -1, 0 and 1.
+
+    The gradient is right, tripled, or has its first entry off by 2.
+    """
+    # A tripled gradient of zeros is right, so such draws PASS.
     wrongs: dict[str, Callable[[Array], Array]] = {
         "right": lambda dx: dx,
         "tripled": lambda dx: 3 * dx,
@@ -140,7 +143,7 @@ def _tied() -> Iterator[Check]:
 
 
 def _bad_layers() -> Iterator[Check]:
-    """Layers that break the convention: what they return, raise or write to."""
+    """Yield layers that break the convention by what they return, raise or write to."""
     arrays = np.array([[1.0, -2.0, 3.0], [0.5, 2.0, -1.0]]), np.array([[2.0], [1.0], [-3.0]])
     structures = ("auto", "multilinear", "piecewise-linear", "piecewise-multilinear", "analytic", "smooth")
     for (fault, make), structure in itertools.product(_FAULTS.items(), structures):

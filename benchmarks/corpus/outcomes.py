@@ -1,6 +1,6 @@
-"""The outcomes of the corpus: run, frozen, compared.
+"""Runs, freezes and compares the outcomes of the corpus.
 
-Processes that are spawned look functions up by module, and never in a `__main__`: hence this file.
+A spawned process finds a function by its module, which must not be `__main__`. So this file is separate.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BATCH = 16
 
 
 class Outcome(NamedTuple):
-    """What is frozen of one check. `inputs` is a checksum of its arrays and options; "-" stands for nothing."""
+    """The frozen result of one check. `inputs` is a checksum of its arrays and options. "-" means none."""
 
     verdict: str
     structure: str
@@ -33,7 +33,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(check: Check) -> Outcome:
-    """Run one check. An exception other than a verdict stands in the verdict's place, by its type."""
+    """Run one check and return its outcome. If gradcheck raises, the verdict is the type of the exception."""
     forward, backward = check.make()
     arrays, options = check.case
     described = [None if a is None else (a.dtype.str, a.shape, a.tobytes()) for a in arrays]
@@ -52,7 +52,7 @@ def outcome(check: Check) -> Outcome:
 
 
 def differences(frozen: Mapping[str, Outcome], found: Mapping[str, Outcome]) -> Iterator[tuple[str, str]]:
-    """(field, sentence) for each thing that differs; a check that has no frozen outcome differs as a whole."""
+    """Yield (field, sentence) for each difference. The field of a check that was not frozen is "new"."""
     for name, now in found.items():
         before = frozen.get(name)
         if before is None:
@@ -64,7 +64,7 @@ def differences(frozen: Mapping[str, Outcome], found: Mapping[str, Outcome]) -> 
 
 
 def load(path: Path = FROZEN) -> dict[str, Outcome]:
-    """The frozen outcomes by name."""
+    """Return the frozen outcomes by name."""
     rows = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:])
     return {name: Outcome(*fields) for name, *fields in rows}
 
@@ -76,7 +76,7 @@ def save(outcomes: Mapping[str, Outcome], path: Path = FROZEN) -> None:
 
 
 def run(chosen: Sequence[Check], jobs: int) -> dict[str, Outcome]:
-    """The outcomes by name. Progress goes to standard error."""
+    """Return the outcomes by name. Progress goes to standard error."""
     names = [check.name for check in chosen]
     batches = [names[start : start + _BATCH] for start in range(0, len(names), _BATCH)]
     found: dict[str, Outcome] = {}
@@ -89,6 +89,6 @@ def run(chosen: Sequence[Check], jobs: int) -> dict[str, Outcome]:
 
 
 def _outcomes(names: Sequence[str]) -> dict[str, Outcome]:
-    """Layers are closures, which no process can send to another: each process looks them up by name."""
+    """Return the outcomes of these checks. Closures cannot be sent to a process, so it looks the checks up by name."""
     known = {check.name: check for check in checks()}
     return {name: outcome(known[name]) for name in names}

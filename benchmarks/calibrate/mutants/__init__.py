@@ -1,7 +1,7 @@
-"""Backwards that are wrong in a known way: mutations of this project's layers, each with the cause it must be given.
+"""Mutants: layers of this project with a backward that is wrong in a known way, and the cause they must get.
 
-The museum's bugs of these layers come first (their slugs are names here); the rest are the patterns that
-`verify.diagnosis.causes` lists. A mutation that does not apply to a case leaves the gradient right there.
+Some are the museum's bugs, named by their slugs. The others are the patterns of `verify.diagnosis.causes`.
+If a mutation does not apply to a case, the gradient is right there.
 """
 
 from benchmarks.calibrate.mutants import convolution, every_layer, linear, loss, pooling

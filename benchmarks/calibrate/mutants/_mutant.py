@@ -1,4 +1,4 @@
-"""What a mutant is, and how one is made."""
+"""The type of a mutant, and the functions that make one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Backward = Callable[[Array, Any], Gradients]
 
 
 class Mutant(NamedTuple):
-    """A wrong version of a layer's implementation, and the code it must get.
+    """A wrong version of a layer's implementation, and the code of the cause it must get.
 
-    `battery`: its gradients are right as gradcheck calls it, and only the contracts can tell.
+    If `battery`, the gradients are right in the calls of gradcheck, and only the contracts show the error.
     """
 
     name: str
@@ -32,7 +32,7 @@ MUTANTS: list[Mutant] = []
 
 
 def add(name: str, layer: str, code: C, wrong: Callable[[Array, Any, Backward], Gradients]) -> None:
-    """A mutant whose backward is wrong(dy, cache, right), `right` being the layer's own."""
+    """Add a mutant whose backward is wrong(dy, cache, right), where `right` is the layer's own backward."""
 
     def mutate(implementation: Implementation) -> Implementation:
         def backward(dy: Array, cache: Any) -> Gradients:
@@ -44,17 +44,17 @@ def add(name: str, layer: str, code: C, wrong: Callable[[Array, Any, Backward], 
 
 
 def change(name: str, layer: str, code: C, which: int, change: Callable[[Array], Array]) -> None:
-    """One gradient, of those that are not None, becomes change(gradient)."""
+    """Add a mutant in which one gradient becomes change(gradient), unless it is None."""
     add(name, layer, code, lambda dy, cache, right: put(right(dy, cache), which, change))
 
 
 def put(gradients: Sequence[Any], which: int, change: Callable[[Array], Array]) -> Gradients:
-    """The gradients with one of them changed, if it is not None."""
+    """Return the gradients with one of them changed, unless it is None."""
     return tuple(change(g) if i == which and g is not None else g for i, g in enumerate(gradients))
 
 
 def given(name: str, layer: str, code: C, which: int, wrong: Callable[[Array, Any, Backward], Array]) -> None:
-    """One gradient becomes wrong(dy, cache, right)."""
+    """Add a mutant in which one gradient becomes wrong(dy, cache, right)."""
     add(
         name,
         layer,
@@ -64,17 +64,17 @@ def given(name: str, layer: str, code: C, which: int, wrong: Callable[[Array, An
 
 
 def of_dy(name: str, layer: str, code: C, which: int, change: Callable[[Array], Array]) -> None:
-    """One gradient is that of another dy."""
+    """Add a mutant in which one gradient is computed from change(dy)."""
     given(name, layer, code, which, lambda dy, cache, right: right(np.array(change(dy), order="C"), cache)[which])
 
 
 def whole(name: str, layer: str, code: C, mutate: Any, battery: bool = False) -> None:
-    """A mutant that mutate(implementation) makes."""
+    """Add the mutant mutate(implementation)."""
     MUTANTS.append(Mutant(f"{layer}: {name}", layer, code, mutate, battery))
 
 
 def left_out(array: Array, axis: int) -> Array:
-    """Zeros in the last slice along an axis."""
+    """Return a copy with zeros in the last slice along an axis."""
     cut = array.copy()
     if cut.ndim > axis:
         np.moveaxis(cut, axis, 0)[-1:] = 0
@@ -82,7 +82,7 @@ def left_out(array: Array, axis: int) -> Array:
 
 
 def only(array: Array, axes: tuple[int, ...], which: int) -> Array:
-    """Zeros but at one position along axes."""
+    """Return a copy with zeros everywhere except at one position along these axes."""
     kept = np.zeros_like(array)
     place = tuple(slice(which, which + 1 or None) if axis in axes else slice(None) for axis in range(array.ndim))
     kept[place] = array[place]
@@ -90,21 +90,21 @@ def only(array: Array, axes: tuple[int, ...], which: int) -> Array:
 
 
 def features_first(gradient: Array) -> Array:
-    """(features, N) in the shape of (N, features)."""
+    """Return the gradient as (features, N), reshaped to its own shape without a transpose."""
     if gradient.ndim < 2 or not gradient.size:
         return gradient
     return gradient.reshape(len(gradient), -1).T.reshape(gradient.shape).copy()
 
 
 def rolled(array: Array, by: int, axis: int) -> Array:
-    """Turned along an axis, where there is that axis."""
+    """Return the array rolled along an axis, if it has this axis."""
     return np.roll(array, by, axis) if array.ndim > axis else array
 
 
 def shuffled(gradient: Array) -> Array:
-    """The first two slices exchanged, of three or more: of two, that is a turn, and mirrored."""
+    """Swap the first two of at least three slices. Swapping two of two is also a roll and a mirroring."""
     return gradient[[1, 0, *range(2, len(gradient))]] if len(gradient) > 2 else gradient
 
 
-# Layer -> how many gradients it has.
+# Layer -> the number of its gradients.
 GRADIENTS = {"conv2d": 3, "flatten": 1, "linear": 3, "max_pool2d": 1, "relu": 1, "softmax_cross_entropy": 1}

@@ -27,7 +27,7 @@ _DX, _DW, _DB = 0, 1, 2
 
 
 def _conv(dy: Array, cache: Any, **changes: Any) -> Gradients:
-    """The naive backward with another cache: in both versions the same numbers."""
+    """Return the naive backward with a changed cache. Both versions give these numbers."""
     return conv2d.naive.backward(dy, conv2d._NaiveCache(*cache._replace(**changes)))
 
 
@@ -115,7 +115,7 @@ given(
 
 
 def _leftover(dy: Array, cache: Any, right: Backward) -> Array:
-    """conv-dx-leftover: the canvas lacks the rows left over, and dx is rolled by them."""
+    """Return dx rolled by the number of leftover rows and columns (conv-dx-leftover)."""
     left = [
         (a.size + a.before + a.after - a.dilation * (a.kernel - 1) - 1) % a.stride for a in (cache.rows, cache.columns)
     ]
@@ -168,7 +168,7 @@ change("db counted thrice", "conv2d", C.CONSTANT_FACTOR, _DB, lambda g: g * 3)
 
 
 def _assigned(dy: Array, cache: Any, *, tap_by_tap: bool) -> Array:
-    """dx whose windows assign: one after another, or (col2im-assign) one tap of all of them after another."""
+    """Return dx with assignments instead of sums, window by window or (col2im-assign) tap by tap."""
     x, w, _, rows, columns, groups = cache
     size = (axis.before + axis.size + axis.after for axis in (rows, columns))
     padded = np.zeros((*x.shape[:2], *size), x.dtype)
@@ -196,7 +196,7 @@ given("dw assigned", "conv2d", C.OVERLAP_ASSIGNED, _DW, _last_window)
 
 
 def _over_others(dy: Array, right: Array) -> Array:
-    """dy summed over all axes but another one of the filters' length."""
+    """Return dy summed over all axes except a wrong one that has the filters' length."""
     for axis in range(dy.ndim):
         if axis != 1 and dy.shape[axis] == len(right):
             return dy.sum(axis=tuple(a for a in range(dy.ndim) if a != axis))

@@ -1,4 +1,4 @@
-"""Mistakes that any layer can make: with any gradient, with its form, with state, and without a structure."""
+"""Mutants of every layer: wrong gradients, wrong types and shapes, state, and errors without a pattern."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.calibrate.mutants._mutant import (
 from cnn_core import Implementation
 from verify.diagnosis.causes import CauseCode as C
 
-# Every layer: what can be wrong with any gradient.
+# Errors that any gradient of any layer can have.
 for _layer, _count in GRADIENTS.items():
     for _which in range(_count):
         change(f"gradient {_which} zero", _layer, C.ZERO, _which, np.zeros_like)
@@ -43,7 +43,7 @@ for _layer in ("conv2d", "linear", "max_pool2d", "relu", "flatten"):
 
 
 def _accumulating(implementation: Implementation) -> Implementation:
-    """pool-dirty-buffer: gradients go into a buffer that is never zeroed."""
+    """Adds gradients to a buffer that is never zeroed (pool-dirty-buffer)."""
     buffers: dict[Any, Array] = {}
 
     def backward(dy: Array, cache: Any) -> Gradients:
@@ -66,7 +66,7 @@ def _random(implementation: Implementation) -> Implementation:
 
 
 def _late(implementation: Implementation) -> Implementation:
-    """The cache is that of the forward before."""
+    """Uses the cache of the previous forward."""
     caches: list[Any] = []
 
     def forward(*arrays: Any, **options: Any) -> Any:
@@ -85,7 +85,7 @@ def _late(implementation: Implementation) -> Implementation:
 
 
 def _latest(implementation: Implementation) -> Implementation:
-    """stale-cache: the cache is that of the latest forward, whichever it was."""
+    """Uses the cache of the latest forward, whichever it was (stale-cache)."""
     caches: list[Any] = []
 
     def forward(*arrays: Any, **options: Any) -> Any:
@@ -106,7 +106,7 @@ def _overwriting(implementation: Implementation) -> Implementation:
 
 
 def _packed(implementation: Implementation) -> Implementation:
-    """conv-dout-strides, maxpool-dout-strides: dy is read in the order of its memory."""
+    """Reads dy in the order of its memory (conv-dout-strides, maxpool-dout-strides)."""
 
     def backward(dy: Array, cache: Any) -> Gradients:
         return implementation.backward(dy.ravel(order="K").reshape(dy.shape), cache)
@@ -122,7 +122,7 @@ def _arrays_packed(implementation: Implementation) -> Implementation:
 
 
 def _kept(implementation: Implementation) -> Implementation:
-    """The gradient is dy's own memory."""
+    """Returns a gradient that is a view of dy."""
 
     def backward(dy: Array, cache: Any) -> Gradients:
         return (dy.reshape(np.asarray(implementation.backward(dy, cache)[0]).shape),)
@@ -131,7 +131,7 @@ def _kept(implementation: Implementation) -> Implementation:
 
 
 for _layer in GRADIENTS:
-    if _layer != "softmax_cross_entropy":  # whose oracle is not exact: what differs from call to call is INCONCLUSIVE
+    if _layer != "softmax_cross_entropy":  # its oracle is not exact, so gradients that vary by call are INCONCLUSIVE
         whole("accumulates", _layer, C.ACCUMULATES, _accumulating)
         whole("dx with noise", _layer, C.RANDOM, _random)
     whole("dy written to", _layer, C.INPUT_OVERWRITTEN, _overwriting)
@@ -145,9 +145,9 @@ for _layer in ("conv2d", "linear", "max_pool2d", "relu"):
 whole("dx is a view of dy", "flatten", C.ALIASED, _kept, battery=True)
 
 
-# Errors without a structure.
+# Errors without a pattern.
 def _scattered(gradient: Array) -> Array:
-    """Integers added to two entries in five, the first and the last among them."""
+    """Adds integers to two entries in five, including the first and the last."""
     generator = np.random.default_rng(gradient.size)
     errors = generator.integers(-9, 10, gradient.shape) * (generator.random(gradient.shape) < 0.4)
     errors.reshape(-1)[:1], errors.reshape(-1)[-1:] = 3, -5
@@ -169,7 +169,7 @@ def _y_alone(implementation: Implementation) -> Implementation:
 
 
 def _of_ones_twice(implementation: Implementation) -> Implementation:
-    """The numbers that gradcheck draws are hardly ever 1; those of the contracts often."""
+    """Doubles dy where it is 1 or -1. gradcheck seldom draws these numbers, and the contracts often do."""
 
     def backward(dy: Array, cache: Any) -> Gradients:
         return implementation.backward(np.where(np.abs(dy) == 1, 2 * dy, dy), cache)

@@ -1,4 +1,4 @@
-"""Mutants of linear, which share some with conv2d."""
+"""Mutants of linear. Some have a counterpart for conv2d."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _LOSS = "softmax_cross_entropy"
 
 
 def _loss(name: str, code: C, wrong: Callable[[Array, Any, Array], Array]) -> None:
-    """dx becomes wrong(dy, cache, right dx)."""
+    """Add a mutant in which dx becomes wrong(dy, cache, right dx)."""
     given(name, _LOSS, code, 0, lambda dy, cache, right: wrong(dy, cache, right(dy, cache)[0]))
 
 

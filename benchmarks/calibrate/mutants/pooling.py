@@ -34,7 +34,7 @@ whole("maxpool-assign", "max_pool2d", C.OVERLAP_ASSIGNED, EXHIBITS["maxpool-assi
 
 
 def _pool(wrong: Callable[[Array, Array, Any, dict[str, Any], Array], Array]) -> Callable[..., Implementation]:
-    """A pool whose backward is wrong(dy, x, cache, options, right dx)."""
+    """Return a mutation whose backward is wrong(dy, x, cache, options, right dx)."""
 
     def mutate(implementation: Implementation) -> Implementation:
         def forward(x: Array, **options: Any) -> Any:
@@ -52,7 +52,7 @@ def _pool(wrong: Callable[[Array, Array, Any, dict[str, Any], Array], Array]) ->
 
 
 def _by_rule(reward: Callable[[Array], Array]) -> Callable[..., Array]:
-    """dx from the entries of each window that are its maximum, rewarded by the rule."""
+    """Return a dx in which the maxima of each window share dy by the rule `reward`."""
 
     def wrong(dy: Array, x: Array, cache: Any, options: Any, right: Array) -> Array:
         dx = np.zeros_like(right)
@@ -73,7 +73,10 @@ def _last(tied: Array) -> Array:
 
 
 def _in_padding(flat: bool) -> Callable[..., Array]:
-    """maxpool-pad-coord: the winner's coordinates, or its flat index, in the padded plane; what is outside is lost."""
+    """Return a dx that uses the winner's position in the padded plane (maxpool-pad-coord).
+
+    The position is the pair of coordinates or, if `flat`, the flat index. Positions outside x are dropped.
+    """
 
     def wrong(dy: Array, x: Array, cache: Any, options: Any, right: Array) -> Array:
         rows, columns = cache.rows, cache.columns
@@ -92,7 +95,7 @@ def _in_padding(flat: bool) -> Callable[..., Array]:
 
 
 def _strideless(dy: Array, x: Array, cache: Any, options: Any, right: Array) -> Array:
-    """The winners of windows taken at stride 1."""
+    """Return dx for the winners of windows at stride 1."""
     if options.get("padding") == "same" or options.get("ceil_mode"):
         return right
     _, close = max_pool2d.im2col.forward(x, **{**options, "stride": 1})
