@@ -1,7 +1,7 @@
-"""Verification of gradients: `gradcheck` for any layer, and the declarations of this project's own.
+"""Verification of gradients: `gradcheck` for any layer, and the declarations of this project's layers.
 
-What cnn_core calls forward and backward is here the function and its vector-Jacobian product (vjp):
-backward maps a cotangent dy to J' dy, and a check compares it with J v for a tangent v.
+cnn_core says forward and backward. This package says function and vector-Jacobian product (vjp). Backward maps
+a cotangent dy to J' dy. A check compares this with J v for a tangent v.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used: pytest loads this package's plugin into every run."""
+    """Import a name at its first use, because pytest loads this package's plugin into every run."""
     if name == "adapters":
         return importlib.import_module("verify.adapters")
     if name not in _HOME:

@@ -1,4 +1,4 @@
-"""python -m verify."""
+"""Runs the command line: `python -m verify`."""
 
 from verify.command.cli import main
 

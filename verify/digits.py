@@ -1,8 +1,8 @@
-"""The tutorial's network on real digits: the gradient with respect to every parameter and the input.
+"""Checks of the tutorial's network on real digits: the gradients of every parameter and of the input.
 
-Two checks. The logits, on the images' own integers and weights rounded to multiples of 1/128, with
-zero tolerance (structure "piecewise-multilinear"). The loss, on images scaled to [0, 1] and weights
-as they are drawn, by the complex step.
+- Logits: the images are integers and the weights are rounded to multiples of 1/128. The tolerance is zero
+  (structure "piecewise-multilinear").
+- Loss: the images are scaled to [0, 1] and the weights are not rounded. The reference is the complex step.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cnn_core.network import PARAMETERS, Version, initial_parameters, tutorial_n
 from verify.checker.certificate import Certificate
 from verify.checker.check import gradcheck
 
-# Fine enough for weights of about 0.1, coarse enough to leave their products exact.
+# Fine enough for weights of about 0.1, and coarse enough for exact products.
 _WEIGHT_UNIT = 2.0**-7
 
-# More than one, so that a gradient that mixes images shows; the naive loops bear no more in a minute.
+# More than one image, so that a gradient that mixes images is found. The naive loops take a minute for two.
 BATCH: dict[Version, int] = {"naive": 2, "fast": 32}
 
 Part = Literal["logits", "loss"]
@@ -31,9 +31,9 @@ Part = Literal["logits", "loss"]
 def check_network(
     part: Part, version: Version, dataset: Dataset, seed: int, network: Implementation | None = None
 ) -> Certificate:
-    """The certificate of one part of the network, on a random batch of held-out images.
+    """Check one part of the network on a random batch of test images, and return the certificate.
 
-    `network` stands in for the tutorial's own, with the same arrays: a mutant, say.
+    `network` replaces the tutorial's network, for example by a mutant. It takes the same arrays.
     """
     generator = np.random.default_rng(seed)
     chosen = generator.choice(len(dataset.test_images), BATCH[version], replace=False)
@@ -51,7 +51,7 @@ def check_network(
 
 
 def _with_names(forward: Callable[..., Any], names: tuple[str, ...]) -> Callable[..., Any]:
-    """The forward of a chain, which takes *arrays, with a signature that names them for the report."""
+    """Return the forward with a signature that names its arrays for the report. A chain only has *arrays."""
 
     def named(*arrays: Any) -> Any:
         return forward(*arrays)

@@ -1,7 +1,7 @@
-"""The pytest plugin: a fixture `gradcheck`, a summary of what it checked, and properties for JUnit's XML.
+"""The pytest plugin: a fixture `gradcheck`, a summary of its checks, and properties for JUnit's XML.
 
-Where gradcert is installed pytest loads this module into every run, so it imports nothing but pytest until
-the fixture is asked for. From a checkout that is not installed: `-p verify.plugin`.
+If gradcert is installed, pytest loads this module into every run. So it imports only pytest until the fixture is
+used. In a checkout that is not installed, load it with `-p verify.plugin`.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import pytest
 if TYPE_CHECKING:
     from verify.checker.certificate import Certificate
 
-# A row for each gradient checked, in plain types: from xdist's workers they travel with the reports.
+# A row for each checked gradient, in plain types, because xdist's workers send the rows with the reports.
 _Rows = dict[tuple[str, str, str], dict[str, Any]]
 _ROWS = pytest.StashKey[_Rows]()
 _WORST_FIRST = ("FAIL", "INCONCLUSIVE", "PASS")
-_LEGEND = "miss: the probability that a wrong gradient passes; after <, relative errors that may pass"
+_LEGEND = "miss: the probability that a wrong gradient passes; with <, the largest relative error that may pass"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--gradcert-seed`, and the setting `gradcert_junit`."""
-    seed = "Seed of every check by the fixture gradcheck (default: one from each test's name)."
+    """Add the option `--gradcert-seed` and the setting `gradcert_junit`."""
+    seed = "Seed of every check by the fixture gradcheck (default: a seed derived from the test's name)."
     parser.getgroup("gradcert").addoption("--gradcert-seed", type=_seed, metavar="SEED", help=seed)
-    junit = "Record what the fixture gradcheck finds as properties of the test (JUnit's xunit2 schema has none)."
+    junit = "Record results of the fixture gradcheck as properties of the test (JUnit's xunit2 schema has none)."
     parser.addini("gradcert_junit", junit, type="bool", default=True)
 
 
@@ -40,13 +40,13 @@ def _seed(text: str) -> int:
 
 @pytest.fixture
 def gradcheck(request: pytest.FixtureRequest) -> Generator[Callable[..., Certificate], None, None]:
-    """verify.gradcheck, the same call; its seed follows from the test's name, and what it finds is reported."""
+    """Return verify.gradcheck with a seed derived from the test's name. Its results are reported."""
     from verify.checker.certificate import CheckError
     from verify.checker.check import gradcheck as check
 
     rows = request.node.stash.setdefault(_ROWS, {})
     calls = itertools.count()
-    # Not the node id: to that, xdist's loadgroup adds the group.
+    # Not the node id, because xdist's loadgroup adds the group to it.
     path, _, name = request.node.location
 
     def recorded(forward: Any, backward: Any, arrays: Any, options: Any = None, **keywords: Any) -> Certificate:
@@ -64,14 +64,14 @@ def gradcheck(request: pytest.FixtureRequest) -> Generator[Callable[..., Certifi
 
     yield recorded
     if request.config.getini("gradcert_junit"):
-        # As record_property does, but without its warning of xunit2: that is for the setting to say.
+        # This does what record_property does, without its warning about xunit2. The setting decides instead.
         properties = [(f"gradcheck {' '.join(key[:2])}", ", ".join(_cells(row))) for key, row in rows.items()]
         request.node.user_properties.extend(properties)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Send the rows of a test along with its last report."""
+    """Add the rows of a test to its last report."""
     report = yield
     if report.when == "teardown" and item.stash.get(_ROWS, None):
         rows = [(layer, gradient, *_cells(row)) for (layer, gradient, _), row in item.stash[_ROWS].items()]
@@ -80,7 +80,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A line for each gradient checked, if one was."""
+    """Print a line for each checked gradient, if there is one."""
     reports = [report for some in terminalreporter.stats.values() for report in some if hasattr(report, "gradcert")]
     if not reports:
         return
@@ -94,7 +94,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _add(rows: _Rows, forward: Any, certificate: Certificate) -> None:
-    """Of several checks of one gradient in a test the worst verdict counts, and the weakest promise."""
+    """Add a check to the rows. A row has the worst verdict and the weakest promise of its checks."""
     layer = getattr(forward, "__qualname__", type(forward).__name__).split("<locals>.")[-1]
     for result in certificate.arguments:
         row = rows.setdefault((layer, f"d{result.name}", certificate.oracle), {"checks": 0, "verdict": "PASS"})
@@ -109,7 +109,10 @@ def _add(rows: _Rows, forward: Any, certificate: Certificate) -> None:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """Verdict, oracle, promise, how many checks, and the seed (of the first that was no PASS), in words."""
+    """Return verdict, oracle, promise, number of checks and seed as text.
+
+    The seed is that of the first check that did not pass, or of the first check.
+    """
     promise = "-"
     if row["verdict"] == "PASS" and ("miss" in row or "floor" in row):
         promise = f"miss {row['miss']:.0e}" if "miss" in row else f"miss <{row['floor']:.0e}"

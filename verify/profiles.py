@@ -1,3 +1,3 @@
-"""How many cases each layer is tried on, said once: for the tests' Hypothesis profiles and the command line."""
+"""The number of cases for each layer, for the Hypothesis profiles of the tests and for the command line."""
 
 EXAMPLES = {"quick": 25, "ci": 100, "nightly": 10_000}

@@ -1,9 +1,12 @@
-"""Hypothesis strategies of valid arguments for layers, yours as well as this project's.
+"""Hypothesis strategies of valid arguments, for your layers and for this project's.
 
-`exact_integers`, `gapped_arrays`, `tied_arrays` and `reals` make arrays, `cotangents` upstream gradients,
-`windows` the geometry of a convolution or a pool. They construct; nothing is drawn and then thrown away.
-Up to 64 entries are drawn one by one, and shrink; of a larger array a seed that is drawn settles the rest.
-What cannot be made is a ValueError that quotes the values, when the strategy is made, not when it is drawn from.
+- `exact_integers`, `gapped_arrays`, `tied_arrays` and `reals` make arrays.
+- `cotangents` makes upstream gradients.
+- `windows` makes the geometry of a convolution or a pool.
+
+They construct valid arguments and filter nothing. Up to 64 entries of an array are drawn one by one, and shrink.
+The other entries follow from a drawn seed. An impossible request raises ValueError, quoting the values, when the
+strategy is made.
 """
 
 from __future__ import annotations
@@ -18,14 +21,14 @@ from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
 
-# So many entries are drawn, and shrink, by themselves; a seed that is drawn settles the others.
+# The first 64 entries are drawn one by one, and shrink. The others follow from a drawn seed.
 _DRAWN_ONE_BY_ONE = 64
 # Neighbours in a gapped array are from 9/8 to 16/8 of the gap apart.
 _EIGHTHS = 8
 
 
 class Window(NamedTuple):
-    """A sliding window that fits an image: the image's (H, W), the kernel, and the options as a caller writes them."""
+    """A sliding window that fits an image: the image's (H, W), the kernel, and the options of the call."""
 
     size: tuple[int, int]
     kernel: tuple[int, int]
@@ -42,15 +45,16 @@ class _Axis(NamedTuple):
 
 
 def exact_integers(shape: tuple[int, ...], most: int = 4, *, dtype: DTypeLike = np.float64) -> st.SearchStrategy[Array]:
-    """Floating arrays of integers in [-most, most], on which sums and products are exact; ties and zeros abound.
+    """Floating arrays of integers in [-most, most], whose sums and products are exact. They have many ties and zeros.
 
-    Raises ValueError if the dtype does not hold every integer up to most, TypeError if that is none. Shrinks to zeros.
+    Raises TypeError if `most` is not an integer. Raises ValueError if the dtype cannot represent every integer up to
+    it. Shrinks to zeros.
     """
     kind, _ = _floating(dtype), _entries(shape)
     most = _whole(most)
     limit = 2 ** (np.finfo(kind).nmant + 1)
     if not 0 <= most <= limit:
-        raise ValueError(f"most must lie in [0, {limit}], the integers that {kind} holds exactly, got {most!r}")
+        raise ValueError(f"most must lie in [0, {limit}], where integers are exact in {kind}, got {most!r}")
     return _arrays(
         shape,
         st.integers(-most, most),
@@ -63,7 +67,10 @@ integers = exact_integers
 
 
 def reals(shape: tuple[int, ...], most: float = 4.0) -> st.SearchStrategy[Array]:
-    """float64 arrays of real numbers in [-most, most]; ValueError if most is negative or not finite."""
+    """float64 arrays of real numbers in [-most, most].
+
+    Raises ValueError if `most` is negative or not finite.
+    """
     _check_number("most", most)
     if not 0 <= most < math.inf:
         raise ValueError(f"most must be at least 0 and finite, got {most!r}")
@@ -76,21 +83,22 @@ def reals(shape: tuple[int, ...], most: float = 4.0) -> st.SearchStrategy[Array]
 def gapped_arrays(
     shape: tuple[int, ...], gap: float = 1.0, *, dtype: DTypeLike = np.float64
 ) -> st.SearchStrategy[Array]:
-    """Arrays whose entries are further than `gap` apart, from each other and from zero: at no kink of relu or max.
+    """Arrays whose entries are more than `gap` apart from each other and from zero, so at no kink of relu or max.
 
-    Of either sign, in any order, at most 2 * gap * size away from zero. Raises ValueError if the gap is not
-    positive, or if so many gaps do not fit the dtype's mantissa. Shrinks to 9/8 gap, 18/8 gap, ... in order.
+    Entries have either sign and any order. Their largest magnitude is 2 * gap * size. Raises ValueError if the gap
+    is not positive, or if this range of gaps does not fit the dtype's mantissa. Shrinks to 9/8 gap, 18/8 gap, ...
+    in order.
     """
     kind, size = _floating(dtype), _entries(shape)
     _check_number("gap", gap)
     if not 0 < gap < math.inf:
         raise ValueError(f"gap must be positive and finite, got {gap!r}")
     largest = 2.0 * gap * size
-    # An entry may be rounded by half its spacing, and two must keep more than the gap of their 9/8 of it.
+    # Rounding moves an entry by half its spacing. Neighbours are 9/8 of the gap apart and must stay beyond the gap.
     limits = np.finfo(kind)
     unit = gap / _EIGHTHS
     if not (largest * float(limits.eps) < unit and largest < float(limits.max) and unit > float(limits.tiny)):
-        raise ValueError(f"{size} entries {gap!r} apart reach {largest:.6g}, where {kind} cannot tell {unit:.6g} apart")
+        raise ValueError(f"{size} entries {gap!r} apart reach {largest:.6g}, where {kind} cannot resolve {unit:.6g}")
     return _gapped(shape, size, gap, kind)
 
 
@@ -109,13 +117,13 @@ def _gapped(draw: st.DrawFn, shape: tuple[int, ...], size: int, gap: float, dtyp
 
 
 def tied_arrays(shape: tuple[int, ...], most: int = 2, *, dtype: DTypeLike = np.float64) -> st.SearchStrategy[Array]:
-    """Arrays of integers in [-most, most] of which at least two entries, anywhere, are equal.
+    """Arrays of integers in [-most, most] with at least two equal entries at random positions.
 
     Raises ValueError for fewer than two entries. Shrinks to zeros.
     """
     size = _entries(shape)
     if size < 2:
-        raise ValueError(f"a tie takes two entries, shape {shape} has {size}")
+        raise ValueError(f"a tie needs two entries, shape {shape} has {size}")
     return st.builds(_tied, exact_integers(shape, most, dtype=dtype), _two_places(size))
 
 
@@ -125,10 +133,10 @@ def _tied(array: Array, places: tuple[int, int]) -> Array:
 
 
 def cotangents(shape: tuple[int, ...], most: int = 9, *, dtype: DTypeLike = np.float64) -> st.SearchStrategy[Array]:
-    """Upstream gradients: integers in [-most, most], one of them positive and one negative, so never all equal.
+    """Upstream gradients: integers in [-most, most], at least one positive and one negative, so never all equal.
 
-    (All ones hide errors: those of a batch norm cancel to zero.) One entry alone is not zero. Raises
-    ValueError if most is less than 1. Shrinks to 1, -1, 0, 0, ...
+    All ones hide errors. For example, those of a batch norm cancel to zero. An array of one entry is not zero.
+    Raises ValueError if `most` is less than 1. Shrinks to 1, -1, 0, 0, ...
     """
     size = _entries(shape)
     most = _whole(most)
@@ -150,7 +158,7 @@ def _signed(array: Array, places: tuple[int, int], positive: int, negative: int)
 
 
 def _two_places(size: int) -> st.SearchStrategy[tuple[int, int]]:
-    """Two different positions among so many."""
+    """Two different positions in range(size)."""
     pairs = st.tuples(st.integers(0, size - 1), st.integers(1, size - 1))
     return pairs.map(lambda pair: (pair[0], (pair[0] + pair[1]) % size))
 
@@ -175,7 +183,7 @@ def _entries(shape: tuple[int, ...]) -> int:
 def _floating(dtype: DTypeLike) -> np.dtype[Any]:
     kind = np.dtype(dtype)
     if kind.kind != "f":
-        raise ValueError(f"dtype must be a real floating one, got {kind}")
+        raise ValueError(f"dtype must be real and floating, got {kind}")
     return kind
 
 
@@ -187,9 +195,9 @@ def _arrays(
     fill: Callable[[np.random.Generator, int], Array],
     dtype: DTypeLike = np.float64,
 ) -> Array:
-    """The first entries drawn one by one, the rest by a generator whose seed is drawn.
+    """Draw the first entries one by one. A generator with a drawn seed fills the rest.
 
-    A smaller array always takes fewer draws, so a large failing case can shrink to a small one.
+    A smaller array always needs fewer draws, so a large failing case can shrink to a small one.
     """
     size = int(math.prod(shape))
     array = np.zeros(size, dtype)
@@ -202,17 +210,22 @@ def _arrays(
 
 @st.composite
 def windows(draw: st.DrawFn, *, pooling: bool = False) -> Window:
-    """Windows for convolution, or for pooling, where padding is at most half the window and no window is empty.
+    """Windows for convolution or, with `pooling`, windows with padding of at most half the window and none empty.
 
-    The output size is drawn first, then kernel, stride, dilation and padding, and the image is what
-    they leave: so strides beyond the kernel, rows left over at the end, 1x1 outputs, even kernels and
-    windows wholly in the padding (for convolution) all come up.
+    The output size is drawn first, then kernel, stride, dilation and padding. The image size follows from them.
+    Every corner case therefore occurs:
+
+    - strides larger than the kernel
+    - leftover rows at the end
+    - 1x1 outputs
+    - even kernels
+    - windows wholly in the padding (for convolution)
     """
     form = draw(st.sampled_from(["valid", "same", "int", "pair", "sides"]))
     kernel, dilation, out = _two(draw, 1, 3), _two(draw, 1, 3), _two(draw, 1, 3)
     stride = (1, 1) if form == "same" else _two(draw, 1, 3)
     if pooling and form != "same" and draw(st.integers(0, 2)) == 0:
-        stride = kernel  # the default of pools, and the commonest call
+        stride = kernel  # the default of pools, and the most common call
     pads = [_pads(draw, form, kernel[a], dilation[a], pooling=pooling) for a in (0, 1)]
     if form == "int":
         least = min(side for pad in pads for side in pad)
@@ -236,7 +249,7 @@ def _two(draw: st.DrawFn, low: int, high: int) -> tuple[int, int]:
 
 
 def _spelled(draw: st.DrawFn, value: tuple[int, int]) -> Any:
-    """One integer for two equal ones, at times."""
+    """Return two equal integers sometimes as one integer."""
     return value[0] if value[0] == value[1] and draw(st.booleans()) else value
 
 
@@ -257,5 +270,5 @@ def _axis(
     before, after = pads
     leftover = draw(st.integers(0, stride - 1))
     size = (out - 1) * stride + dilation * (kernel - 1) + 1 + leftover - before - after
-    # A window of a pool whose taps are no further apart than the image is long cannot jump over it.
+    # If the dilation is at most the image size, no window of a pool can skip the whole image.
     return _Axis(max(size, dilation if pooling else 1), kernel, stride, dilation, before, after)

@@ -194,7 +194,7 @@ def _report(rows: list[Row], console: Console, seconds: float) -> None:
         )
     console.print(table)
     console.print(
-        "miss, at each case: the probability that a wrong gradient passes; after <, relative errors that may pass",
+        "miss, for each case: the probability that a wrong gradient passes; with <, the largest relative error that may pass",
         style="dim",
         highlight=False,
     )

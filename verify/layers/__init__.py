@@ -1,4 +1,4 @@
-"""The declarations of all layers: `LAYERS["conv2d"]`. A module here that defines a Layer is found by itself."""
+"""The declarations of all layers: `LAYERS["conv2d"]`. Every module here that defines a Layer is found."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYERS = _declared()
 
 
 def markdown_table() -> str:
-    """The layers as a Markdown table: what the README shows."""
+    """Return the README's table of layers, in Markdown."""
     rows = [("layer", "versions", "arrays", "structure", "source"), ("---",) * 5]
     for layer in LAYERS.values():
         versions = ", ".join(implementation.name for implementation in layer.implementations)

@@ -1,4 +1,4 @@
-"""What is said of a layer, once: everything about it that is not its arithmetic."""
+"""The declaration of a layer: everything about it except its arithmetic."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Case(NamedTuple):
 
 
 class Reject(NamedTuple):
-    """One invalid call: the exception it raises, and a regular expression its message matches."""
+    """One invalid call: the exception it raises, and a regular expression that its message matches."""
 
     name: str
     arrays: tuple[Any, ...]
@@ -34,9 +34,9 @@ class Reject(NamedTuple):
 
 
 class BenchCase(NamedTuple):
-    """One size to time: `draw(generator, images)` makes the arrays of a batch, of `images` when it is timed.
+    """One size to time. `draw(generator, images)` makes the arrays of a batch, which has `images` when it is timed.
 
-    `zoo` is the group it is shown in. `naive` is false where loops would take minutes.
+    `zoo` is its group in the report. `naive` is False if the loops would take minutes.
     """
 
     name: str
@@ -49,10 +49,10 @@ class BenchCase(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Layer:
-    """The declaration of a layer; tests, benchmarks, command line and tables are derived from it.
+    """The declaration of a layer. Tests, benchmarks, command line and tables are derived from it.
 
-    `arguments` names the arrays with their axes, "x: N C; w: ... -> y: ..."; `structure` is one of
-    verify.gradcheck's; `cases` makes the strategy of valid cases.
+    `arguments` names the arrays with their axes, "x: N C; w: ... -> y: ...". `structure` is one of
+    verify.gradcheck's. `cases` makes the strategy of valid cases.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Layer:
         return f"LAYERS[{self.name!r}]"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """Hypothesis prints the fields of a dataclass unless it finds this: so many that the fault would be hidden."""
+        """Print the short name. Otherwise Hypothesis prints all fields of the dataclass, which hide the fault."""
         printer.text(repr(self))
 
     @property
@@ -85,7 +85,7 @@ class Layer:
 
     @property
     def implementations(self) -> tuple[Implementation, Implementation]:
-        """Both, the reference first."""
+        """Both implementations, the reference first."""
         return self.reference, self.fast
 
     @property

@@ -12,7 +12,7 @@ from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
 
 @st.composite
 def conv2d_cases(draw: st.DrawFn) -> Case:
-    """Valid calls: every padding form, groups up to depthwise, with and without bias, N = 0 included."""
+    """Valid calls: every padding form, groups up to depthwise, with and without bias, and with N = 0."""
     window = draw(strategies.windows())
     groups, channels, filters = (draw(st.integers(1, most)) for most in (3, 2, 2))
     images = draw(st.integers(0, 3))
@@ -104,7 +104,7 @@ def _bench(
     bias: bool = True,
     naive: bool = False,
 ) -> BenchCase:
-    """A square kernel on square images."""
+    """Return the benchmark of a square kernel on square images."""
     w = (filters, channels // groups, kernel, kernel)
 
     def draw(generator: np.random.Generator, images: int) -> tuple[Array, ...]:
@@ -116,8 +116,8 @@ def _bench(
     return BenchCase(f"{name} on {size}x{size}, N = {images}", zoo, images, draw, options, naive)
 
 
-# Every distinct convolution of ResNet-50 (channels, filters, kernel, stride, size), stage by stage; He et al.
-# 2016, arXiv:1512.03385, table 1, with the stride in the 3x3 as torchvision has it (its "v1.5"). None has a bias.
+# Every distinct convolution of ResNet-50: (channels, filters, kernel, stride, size), stage by stage. None has a bias.
+# Source: He et al. 2016, arXiv:1512.03385, table 1. The stride is in the 3x3, as in torchvision ("v1.5").
 _RESNET50 = (
     (3, 64, 7, 2, 224),
     *((64, 64, 1, 1, 56), (64, 64, 3, 1, 56), (64, 256, 1, 1, 56), (256, 64, 1, 1, 56)),

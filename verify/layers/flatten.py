@@ -12,7 +12,7 @@ from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
 
 
 def flatten_cases() -> st.SearchStrategy[Case]:
-    """Valid calls of one to five axes, unequal and empty ones included."""
+    """Valid calls with one to five axes, some of unequal sizes and some empty."""
     shapes = array_shapes(min_dims=1, max_dims=5, min_side=0, max_side=4)
     return shapes.flatmap(strategies.integers).map(lambda x: Case((x,), {}))
 

@@ -13,7 +13,7 @@ from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
 
 @st.composite
 def linear_cases(draw: st.DrawFn) -> Case:
-    """Valid calls: no, one or several leading axes, empty ones included; with and without bias."""
+    """Valid calls: none, one or several leading axes, some of them empty, with and without bias."""
     lead = draw(array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
     inputs, outputs = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     x = draw(strategies.integers((*lead, inputs)))

@@ -12,7 +12,7 @@ from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
 
 @st.composite
 def max_pool2d_cases(draw: st.DrawFn) -> Case:
-    """Valid calls on small integers, which tie: windows that overlap, abut or leave gaps; ceil_mode."""
+    """Valid calls on small integers, which tie. Windows overlap, touch or leave gaps, some with ceil_mode."""
     window = draw(strategies.windows(pooling=True))
     x = draw(strategies.integers((draw(st.integers(0, 3)), draw(st.integers(1, 2)), *window.size)))
     options = {**window.options, "kernel_size": window.kernel}
@@ -85,7 +85,7 @@ _REJECTS = (
 def _bench(
     zoo: str, images: int, channels: int, size: int, kernel_size: int, *, naive: bool = False, **options: int
 ) -> BenchCase:
-    """Square windows at stride 2."""
+    """Return the benchmark of square windows at stride 2."""
 
     def draw(generator: np.random.Generator, images: int) -> tuple[Array, ...]:
         return (generator.integers(-99, 100, (images, channels, size, size)).astype(np.float32),)

@@ -12,7 +12,7 @@ from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
 
 
 def relu_cases() -> st.SearchStrategy[Case]:
-    """Valid calls on small integers, zeros among them, of any shape, empty ones and scalars included."""
+    """Valid calls on small integers with zeros, of any shape, also empty arrays and scalars."""
     shapes = array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
     return shapes.flatmap(strategies.integers).map(lambda x: Case((x,), {}))
 

@@ -13,10 +13,10 @@ from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
 
 @st.composite
 def softmax_cross_entropy_cases(draw: st.DrawFn) -> Case:
-    """Valid calls: every reduction, one class and no image included.
+    """Valid calls: every reduction, also with one class and with no image.
 
-    Logits stay within 4 of 0: a gradient that underflows cannot be told from zero by differences,
-    so saturated logits are tested by their values instead.
+    Logits are in [-4, 4]. Differences cannot distinguish a gradient that underflows from zero, so saturated logits
+    are tested by known values instead.
     """
     images, classes = draw(st.integers(0, 4)), draw(st.integers(1, 5))
     x = draw(strategies.reals((images, classes)))

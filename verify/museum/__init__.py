@@ -1,6 +1,6 @@
-"""Gradient bugs that real code had, re-expressed as mutations of this project's own layers.
+"""Gradient bugs of real code, as mutations of this project's layers.
 
-Every exhibit must be caught: by `python -m verify museum`, and by the tests.
+`python -m verify museum` and the tests must catch every exhibit.
 """
 
 from verify.museum._exhibit import Exhibit

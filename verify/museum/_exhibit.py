@@ -1,4 +1,4 @@
-"""What an exhibit is."""
+"""The type of an exhibit."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from verify.checker.exact_numbers import Array
 
 
 class Exhibit(NamedTuple):
-    """A historical bug: which layer it is a mutation of, what is wrong, when it shows, who made it.
+    """A historical bug: the mutated layer, what is wrong, when it shows, and its source.
 
-    `backward(dy, cache, right)` is the wrong backward; `right` is what the correct one returns.
+    `backward(dy, cache, right)` is the wrong backward, where `right` has the correct gradients.
     """
 
     slug: str
@@ -23,7 +23,7 @@ class Exhibit(NamedTuple):
     backward: Callable[[Array, Any, tuple[Array | None, ...]], tuple[Array | None, ...]]
 
     def mutate(self, implementation: Implementation) -> Implementation:
-        """The implementation with its backward replaced by the wrong one."""
+        """Return the implementation with the wrong backward."""
 
         def backward(dy: Array, cache: Any) -> tuple[Array | None, ...]:
             return self.backward(dy, cache, implementation.backward(dy, cache))

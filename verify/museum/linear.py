@@ -1,4 +1,4 @@
-"""Bugs of linear layers, reshapes and state."""
+"""Bugs of linear layers and reshapes."""
 
 from __future__ import annotations
 

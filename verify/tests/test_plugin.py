@@ -62,7 +62,7 @@ SUMMARY = [
     "*::test_wrong *matmul * dw *FAIL *exact integers * - *1 check *seed *",
     "*::test_twice *<lambda> *dx *PASS *complex step * miss <*e-* 2 checks *seed *",
     "*::test_undecided *<lambda> *dx *INCONCLUSIVE *extrapolated differences * - *1 check *seed *",
-    "miss: the probability that a wrong gradient passes; after <, relative errors that may pass",
+    "miss: the probability that a wrong gradient passes; with <, the largest relative error that may pass",
 ]
 
 

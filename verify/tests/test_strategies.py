@@ -119,16 +119,16 @@ def test_corners_are_reachable(corner: str) -> None:
         (lambda: strategies.gapped_arrays((3,), float("nan")), "gap must be positive and finite, got nan"),
         (
             lambda: strategies.gapped_arrays((1 << 21,), 1.0, dtype=np.float32),
-            r"2097152 entries 1.0 apart reach 4.1943e\+06, where float32 cannot tell 0.125 apart",
+            r"2097152 entries 1.0 apart reach 4.1943e\+06, where float32 cannot resolve 0.125",
         ),
         (
             lambda: strategies.gapped_arrays((2,), 1e38, dtype=np.float32),
-            r"2 entries 1e\+38 apart reach 4e\+38, where float32 cannot tell 1.25e\+37 apart",
+            r"2 entries 1e\+38 apart reach 4e\+38, where float32 cannot resolve 1.25e\+37",
         ),
-        (lambda: strategies.gapped_arrays((2,), dtype=np.int64), "dtype must be a real floating one, got int64"),
+        (lambda: strategies.gapped_arrays((2,), dtype=np.int64), "dtype must be real and floating, got int64"),
         (
             lambda: strategies.exact_integers((2,), 2**24 + 1, dtype=np.float32),
-            r"most must lie in \[0, 16777216\], the integers that float32 holds exactly, got 16777217",
+            r"most must lie in \[0, 16777216\], where integers are exact in float32, got 16777217",
         ),
         (lambda: strategies.exact_integers((2,), -1), r"most must lie in \[0, .*, got -1"),
         (lambda: strategies.exact_integers((2, -1)), r"shape must be a tuple of sizes from 0 up, got \(2, -1\)"),
@@ -137,7 +137,7 @@ def test_corners_are_reachable(corner: str) -> None:
         (lambda: strategies.reals((2,), -1), "most must be at least 0 and finite, got -1"),
         (lambda: strategies.reals((2,), float("nan")), "most must be at least 0 and finite, got nan"),
         (lambda: strategies.reals(2), "shape must be a tuple of sizes from 0 up, got 2"),  # type: ignore[arg-type]
-        (lambda: strategies.tied_arrays((1, 1)), r"a tie takes two entries, shape \(1, 1\) has 1"),
+        (lambda: strategies.tied_arrays((1, 1)), r"a tie needs two entries, shape \(1, 1\) has 1"),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_its_values(make: Callable[[], Any], sentence: str) -> None:
