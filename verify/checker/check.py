@@ -28,7 +28,6 @@ from verify.checker.certificate import (
     worst_of,
 )
 from verify.checker.exact_numbers import Array
-from verify.checker.jacobian import check_analytic_jacobian, check_exact_jacobian
 from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult
 from verify.checker.point import Findings
 from verify.checker.references.at_ties import check_at_kinks
@@ -64,7 +63,6 @@ ORACLES = {
 # Of an error in one entry the complex step sees a half at least, along a direction of entries from 1/2 to 1; of errors
 # in several, which may cancel, an eighth of the largest in one of its two directions.
 _SUPPORT = 8
-_WITH_JACOBIAN = ("multilinear", "analytic")
 
 
 def gradcheck(
@@ -77,7 +75,6 @@ def gradcheck(
     wrt: Sequence[int] | None = None,
     seed: int | None = None,
     miss_probability: float = 1e-9,
-    full_jacobian: bool = False,
     raise_on_failure: bool = True,
 ) -> Certificate:
     """Check that `backward` is the transposed derivative of `forward`, argument by argument.
@@ -91,10 +88,6 @@ def gradcheck(
     "piecewise-linear", "piecewise-multilinear" (a chain of such layers that takes complex128, at arrays
     of integers or short dyadic fractions), "analytic" (takes complex128) or "smooth"; "auto" tries them
     in this order. For the first only the shapes and dtypes of the arrays matter, their values are drawn.
-
-    `full_jacobian` compares every entry of the Jacobian, too, in two calls, of an array whose first axis is a
-    batch that does not mix; the result's note says so. For other structures than "multilinear" and "analytic" it
-    is a ValueError, or, with "auto", one of the certificate's reasons.
 
     Returns a Certificate. Raises GradientMismatch for FAIL and Inconclusive for INCONCLUSIVE, unless
     `raise_on_failure` is False; StructureError (a ValueError) if the structure declared does not
@@ -113,15 +106,13 @@ def gradcheck(
         raise ValueError(f'structure must be "auto" or one of {", ".join(ORACLES)}, got {structure!r}')
     if not isinstance(miss_probability, (int, float, np.number)) or not 0 < miss_probability < 1:
         raise ValueError(f"miss_probability must lie between 0 and 1, got {miss_probability!r}")
-    if full_jacobian and structure not in ("auto", *_WITH_JACOBIAN):
-        raise ValueError(f"full_jacobian=True is for {' and '.join(_WITH_JACOBIAN)} alone, got structure={structure!r}")
     if seed is None:
         seed = secrets.randbits(32)
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed must be a nonnegative integer, got {seed!r}")
     subject = LayerUnderTest(forward, backward, arrays, options, wrt)
     started = time.perf_counter()
-    found, raised = _run(subject, structure, seed, miss_probability, full_jacobian)
+    found, raised = _run(subject, structure, seed, miss_probability)
     certificate = Certificate(
         seed=seed,
         forward_calls=subject.calls["forward"],
@@ -135,7 +126,7 @@ def gradcheck(
 
 
 def _run(
-    subject: LayerUnderTest, structure: str, seed: int, miss_probability: float, full: bool
+    subject: LayerUnderTest, structure: str, seed: int, miss_probability: float
 ) -> tuple[dict[str, Any], BaseException | None]:
     """The fields of the certificate that the oracle decides, and the exception that led to them, if one did."""
     candidates = list(ORACLES) if structure == "auto" else [structure]
@@ -146,10 +137,8 @@ def _run(
         problem: Exception
         try:
             with np.errstate(all="ignore" if probing else None):
-                found = _apply(subject, candidate, np.random.default_rng(seed), miss_probability, full)
-                if full and candidate not in _WITH_JACOBIAN:
-                    reasons.append(f"no whole Jacobian: full_jacobian=True is for {' and '.join(_WITH_JACOBIAN)} alone")
-                hidden = 0.0 if full or not probing else _hidden(subject, found)
+                found = _apply(subject, candidate, np.random.default_rng(seed), miss_probability)
+                hidden = _hidden(subject, found) if probing else 0.0
                 if hidden:
                     weak = {**found, "reasons": tuple(reasons)}
                     reasons.append(
@@ -232,15 +221,13 @@ def _excused(
 
 
 def _apply(
-    subject: LayerUnderTest, structure: str, generator: np.random.Generator, miss_probability: float, full: bool
+    subject: LayerUnderTest, structure: str, generator: np.random.Generator, miss_probability: float
 ) -> dict[str, Any]:
     missed: float | None = None
     findings = Findings(subject)
     found = {"structure": structure, "oracle": ORACLES[structure]}
     try:
         if structure == "multilinear":
-            if full:
-                check_exact_jacobian(findings, generator)
             if findings.undecided():
                 missed = check_multilinear(findings, generator, miss_probability)
         elif structure == "piecewise-linear":
@@ -251,8 +238,6 @@ def _apply(
             missed = check_branches(findings, generator, miss_probability)
         elif structure == "analytic":
             check_analytic(findings, generator)
-            if full:
-                check_analytic_jacobian(findings, generator)
         else:
             check_smooth(findings, generator)
         if not subject.calls["backward"]:  # nothing has entries

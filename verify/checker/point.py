@@ -34,10 +34,6 @@ class Point:
         """J v, the derivative of y along v in argument k, entry by entry."""
         raise NotImplementedError
 
-    def slopes_round_by(self, k: int, v: Array, slopes: Array) -> Array:
-        """By how much those slopes along v may be off for rounding, entry by entry."""
-        return np.zeros_like(slopes)
-
     def residual(self, k: int, v: Array) -> Any:
         """What the differences say less what the gradient says: <dy, J v> - <da, v>."""
         raise NotImplementedError
@@ -49,10 +45,6 @@ class Point:
     def allowed(self, k: int, expected: Array) -> Array | float:
         """By how much entries of two equal gradients of argument k may differ."""
         raise NotImplementedError
-
-    def agree(self, k: int, claimed: Array, expected: Array) -> bool:
-        """Whether two gradients of argument k are the same, as far as this oracle can tell."""
-        return bool((np.abs(claimed - expected) <= self.allowed(k, expected)).all())
 
     def matches(self, k: int, v: Array, dy: Array, slopes: Array) -> bool:
         """Whether <da, v> is <dy, slopes>, as far as this oracle can tell; both may be those of another function."""

@@ -38,11 +38,6 @@ NOTHING = "NOTHING CHECKED"
     show_default=True,
     help="With which a wrong gradient may pass an exact oracle.",
 )
-@click.option(
-    "--full-jacobian",
-    is_flag=True,
-    help="Compare every entry of the Jacobian where images do not mix (multilinear and analytic functions alone).",
-)
 @output.json_option
 def check(
     target: str,
@@ -134,8 +129,6 @@ def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> No
     except StructureError as error:
         raise TargetError(f"--structure {settings['structure']} does not hold: {error}") from error
     except ValueError as error:
-        if str(error).startswith("full_jacobian"):
-            raise TargetError(f"--full-jacobian with --structure {settings['structure']}: {error}") from error
         if not str(error).startswith("nothing to check"):
             raise
         row.verdict, row.message = NOTHING, str(error)

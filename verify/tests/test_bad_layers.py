@@ -107,15 +107,6 @@ def test_what_a_backward_does_wrong_is_said_in_one_sentence(fault: str, structur
     assert type(caught.value.__cause__) is (KeyError if code == "raised" else type(None))
 
 
-@pytest.mark.parametrize("structure", ["multilinear", "analytic"])
-@pytest.mark.parametrize("fault", BACKWARDS)
-def test_the_whole_jacobian_hears_the_same_sentence(fault: str, structure: str) -> None:
-    backward, code, _, sentence = BACKWARDS[fault]
-    found = _check(structure, backward=backward, full_jacobian=True)
-    assert [cause.code for cause in found.causes] == [code]
-    assert found.causes[0].explanation.startswith(sentence)
-
-
 def _mutates(x: np.ndarray, w: np.ndarray) -> Any:
     x *= 2
     return x @ w, (x, w)
@@ -423,16 +414,6 @@ def test_arguments_that_cannot_be_are_refused_in_one_sentence(what: str, structu
 
 def test_positions_may_be_a_range() -> None:
     assert gradcheck(_forward, _backward, ARRAYS, wrt=range(2))
-
-
-def test_a_whole_jacobian_that_no_oracle_compares_is_refused_or_said() -> None:
-    with pytest.raises(
-        ValueError, match=r"full_jacobian=True is for multilinear and analytic alone, got structure='sm"
-    ):
-        gradcheck(_forward, _backward, ARRAYS, structure="smooth", full_jacobian=True)
-    arguments = lambda x: (np.abs(x), x), lambda dy, x: (dy * np.sign(x),), ARRAYS[:1]
-    assert "no whole Jacobian" in str(gradcheck(*arguments, full_jacobian=True, seed=0))
-    assert "no whole Jacobian" not in str(gradcheck(*arguments, seed=0))
 
 
 @pytest.mark.parametrize("structure", ["auto", "multilinear", "analytic", "smooth"])

@@ -138,7 +138,7 @@ def test_an_option_goes_to_its_place_among_the_arrays(layers: Path) -> None:
 
 def test_layers_of_the_core_are_checked_as_any_other() -> None:
     shapes = ["--shape", "x=2,3,8,8", "--shape", "w=4,3,3,3"]
-    result = run("cnn_core.conv2d:im2col", *shapes, "--option", "stride=2", "--full-jacobian")
+    result = run("cnn_core.conv2d:im2col", *shapes, "--option", "stride=2")
     assert result.exit_code == 0, result.output
     assert result.output.startswith("PASS: exact integers")
     assert "db" not in result.output
@@ -221,11 +221,6 @@ def test_nothing_checked_is_exit_code_5(layers: Path) -> None:
         ("{layers}:Linear", ["--shape", "x=5,4", "--arrays", "cases"], "give one of the two"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--option", "a=[1"], "a=[1: '[1' is neither a literal of Python nor"),
         ("{layers}:Linear", ["--shape", "x=100000,1000000"], "x=100000,1000000 has 1e+11 entries: too many to draw"),
-        (
-            "{layers}:Linear",
-            ["--shape", "x=5,4", "--full-jacobian", "--structure", "smooth"],
-            "--full-jacobian with --structure smooth",
-        ),
         ("{layers}:power,", ["--shape", "x=2"], "is neither MODULE:NAME nor MODULE:FORWARD,BACKWARD"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--wrt", "q"], "wrt holds 'q', which is none of the arrays: x, W"),
         ("{layers}:Linear", ["--arrays", "Linear"], "--arrays Linear is no list of cases, nor a function without"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from verify.checker.exact import Differences
 from verify.checker.exact_numbers import (
     Grid,
     draw_gapped,
@@ -18,6 +21,7 @@ from verify.checker.exact_numbers import (
     grid_of,
     set_size,
 )
+from verify.checker.layer import LayerUnderTest
 
 
 def _dot(u: list[float], v: list[float]) -> Fraction:
@@ -111,3 +115,27 @@ def test_drawn_integers_reach_both_ends_of_their_range_and_are_times_the_unit(
     for part in whole.reshape(-1, 5000) if whole.size > 5000 else ():
         assert part.min() < -0.99 * 2.0**bits
         assert part.max() > 0.99 * 2.0**bits - 1
+
+
+@pytest.mark.parametrize("factor", [2.0**-40, 2.0**-3, 2.0**3, 2.0**40])
+def test_a_point_of_scaled_dy_is_as_exact(factor: float) -> None:
+    def doubled(x: np.ndarray) -> Any:
+        return 2 * x, None
+
+    subject = LayerUnderTest(doubled, lambda dy, _: (2 * dy,), (np.ones((3, 2)),), None, None)
+    arrays = (np.arange(6.0).reshape(3, 2),)
+    point = Differences.draw(subject, arrays, 3, np.random.default_rng(0), below=4).scaled(factor)
+    v = np.array([[1.0, -2.0], [4.0, 8.0], [-8.0, 16.0]])
+    assert point.residual(0, v) == 0
+    point.gradients[0][1, 1] *= 2
+    assert point.residual(0, v) == -8 * Fraction(point.gradients[0][1, 1]) / 2
+
+
+def test_a_point_at_another_dy_is_as_exact() -> None:
+    arrays = (np.arange(1.0, 7.0).reshape(2, 3),)
+    subject = LayerUnderTest(lambda x: (2 * x, None), lambda dy, _: (2 * dy,), arrays, {}, None)
+    dy = np.full((2, 3), 0.1)  # on another grid than what was drawn
+    drawn = Differences.draw(subject, arrays, 3, np.random.default_rng(0), below=4)
+    point = replace(drawn.at(arrays, dy), gradients={0: 2 * dy})
+    assert point.residual(0, np.ones((2, 3))) == 0
+    assert replace(point, gradients={0: 4 * dy}).residual(0, np.ones((2, 3))) == -12 * Fraction(0.1)

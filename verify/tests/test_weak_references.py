@@ -515,35 +515,6 @@ def test_what_a_closed_over_matrix_rounds_by_is_tolerated(seed: int) -> None:
     assert certificate(right.detection_floor).verdict == "FAIL"
 
 
-def test_what_a_closed_over_matrix_rounds_by_is_tolerated_in_every_entry_of_the_jacobian() -> None:
-    matrix = kernel(20)
-
-    def rows(x: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(np.linalg.solve(matrix, x.T).T)
-
-    def certificate(off: float, seed: int) -> Certificate:
-        def backward(dy: np.ndarray, _: Any) -> tuple[np.ndarray]:
-            dx = rows(dy)
-            if np.count_nonzero(dy[0]) == 1:  # one entry of the Jacobian
-                dx[0, 7] *= 1 + off
-            return (dx,)
-
-        arrays = (drawn(seed, 4, 20),)
-        return gradcheck(
-            lambda x: (rows(x), None), backward, arrays, seed=seed, full_jacobian=True, raise_on_failure=False
-        )
-
-    compared = []
-    for seed in range(10):
-        right = certificate(0, seed)
-        assert right.verdict == "PASS", right
-        if right.structure == "analytic":  # plain differences may be too noisy to tell
-            compared.append(seed)
-            assert right.arguments[0].note == "every entry of its Jacobian, 20 x 20"
-            assert certificate(1e-3, seed).verdict == "FAIL"
-    assert len(compared) >= 3
-
-
 @SEEDS
 @pytest.mark.parametrize("factor", [0, 1, 2, -1])
 def test_what_is_all_rounding_in_float32_is_not_taken_for_constant(factor: int, seed: int) -> None:
