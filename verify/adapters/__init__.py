@@ -1,8 +1,8 @@
-"""Adapters: somebody's layer as the pair (forward, backward) that `gradcheck` takes.
+"""Adapters: turn a layer of any known kind into the pair (forward, backward) that `gradcheck` takes.
 
-`verify.adapters.torch`, `.jax` and `.plain` each have `pair(target)`, to check it when and how you like, and
-`gradcheck(target, inputs, options)`, which does so in one line. `adapt(target)` and `gradcheck` here choose among them.
-PyTorch and JAX are imported by the adapter that is used, and by nothing else.
+`verify.adapters.torch`, `.jax` and `.plain` each have two functions. `pair(target)` returns the pair.
+`gradcheck(target, inputs, options)` checks it in one line. `adapt(target)` and `gradcheck` here choose the adapter.
+Only the chosen adapter imports PyTorch or JAX.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ _NAMES = {"torch": "PyTorch", "jax": "JAX"}
 def __getattr__(name: str) -> types.ModuleType:
     if name in _NAMES:
         if importlib.util.find_spec(name) is None:
-            told = f"verify.adapters.{name} needs {_NAMES[name]}, which is not installed: python -m pip install {name}"
-            raise ModuleNotFoundError(told, name=name)
+            text = f"verify.adapters.{name} needs {_NAMES[name]}, which is not installed: python -m pip install {name}"
+            raise ModuleNotFoundError(text, name=name)
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def adapt(target: Any) -> Pair:
-    """The pair (forward, backward) of a layer of any kind known here:
+    """Return the pair (forward, backward) of a layer. These kinds are known:
 
-    - a tuple of two functions, or whatever has pure functions `forward` and `backward` (a module of Python, an
-      `Implementation`, a class with static methods): as it is;
-    - an instance whose `backward(dy)` takes no cache, or its class, if it can be made without arguments: `plain`;
-    - a torch.nn.Module, or its class, if it can be made without arguments, a torch.autograd.Function or its
-      `apply`, a function of a module that uses PyTorch: `torch`;
-    - a jax.custom_vjp, a function that JAX made, a function of a module that uses JAX: `jax`.
+    - Two functions in a tuple, or an object with pure functions `forward` and `backward`. Examples are a Python
+      module, an `Implementation` and a class with static methods. They are used as they are.
+    - An instance whose `backward(dy)` takes no cache goes to `plain`.
+    - A torch.nn.Module, a torch.autograd.Function or its `apply`, and a function of a module that uses PyTorch go
+      to `torch`.
+    - A jax.custom_vjp, a function made by JAX, and a function of a module that uses JAX go to `jax`.
 
-    Raises TypeError, quoting the target, for anything else.
+    A class replaces its instance if it can be made without arguments. Raises TypeError, quoting the target, for
+    anything else.
     """
     if isinstance(target, Pair):
         return target
@@ -63,7 +64,7 @@ def adapt(target: Any) -> Pair:
 def gradcheck(
     target: Any, inputs: Sequence[Any], options: Mapping[str, Any] | None = None, **settings: Any
 ) -> Certificate:
-    """Check a layer of any kind that `adapt` knows, by the `gradcheck` of its adapter."""
+    """Check a layer of any kind that `adapt` knows, with the `gradcheck` of its adapter."""
     framework = None if isinstance(target, Pair) else _framework(target)
     if framework is None:
         return check(adapt(target), inputs, options, **settings)
@@ -79,12 +80,15 @@ _WANTED = (
 
 def _hint(target: Any) -> str:
     if isinstance(target, types.FunctionType):
-        return f"; where that is not known, say which: verify.adapters.torch.pair({target.__name__})"
+        return f"; or name the framework of the function: verify.adapters.torch.pair({target.__name__})"
     return ""
 
 
 def _framework(target: Any) -> str | None:
-    """Whose the target is, "torch" or "jax", if either has been imported; None for neither, or for both."""
+    """Return the framework of the target, "torch" or "jax", or None if it is neither or both.
+
+    A framework that has not been imported is not considered.
+    """
     torch = sys.modules.get("torch")
     if torch is not None:
         kind = target if inspect.isclass(target) else type(target)
@@ -94,7 +98,7 @@ def _framework(target: Any) -> str | None:
         target = target.func
     if not callable(target) or inspect.isclass(target) or hasattr(target, "backward"):
         return None
-    # What JAX and PyTorch made of a function is known by its type; a function, by what its module imports.
+    # The type of the target names the framework that made it. For a plain function, the imports of its module do.
     names = [type(target).__module__, getattr(target, "__module__", None)]
     neighbours = getattr(inspect.unwrap(target), "__globals__", {}).values()
     of_globals = [getattr(each, "__name__" if inspect.ismodule(each) else "__module__", None) for each in neighbours]

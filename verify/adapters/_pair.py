@@ -1,4 +1,4 @@
-"""What every adapter makes: a pair (forward, backward) that knows the names and the parameters of its layer."""
+"""The pair (forward, backward) that every adapter makes, with the names and the parameters of its layer."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Input(NamedTuple):
 
     @property
     def required(self) -> bool:
-        """Whether it has no default."""
+        """Whether the argument has no default."""
         return self.default is inspect.Parameter.empty
 
 
 class UnknownArgument(ValueError):
-    """A name or position that is none of the layer's arrays."""
+    """A name or position that does not belong to an array of the layer."""
 
 
 @dataclass(frozen=True)
 class Forward:
-    """`call(*inputs, *parameters, **options) -> (y, cache)`, with the names that a certificate is to use.
+    """`call(*inputs, *parameters, **options) -> (y, cache)`, with the names for the certificate.
 
-    `inputs` is the user's own signature; `parameters` are arrays that the layer owns, by name: they come
-    after the inputs. `made` is the expression that made the pair of `layer`, for lines that reproduce a failure.
+    `inputs` is the user's own signature. `parameters` are the arrays that the layer owns, by name. They come
+    after the inputs. `made` is the expression that makes the pair of `layer`, for the lines that reproduce a failure.
     """
 
     call: Callable[..., tuple[Array, Any]]
@@ -51,7 +51,7 @@ class Forward:
         return self.call(*arrays, **options)
 
     def argument_names(self, count: int) -> tuple[str, ...]:
-        """Names for so many arrays, the parameters last."""
+        """Return the names of `count` arrays, the parameters last."""
         given = max(0, count - len(self.parameters))
         names = [each.name for each in self.inputs[:given]]
         names += [f"arg{k}" for k in range(len(names), given)]
@@ -59,7 +59,7 @@ class Forward:
 
 
 class Pair(NamedTuple):
-    """What `gradcheck(*pair, pair.arrays(inputs))` takes."""
+    """The forward and backward of a layer, for `gradcheck(*pair, pair.arrays(inputs))`."""
 
     forward: Callable[..., tuple[Array, Any]]
     backward: Callable[[Array, Any], Sequence[Array | None]]
@@ -71,17 +71,17 @@ class Pair(NamedTuple):
 
     @property
     def parameters(self) -> Mapping[str, Array]:
-        """The arrays that the layer owns, by name; of a mere pair of functions, none."""
+        """The arrays that the layer owns, by name. A pair of plain functions has none."""
         return self.forward.parameters if isinstance(self.forward, Forward) else {}
 
     def arrays(self, inputs: Sequence[Any]) -> tuple[Any, ...]:
-        """The inputs, then the parameters, in no coarser a dtype than the inputs'."""
+        """Return the inputs and then the parameters, in a dtype at least as fine as that of the inputs."""
         floating = [each.dtype for each in inputs if isinstance(each, np.ndarray) and each.dtype.kind in "fc"]
         parameters = [array.astype(np.result_type(array, *floating)) for array in self.parameters.values()]
         return (*inputs, *parameters)
 
     def filled(self, values: Mapping[int, Any]) -> Pair:
-        """The pair of its other arguments, these filled in by their places among the inputs."""
+        """Return a pair of the remaining arguments. `values` fixes the others by their position among the inputs."""
 
         def call(*arrays: Any, **options: Any) -> tuple[Array, Any]:
             others = iter(arrays)
@@ -94,15 +94,15 @@ class Pair(NamedTuple):
         return Pair(Forward(call, inputs, self.parameters, made, layer), self.backward)
 
     def bound(self, inputs: Sequence[Any]) -> tuple[Pair, tuple[Any, ...], list[int]]:
-        """A pair of arrays alone, these arrays, and the place of each among the inputs and the parameters.
+        """Return a pair that only takes arrays, these arrays, and their positions among inputs and parameters.
 
-        Inputs that are neither an array nor None are filled in.
+        Inputs that are neither an array nor None become fixed arguments of the pair.
         """
         places = [k for k, each in enumerate(inputs) if each is None or isinstance(each, (np.ndarray, np.generic))]
         names = argument_names(self.forward, len(inputs) + len(self.parameters))
         values = {k: each for k, each in enumerate(inputs) if k not in places}
         pair = self.filled(values) if values else self
-        if isinstance(pair.forward, Forward):  # with a name for each, also of those the signature does not tell
+        if isinstance(pair.forward, Forward):  # a name for each, even if the signature has none
             pair = pair._replace(forward=replace(pair.forward, inputs=tuple(Input(names[k]) for k in places)))
         arrays = pair.arrays([None if inputs[k] is None else np.asarray(inputs[k]) for k in places])
         return pair, arrays, places + list(range(len(inputs), len(names)))
@@ -116,22 +116,22 @@ def check(
     wrt: Sequence[int | str] | None = None,
     **settings: Any,
 ) -> Certificate:
-    """`gradcheck` of a pair at these inputs and its own parameters; wrt may hold names, too.
+    """Check a pair at these inputs and at its own parameters. `wrt` takes positions and names.
 
-    Inputs that are no arrays (a stride, a string) are handed to the layer as they are.
+    Inputs that are not arrays (a stride, a string) are passed to the layer unchanged.
     """
     if not isinstance(inputs, (tuple, list)):
         raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
     bound, arrays, places = pair.bound(inputs)
     if inputs and not arrays:
         given = kinds(argument_names(pair.forward, len(inputs)), inputs)
-        raise ValueError(f"nothing to check: of the inputs ({given}) none is an array that this adapter knows")
+        raise ValueError(f"nothing to check: none of the inputs ({given}) is an array that this adapter knows")
     positions = None if wrt is None else _positions(wrt, argument_names(bound.forward, len(arrays)), places)
     return gradcheck(*bound, arrays, options, wrt=positions, **settings)
 
 
 def _positions(wrt: Sequence[int | str], names: tuple[str, ...], places: list[int]) -> tuple[int, ...]:
-    """The arrays meant by names, or by places among all inputs and parameters."""
+    """Return the positions of arrays given by name, or by position among all inputs and parameters."""
     found = []
     for each in wrt:
         known: Sequence[int | str] = names if isinstance(each, str) else places
@@ -142,7 +142,7 @@ def _positions(wrt: Sequence[int | str], names: tuple[str, ...], places: list[in
 
 
 def positional(function: Callable[..., Any] | inspect.Signature) -> tuple[Input, ...]:
-    """What a function takes by position; nothing if it does not tell."""
+    """Return the positional arguments of a function, or nothing if it has no signature."""
     try:
         signature = function if isinstance(function, inspect.Signature) else inspect.signature(function)
     except (TypeError, ValueError):
@@ -152,7 +152,7 @@ def positional(function: Callable[..., Any] | inspect.Signature) -> tuple[Input,
 
 
 def made_of(target: type) -> Any:
-    """An instance of a class that can be made without arguments; TypeError of another."""
+    """Return an instance of a class, or raise TypeError if it cannot be made without arguments."""
     try:
         return target()
     except TypeError as error:

@@ -1,15 +1,15 @@
-"""Layers in JAX: functions, with or without a custom_vjp, of arrays and of pytrees of arrays.
+"""Layers in JAX: functions of arrays and of pytrees of arrays, with or without a custom_vjp.
 
-The gradient is what jax.vjp computes, so that a custom_vjp is checked as training would use it.
+The gradient is that of jax.vjp, so a custom_vjp is checked as training uses it.
 
-- JAX without x64 makes float32 of float64, in silence. Here arrays of float64 are checked in float64: every call
-  runs under jax.enable_x64 if one of its arrays has 64 bits, and what jax_enable_x64 says otherwise is left alone.
-- A JAX array of float32 is taken in float64 where x64 is off, since there it could be nothing else; to check in
-  float32, give NumPy arrays of float32.
-- A function that returns a pytree of several arrays is checked in all that are floating, end to end in one vector;
-  of a complex result both parts are checked.
-- A function that JAX would compile at each call (a lax.scan, say) is checked in less time as jax.jit(function).
-- JAX takes a None from the backward of a custom_vjp for a gradient of zero.
+- float64: JAX without x64 silently converts float64 to float32. This adapter checks float64 arrays in float64.
+  A call with a 64-bit array runs under jax.enable_x64. The global setting jax_enable_x64 does not change.
+- float32: if x64 is off, a JAX array can only be float32, so it is checked in float64. To check in float32, give
+  NumPy arrays of float32.
+- Several results: all floating arrays of a returned pytree are checked, as one vector. If a result is complex, both
+  parts are checked.
+- Speed: if JAX compiles a function at each call, as it does for lax.scan, pass jax.jit(function).
+- None: JAX reads None from the backward of a custom_vjp as a gradient of zero.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from verify.checker.layer import ContractError
 
 
 class _Tape(NamedTuple):
-    """What a forward leaves for its backward: the vjp, whether in 64 bits, and the place of each gradient in it."""
+    """The cache of a forward: the vjp, whether it has 64 bits, and the position of each gradient in its result."""
 
     vjp: Callable[[Any], Sequence[Any]]
     x64: bool
@@ -38,7 +38,7 @@ class _Tape(NamedTuple):
 
 
 class _Static(NamedTuple):
-    """An argument that is none of JAX's business, whatever it holds."""
+    """An argument that JAX must not look into."""
 
     value: Any
 
@@ -51,19 +51,20 @@ def gradcheck(
     nondiff_argnums: Sequence[int] | None = None,
     **settings: Any,
 ) -> Certificate:
-    """Check a function at these inputs: arrays, pytrees of arrays (params["w"] is called params.w), None, constants.
+    """Check a function at these inputs: arrays, pytrees of arrays, None and constants.
 
-    The positions in `nondiff_argnums`, by default those of a custom_vjp, are handed on as they are. Settings as for
-    `verify.gradcheck`; wrt by name, too.
+    The entry params["w"] of a pytree is named params.w. Arguments at the positions `nondiff_argnums` are passed
+    unchanged. By default these are the positions of a custom_vjp. The settings are those of `verify.gradcheck`,
+    and `wrt` also takes names.
     """
     _check_callable(target)
     if not isinstance(inputs, (tuple, list)):
         raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
-    if nondiff_argnums is None:  # what the call leaves to its default is not handed on
+    if nondiff_argnums is None:  # positions beyond the inputs keep their defaults
         nondiff_argnums = [k for k in getattr(target, "nondiff_argnums", ()) if k < len(inputs)]
     beyond = [k for k in nondiff_argnums if not 0 <= k < len(inputs)]
     if beyond:
-        raise ValueError(f"nondiff_argnums holds {beyond[0]}, which is no position in {len(inputs)} inputs")
+        raise ValueError(f"nondiff_argnums has {beyond[0]}, which is not a position in {len(inputs)} inputs")
     opaque = [_Static(each) if k in nondiff_argnums else each for k, each in enumerate(inputs)]
     paths, tree = jax.tree_util.tree_flatten_with_path(opaque, is_leaf=_is_leaf)
     names = argument_names(target, len(inputs))
@@ -79,14 +80,14 @@ def gradcheck(
 
 
 def pair(target: Callable[..., Any]) -> Pair:
-    """The pair (forward, backward) of a function of arrays; for pytrees and constants there is `gradcheck`."""
+    """Return the pair (forward, backward) of a function of arrays. Only `gradcheck` takes pytrees and constants."""
     _check_callable(target)
     return _pair(target, positional(target), target)
 
 
 def _check_callable(target: Any) -> None:
     if not callable(target) or inspect.isclass(target):
-        raise TypeError(f"{target!r} is no function of arrays")
+        raise TypeError(f"{target!r} is not a function of arrays")
 
 
 def _pair(function: Callable[..., Any], inputs: tuple[Input, ...], layer: Any) -> Pair:
@@ -128,7 +129,7 @@ def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
 
 
 def _fault(error: Exception) -> ContractError | None:
-    """What JAX refused of the gradients of a custom_vjp, as a fault of the layer."""
+    """Return JAX's error about the gradients of a custom_vjp as a fault of the layer, or None for another error."""
     if "bwd rule must produce" not in str(error):
         return None
     code = "gradient-count" if "pytree" in str(error) else "wrong-shape"
@@ -136,7 +137,10 @@ def _fault(error: Exception) -> ContractError | None:
 
 
 def _whole(result: Any, *, real: bool) -> Any:
-    """The one floating array of a result, or all of them in one vector; of complex ones, if real, both parts."""
+    """Return the only floating array of a result, or all of them as one vector.
+
+    If `real`, a complex array is replaced by its real and imaginary parts.
+    """
     leaves = jax.tree_util.tree_leaves(result)
     arrays = [jnp.asarray(each) for each in leaves if _is_floating(each)]
     if real:
@@ -156,7 +160,7 @@ def _is_complex(value: Any) -> bool:
 
 
 def _counts(value: Any) -> bool:
-    """Whether backward returns something for it: a gradient, or None for an array that is not given."""
+    """Return whether backward has an entry for this value: a gradient, or None for an array that is not given."""
     return value is None or _is_floating(value)
 
 
@@ -165,7 +169,7 @@ def _is_leaf(value: Any) -> bool:
 
 
 def _as_numpy(leaf: Any) -> Any:
-    """The array of a JAX array, in float64 where x64 is off; anything else, a key among them, as it is."""
+    """Return a JAX array as a NumPy array, in float64 if x64 is off. Anything else, such as a key, is unchanged."""
     if not isinstance(leaf, jax.Array) or jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
         return leaf
     if leaf.dtype == jnp.bfloat16:
@@ -175,6 +179,6 @@ def _as_numpy(leaf: Any) -> Any:
 
 
 def _name(names: Sequence[str], path: Sequence[Any]) -> str:
-    """The argument's name, and the way to the leaf in it: params.w."""
+    """Return the argument's name with the path to the leaf: params.w."""
     rest = jax.tree_util.keystr(tuple(path[1:]), simple=True, separator=".")
     return ".".join(filter(None, (names[path[0].idx], rest)))

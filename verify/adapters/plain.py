@@ -1,14 +1,14 @@
-"""Layers in NumPy, or in anything that takes NumPy arrays: classes and instances that keep their cache in themselves.
+"""Layers that take NumPy arrays: classes and instances that store the cache in themselves.
 
     class Linear:
         def forward(self, x): self.x = x; return x @ self.W + self.b
         def backward(self, dy): self.dW = self.x.T @ dy; self.db = dy.sum(0); return dy @ self.W.T
 
-The parameters under check become arrays after the inputs. They are set on the instance for each forward and
-each backward, and put back; nothing else is: an instance that accumulates its gradients, or whose second
-forward spoils the first one's backward, does so under the checker, too.
+The checked parameters become arrays after the inputs. They are set on the instance for each forward and each
+backward, and restored afterwards. No other state is restored. So the checker finds an instance that accumulates its
+gradients, or whose second forward spoils the first backward.
 
-A function of C, `void cube(const double *x, double *y, int n)`, is wrapped in a pair, and needs no adapter:
+A C function, `void cube(const double *x, double *y, int n)`, needs no adapter. Wrap it in a pair:
 
     doubles = numpy.ctypeslib.ndpointer(numpy.float64, flags="C_CONTIGUOUS")    # refuses float32 and complex arrays
     library = ctypes.CDLL("./libcube.so")
@@ -39,7 +39,7 @@ from verify.adapters._pair import Forward, Pair, check, made_of, positional
 from verify.checker.certificate import Certificate
 from verify.checker.exact_numbers import Array
 
-# Where the gradient of W may be left: dW, grad_W, W_grad.
+# Names of the attribute with the gradient of W: dW, grad_W, W_grad.
 _SPELLINGS = ("d{}", "grad_{}", "{}_grad")
 
 
@@ -49,7 +49,10 @@ class _Cache(NamedTuple):
 
 
 class _Parameter(NamedTuple):
-    """A parameter of an instance: how to read and write it, and how to read its gradient (None: it is returned)."""
+    """A parameter of an instance, with functions to read and write it and to read its gradient.
+
+    `gradient` is None if backward returns the gradient.
+    """
 
     name: str
     read: Callable[[], Any]
@@ -65,24 +68,32 @@ def gradcheck(
     parameters: Sequence[str] | Mapping[str, str] | None = None,
     **settings: Any,
 ) -> Certificate:
-    """Check a layer at these inputs and at its own parameters; settings as for `verify.gradcheck`, wrt by name, too."""
+    """Check a layer at these inputs and at its own parameters.
+
+    The settings are those of `verify.gradcheck`, and `wrt` also takes names.
+    """
     return check(pair(target, parameters), inputs, options, **settings)
 
 
 def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = None, *, reset: str | None = None) -> Pair:
-    """The pair of an instance, a class that can be made without arguments, or an object with pure functions.
+    """Return the pair of an instance, of a class that can be made without arguments, or of an object of functions.
 
-    `forward(*inputs, **options)` returns y, and `backward(dy)` the gradient of the input, or a tuple of one for
-    each. Where backward takes a cache besides, both are taken for pure functions and left as they are.
+    `forward(*inputs, **options)` returns y. `backward(dy)` returns the gradient of the input, or a tuple with one
+    gradient for each input. If backward also takes a cache, both are pure functions and are used unchanged.
 
-    `parameters` maps the attributes that are parameters to those where backward leaves their gradients,
-    {"W": "dW"}; or it names them, in the order in which backward returns their gradients after those of the
-    inputs. By default they are the entries of a `params` with those of a `grads` (dicts or lists), or else the
-    floating arrays W for which there is an attribute dW, grad_W or W_grad, now or in the code of the class.
+    `parameters` has two forms:
 
-    `reset` names a method to call before each backward, such as zero_grad, of a layer that is meant to accumulate.
+    - A dict maps each parameter to the attribute in which backward leaves its gradient: {"W": "dW"}.
+    - A sequence has the names of the parameters. Backward returns their gradients, in this order, after those of
+      the inputs.
 
-    Raises TypeError, quoting it, for a target that is neither, and ValueError for parameters that are not there.
+    By default, a floating array W is a parameter if the instance or the code of its class has an attribute dW,
+    grad_W or W_grad. If there is none, the parameters are the entries of `params`, with gradients in `grads` (dicts
+    or lists).
+
+    `reset` names a method to call before each backward, such as zero_grad, for a layer that accumulates on purpose.
+
+    Raises TypeError, quoting the target, for any other target. Raises ValueError for missing parameters.
     """
     if not (callable(getattr(target, "forward", None)) and callable(getattr(target, "backward", None))):
         raise TypeError(f"{target!r} has no functions forward and backward")
@@ -105,7 +116,7 @@ def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = Non
                 getattr(target, reset)()
             returned = target.backward(dy)
             gradients = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
-            # Copies: the next backward may write to the same place.
+            # Copies, because the next backward may write to the same arrays.
             left = tuple(_copy(each.gradient()) for each in found if each.gradient is not None)
         return gradients + left
 
@@ -114,7 +125,7 @@ def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = Non
 
 
 def _is_pure(target: Any) -> bool:
-    """Whether backward takes a cache: two arguments that must be given, self not counted."""
+    """Return whether backward takes a cache: it has two required arguments besides self."""
     if inspect.isclass(target):
         kinds = (inspect.getattr_static(target, name) for name in ("forward", "backward"))
         if not all(isinstance(each, (staticmethod, classmethod)) for each in kinds):
@@ -123,18 +134,18 @@ def _is_pure(target: Any) -> bool:
 
 
 def _named(instance: Any, parameters: Sequence[str] | Mapping[str, str]) -> Iterator[_Parameter]:
-    """The attributes that the caller named."""
+    """Yield the parameters that the caller named."""
     if isinstance(parameters, str):
         raise TypeError(f"parameters must be a sequence of names, or a dict, got {parameters!r}")
     for name in parameters:
         if not _is_floating(getattr(instance, name, None)):
-            what = type(getattr(instance, name)).__name__ if hasattr(instance, name) else "not there"
-            raise ValueError(f"parameter {name!r} of {type(instance).__name__} is no floating array, but {what}")
+            what = type(getattr(instance, name)).__name__ if hasattr(instance, name) else "no such attribute"
+            raise ValueError(f"parameter {name!r} of {type(instance).__name__} must be a floating array, got {what}")
         yield _attribute(instance, name, parameters[name] if isinstance(parameters, Mapping) else None)
 
 
 def _found(instance: Any) -> Iterator[_Parameter]:
-    """The attributes that have a gradient, or else what `params` holds."""
+    """Yield the attributes that have a gradient or, if there are none, the entries of `params`."""
     written = _mentioned(type(instance))
     own = [name for name, value in vars(instance).items() if _is_floating(value)]
     pairs = [(name, spelling.format(name)) for name in own for spelling in _SPELLINGS]
@@ -151,7 +162,7 @@ def _found(instance: Any) -> Iterator[_Parameter]:
 
 
 def _mentioned(kind: type) -> set[str]:
-    """The names that the code of a class, and of those it inherits from, mentions."""
+    """Return the names in the code of a class and of its base classes."""
     functions = (value for each in kind.__mro__ for value in vars(each).values() if hasattr(value, "__code__"))
     return {name for function in functions for name in function.__code__.co_names}
 
@@ -163,7 +174,7 @@ def _attribute(instance: Any, name: str, gradient: str | None) -> _Parameter:
 
 def _entry(instance: Any, key: Any) -> _Parameter:
     def gradient() -> Any:
-        grads = instance.grads  # looked up each time: backward may put another in its place
+        grads = instance.grads  # read each time, because backward may replace it
         present = key in grads if isinstance(grads, dict) else key < len(grads)
         return grads[key] if present else None
 
@@ -175,7 +186,7 @@ def _entry(instance: Any, key: Any) -> _Parameter:
 
 @contextmanager
 def _set(parameters: Sequence[_Parameter], values: Sequence[Any]) -> Iterator[None]:
-    """The parameters have these values meanwhile."""
+    """Give the parameters these values inside the with block."""
     before = [each.read() for each in parameters]
     try:
         for each, value in zip(parameters, values, strict=True):

@@ -1,14 +1,13 @@
 """Layers in PyTorch: functions of tensors, modules with their parameters, and autograd.Function.
 
-The gradient is what autograd computes, so that a torch.autograd.Function is checked as training would use it.
+The gradient is that of autograd, so a torch.autograd.Function is checked as training uses it.
 
-- A function that returns several tensors (a tuple, list or dict) is checked in all that are floating, end to end
-  in one vector; to check one of them, wrap the function in a lambda that picks it. Of a complex result, as of a
-  Fourier transform, both parts are checked.
-- Autograd knows no gradient of an input that the result is not connected with: that is a gradient of zero. An
-  input that is connected, and gets None from the backward of a Function, has no gradient: that is a fault.
-- A write to an input that autograd was not told of (no in-place operation, no mark_dirty) is a fault, too.
-- Tensors are checked in their own dtype. float64 is what leaves exact arithmetic its room.
+- Several results: all floating tensors of a returned tuple, list or dict are checked, as one vector. To check one of
+  them, wrap the function in a lambda that picks it. If a result is complex, both parts are checked.
+- Inputs without a connection to the result: autograd has no gradient for them. The adapter returns zero.
+- None: if the backward of a Function returns None for a connected input, that is a fault.
+- Writes to an input: a write that autograd does not see (no in-place operation, no mark_dirty) is a fault.
+- Dtypes: tensors are checked in their own dtype. float64 leaves the most room for exact arithmetic.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from verify.checker.certificate import Certificate
 from verify.checker.exact_numbers import Array
 from verify.checker.layer import ContractError
 
-# What torch says of a Function whose backward returns another number of gradients, or other shapes.
+# PyTorch's messages about a Function whose backward returns a wrong number of gradients or wrong shapes.
 _WRONG_COUNT = "returned an incorrect number of gradients"
 _WRONG_SHAPE = re.compile(r"returned an invalid gradient at index (\d+)")
 
@@ -41,9 +40,10 @@ def gradcheck(
 ) -> Certificate:
     """Check a function, a module or an autograd.Function at these inputs, and at the module's parameters.
 
-    `inputs` are tensors, arrays, None, or anything else, which is handed on as it is. Where tensors among them
-    require a gradient, these are checked, as in torch.autograd.gradcheck, and all parameters; where none does,
-    every floating one. `wrt` says otherwise, by position or name; `settings` are those of `verify.gradcheck`.
+    `inputs` are tensors, arrays and None. Anything else is passed unchanged. All parameters are checked. If some
+    input tensors require a gradient, only these inputs are checked, as in torch.autograd.gradcheck. Otherwise every
+    floating input is checked. `wrt` chooses other arrays, by position or name. `settings` are those of
+    `verify.gradcheck`.
     """
     if not isinstance(inputs, (tuple, list)):
         raise TypeError(f"inputs must be a tuple of tensors, got {type(inputs).__name__}")
@@ -58,10 +58,10 @@ def gradcheck(
 
 
 def pair(target: Any, *, device: Any = "cpu") -> Pair:
-    """The pair (forward, backward) of arrays; those that are parameters of a module come after its inputs.
+    """Return the pair (forward, backward) of arrays. The parameters of a module come after its inputs.
 
-    The module itself is not changed: neither its parameters nor its buffers are written to. Parameters that do not
-    require a gradient are held, like buffers. Parameters and buffers are taken in no coarser a dtype than the inputs.
+    The module itself does not change: its parameters and buffers are not written to. Parameters that do not require
+    a gradient are fixed, like buffers. Parameters and buffers get a dtype at least as fine as that of the inputs.
     """
     if inspect.isclass(target) and issubclass(target, torch.nn.Module):
         target = made_of(target)
@@ -75,7 +75,7 @@ def pair(target: Any, *, device: Any = "cpu") -> Pair:
     elif callable(target) and not inspect.isclass(target):
         function, inputs = target, positional(target)
     else:
-        raise TypeError(f"{target!r} is no function of tensors, no autograd.Function and no instance of an nn.Module")
+        raise TypeError(f"{target!r} is not a function of tensors, an autograd.Function or an instance of nn.Module")
 
     def forward(*arrays: Any, **options: Any) -> tuple[Array, _Tape]:
         tape = _Tape.record(function, arrays, options, device)
@@ -95,7 +95,7 @@ def pair(target: Any, *, device: Any = "cpu") -> Pair:
 
 
 class _Tape(NamedTuple):
-    """What a forward leaves for its backward: the arrays, their tensors as leaves and as given, and the result."""
+    """The cache of a forward: the arrays, their tensors as leaves and as passed to the function, and the result."""
 
     arrays: tuple[Any, ...]
     leaves: tuple[Any, ...]
@@ -106,10 +106,10 @@ class _Tape(NamedTuple):
     def record(
         cls, function: Callable[..., Any], arrays: tuple[Any, ...], options: Mapping[str, Any], device: Any
     ) -> _Tape:
-        """Call the function on copies of the arrays, as tensors."""
+        """Call the function on copies of the arrays, as tensors, and return the tape."""
         with torch.enable_grad():
             leaves = tuple(_tensor(each, device) if isinstance(each, np.ndarray) else each for each in arrays)
-            # Copies of the leaves, so that in-place operations, which autograd forbids on a leaf, serve.
+            # Copies of the leaves, because autograd forbids in-place operations on a leaf.
             given = tuple(each.clone() if isinstance(each, torch.Tensor) else each for each in leaves)
             nodes = [getattr(each, "grad_fn", None) for each in given]
             y = _whole(
@@ -118,7 +118,7 @@ class _Tape(NamedTuple):
                     _is_floating(each) and not each.is_complex() for each in given if isinstance(each, torch.Tensor)
                 ),
             )
-        # What was written in place and declared has another node now.
+        # A tensor with a declared in-place write has a new node now.
         declared = [getattr(each, "grad_fn", None) is not node for each, node in zip(given, nodes, strict=True)]
         kept = tuple(None if known else each for each, known in zip(given, declared, strict=True))
         tape = cls(arrays, leaves, kept, y)
@@ -126,13 +126,13 @@ class _Tape(NamedTuple):
         return tape
 
     def write_back(self) -> None:
-        """Write to the arrays what was written to their tensors behind autograd's back: the checker will see it."""
+        """Copy undeclared writes from the tensors to their arrays, so that the checker finds them."""
         for array, tensor in zip(self.arrays, self.given, strict=True):
             if isinstance(tensor, torch.Tensor):
                 _write_back(array, tensor)
 
     def connected(self) -> set[int]:
-        """The identities of the leaves from which y was computed, as far as autograd knows."""
+        """Return the identities of the leaves to which autograd connects y."""
         seen, open_ = set(), [self.y.grad_fn]
         found: set[int] = set()
         while open_:
@@ -165,7 +165,10 @@ def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
 
 
 def _fault(error: RuntimeError, inputs: tuple[Input, ...]) -> ContractError | None:
-    """What torch refused of the gradients of a Function, as a fault of the layer, with the argument's name if known."""
+    """Return PyTorch's error about the gradients of a Function as a fault of the layer, or None for another error.
+
+    The fault names the argument if its name is known.
+    """
     if _WRONG_COUNT in str(error):
         return ContractError("gradient-count", None, None, str(error))
     invalid = _WRONG_SHAPE.search(str(error))
@@ -177,13 +180,13 @@ def _fault(error: RuntimeError, inputs: tuple[Input, ...]) -> ContractError | No
 
 
 def _function_class(target: Any) -> Any:
-    """The autograd.Function that the target is, or is `apply` of; None if it is neither."""
+    """Return the autograd.Function if the target is one, or the `apply` of one, else None."""
     owner = getattr(target, "__self__", None) if getattr(target, "__name__", None) == "apply" else target
     return owner if inspect.isclass(owner) and issubclass(owner, torch.autograd.Function) else None
 
 
 def _of_function_class(function: Any) -> tuple[Callable[..., Any], tuple[Input, ...]]:
-    """`apply`, which itself takes no keywords; and the parameters of forward, less ctx."""
+    """Return `apply` as a function that takes keywords, and the arguments of forward without ctx."""
     parameters = list(inspect.signature(function.forward).parameters.values())
     if function.setup_context is torch.autograd.Function.setup_context:
         parameters = parameters[1:]
@@ -198,15 +201,15 @@ def _of_function_class(function: Any) -> tuple[Callable[..., Any], tuple[Input, 
 
 
 def _of_module(module: Any, names: list[str]) -> Callable[..., Any]:
-    """The module as a function of its inputs and of the parameters named."""
+    """Return the module as a function of its inputs and of the named parameters."""
 
     def function(*arguments: Any, **options: Any) -> Any:
         split = len(arguments) - len(names)
         inputs, state = arguments[:split], dict(zip(names, arguments[split:], strict=True))
         finest = [each.dtype.to_real() for each in arguments if isinstance(each, torch.Tensor) and _is_floating(each)]
-        for name, held in (*module.named_parameters(), *module.named_buffers()):
+        for name, fixed in (*module.named_parameters(), *module.named_buffers()):
             if name not in state:
-                copy = held.detach().clone()
+                copy = fixed.detach().clone()
                 for dtype in finest if copy.is_floating_point() else []:
                     copy = copy.to(torch.promote_types(copy.dtype, dtype))
                 state[name] = copy
@@ -216,7 +219,10 @@ def _of_module(module: Any, names: list[str]) -> Callable[..., Any]:
 
 
 def _whole(result: Any, *, real: bool) -> Any:
-    """The one floating tensor of a result, or all of them in one vector; of complex ones, if real, both parts."""
+    """Return the only floating tensor of a result, or all of them as one vector.
+
+    If `real`, a complex tensor is replaced by its real and imaginary parts.
+    """
     tensors = [each for each in _flat(result) if _is_floating(each)]
     if real:
         tensors = [torch.stack([each.real, each.imag], dim=-1) if each.is_complex() else each for each in tensors]
@@ -237,7 +243,7 @@ def _flat(result: Any) -> Iterator[Any]:
 
 
 def _tensor(array: Array, device: Any) -> Any:
-    """A copy, in the array's own layout where torch has it."""
+    """Return a copy as a tensor, in the layout of the array if PyTorch supports it."""
     tensor = torch.from_numpy(np.array(array, order="K")).to(device)
     return tensor.requires_grad_(_is_floating(tensor))
 

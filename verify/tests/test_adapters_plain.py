@@ -154,7 +154,7 @@ def test_other_names_of_gradients_can_be_said() -> None:
     assert check(Odd(), X, parameters={"W": "slope", "b": "db"}).verdict == "PASS"
     missing = check(Odd(), X, parameters={"W": "dW"})
     assert [(cause.code, cause.argument) for cause in missing.causes] == [("no-gradient", "W")]
-    with pytest.raises(ValueError, match="parameter 'V' of Odd is no floating array, but not there"):
+    with pytest.raises(ValueError, match="parameter 'V' of Odd must be a floating array, got no such attribute"):
         plain.pair(Odd(), ["V"])
     with pytest.raises(TypeError, match="parameters must be a sequence of names, or a dict, got 'W'"):
         plain.pair(Odd(), "W")
@@ -264,7 +264,7 @@ class _NeedsSizes:
         (3, "3 is no layer: give a pair"),
         (Linear().forward, "is no layer"),
         (np.sin, "'sin'> is no layer"),
-        (check, r"say which: verify\.adapters\.torch\.pair\(check\)"),
+        (check, r"or name the framework of the function: verify\.adapters\.torch\.pair\(check\)"),
         ((1, 2), r"\(1, 2\) is no layer"),
         (_NeedsSizes, "cannot be made without arguments, give an instance: .*'sizes'"),
     ],

@@ -238,7 +238,7 @@ def test_of_several_results_all_floating_ones_are_checked() -> None:
 
 
 def test_inputs_of_which_none_is_an_array_are_named_by_what_they_are() -> None:
-    with pytest.raises(ValueError, match=r"of the inputs \(x list\) none is an array"):
+    with pytest.raises(ValueError, match=r"none of the inputs \(x list\) is an array"):
         check(lambda x: 2 * x, [1.0, 2.0])
 
 
