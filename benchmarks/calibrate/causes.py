@@ -51,7 +51,7 @@ _FAULTS = {
 
 
 @functools.cache
-def cases(name: str, first_seed: int) -> list[Case]:
+def cases(name: str, first_seed: int, drawn: int = _DRAWN) -> list[Case]:
     """Return cases from the layer's strategy, with ties and zeros: one for each shape, with at least 12 entries.
 
     In smaller cases most causes coincide. For example, two entries swapped are mirrored and also shifted.
@@ -60,7 +60,7 @@ def cases(name: str, first_seed: int) -> list[Case]:
 
     @seed(first_seed)
     @settings(
-        max_examples=_DRAWN,
+        max_examples=drawn,
         database=None,
         deadline=None,
         phases=[Phase.generate],

@@ -21,6 +21,8 @@ from verify.layers import Case, Layer
 
 ERROR = "ERROR"
 
+PHASES = (Phase.generate, Phase.shrink)
+
 
 @dataclass
 class Row:
@@ -79,7 +81,7 @@ def verify_layer(
         database=None,
         deadline=None,
         report_multiple_bugs=False,
-        phases=[Phase.generate, Phase.shrink],
+        phases=PHASES,
         suppress_health_check=list(HealthCheck),
     )
     @given(case=layer.cases(), draw=st.integers(0, 2**32 - 1))

@@ -162,7 +162,7 @@ def test_backwards_that_ignore_dy_or_accumulate_are_named() -> None:
 
 
 def test_scattered_errors_have_no_name() -> None:
-    for seed in range(20):
+    for seed in range(10):
         generator = np.random.default_rng(seed)
         off = generator.integers(-5, 6, W) * (generator.random(W) < 0.3)
 
@@ -179,7 +179,7 @@ def test_rewarding_every_tie_is_named() -> None:
         return (np.where(x == x.max(), dy, 0.0),)
 
     x = np.array([2.0, 1.0, 2.0, 2.0])
-    for seed in range(100):  # four numbers may keep their order in every draw: never taken for a linear function
+    for seed in range(30):  # four numbers may keep their order in every draw: never taken for a linear function
         found = certificate_of(lambda x: (np.asarray(x.max()), x), backward, (x,), seed=seed)
         assert found.causes[0].code == "all-ties-rewarded", found
 
@@ -238,7 +238,7 @@ CONV_ARRAYS = ((2, 4, 8, 8), (4, 2, 3, 2), (4,))
 @pytest.mark.parametrize("large", [False, True], ids=["every entry known", "entries sampled"])
 def test_mistakes_of_convolutions_are_named(name: str, large: bool) -> None:
     mutant = next(each for each in MUTANTS if each.name == name)
-    shapes: tuple[Any, ...] = ((3, 8, 14, 12), (8, 4, 3, 4), (8,)) if large else CONV_ARRAYS
+    shapes: tuple[Any, ...] = ((3, 4, 8, 8), (4, 2, 3, 2), (4,)) if large else CONV_ARRAYS
     assert (np.prod(shapes[0]) > MOST_ENTRIES) == large
     found = certificate_of(
         *mutant.mutate(conv2d.im2col)[1:],
@@ -253,7 +253,7 @@ def test_mistakes_of_convolutions_are_named(name: str, large: bool) -> None:
 @pytest.mark.parametrize("name", [each.name for each in MUTANTS if each.layer in ("max_pool2d", "relu")])
 def test_mistakes_at_and_off_ties_are_named(name: str) -> None:
     mutant = next(each for each in MUTANTS if each.name == name)
-    shape, options = (3, 3, 7, 8), {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)}
+    shape, options = (2, 2, 6, 5), {"kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0)}
     layer = max_pool2d.im2col
     if mutant.layer == "relu":
         layer, options = relu.vectorized, {}
@@ -267,7 +267,8 @@ def test_mistakes_at_and_off_ties_are_named(name: str) -> None:
 def test_what_gradcheck_cannot_see_the_contracts_name(mutant: Mutant) -> None:
     layer = LAYERS[mutant.layer]
     found = (
-        causes.guess(mutant.mutate(layer.fast), layer, case, 0, battery=True) for case in causes.cases(mutant.layer, 0)
+        causes.guess(mutant.mutate(layer.fast), layer, case, 0, battery=True)
+        for case in causes.cases(mutant.layer, 0, 60)
     )
     assert next(filter(None, found)) == mutant.code.code  # at the first case, of those with N > 1, say, that shows it
 
@@ -340,12 +341,17 @@ def test_what_shows_along_directions_alone_does_not_say_that_no_entry_is_wrong()
 
 
 def test_of_a_large_layer_a_fail_costs_at_most_ten_times_what_a_pass_does() -> None:
+    def cube(x: Any) -> Any:
+        if np.iscomplexobj(x):
+            raise TypeError("real numbers only")
+        return x * x * x, x
+
     def check(factor: float) -> Certificate:
         def backward(dy: Any, x: Any) -> Any:
-            return (factor * dy / (1 + np.exp(-x)),)
+            return (factor * dy * 3 * x * x,)
 
         x = np.random.default_rng(0).normal(size=(64, 1000))
-        return certificate_of(lambda x: (np.logaddexp(0, x), x), backward, (x,), seed=0)
+        return certificate_of(cube, backward, (x,), seed=0)
 
     right, wrong = check(1.0), check(1.001)
     assert (right.verdict, wrong.verdict) == ("PASS", "FAIL")

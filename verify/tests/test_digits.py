@@ -10,10 +10,19 @@ import pytest
 from cnn_core import Implementation, conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
 from cnn_core.data import load_digits
 from cnn_core.network import PARAMETERS, Step, Version, chain
-from verify.digits import Part, check_network
+from verify.digits import BATCH, Part, check_network
 from verify.museum import EXHIBITS
 
 DIGITS = load_digits()
+
+
+@pytest.fixture
+def few_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check three images: enough for a gradient that mixes images to show."""
+    monkeypatch.setitem(BATCH, "fast", 3)
+
+
+few = pytest.mark.usefixtures("few_images")
 
 
 def _network(
@@ -36,7 +45,11 @@ def _network(
     return chain("mutant", [*steps, Step(softmax_cross_entropy.vectorized, 1)] if part == "loss" else steps)
 
 
-@pytest.mark.parametrize("version", get_args(Version))
+# The naive loops take seconds, and depend on no version.
+VERSIONS = [pytest.param(each, marks=[pytest.mark.long] * (each == "naive")) for each in get_args(Version)]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("part", get_args(Part))
 def test_every_parameter_and_the_input_have_the_right_gradient(part: Part, version: Version) -> None:
     certificate = check_network(part, version, DIGITS, seed=1)
@@ -50,6 +63,7 @@ def test_every_parameter_and_the_input_have_the_right_gradient(part: Part, versi
         assert certificate.detection_floor <= 1e-6
 
 
+@few
 @pytest.mark.parametrize("part", get_args(Part))
 def test_the_flatten_of_the_tutorial_spoils_the_filter_gradient_and_is_caught(part: Part) -> None:
     wrong = _network(part, flat=EXHIBITS["flatten-noT"].mutate(flatten.vectorized))
@@ -67,6 +81,7 @@ def test_the_flatten_of_the_tutorial_spoils_the_filter_gradient_and_is_caught(pa
     assert certificate.worst is not None
 
 
+@few
 @pytest.mark.parametrize("part", get_args(Part))
 def test_the_pooling_of_the_tutorial_is_harmless_at_2x2_and_caught_where_windows_overlap(part: Part) -> None:
     assigning = EXHIBITS["maxpool-assign"].mutate(max_pool2d.im2col)
@@ -77,6 +92,7 @@ def test_the_pooling_of_the_tutorial_is_harmless_at_2x2_and_caught_where_windows
         assert check_network(part, "fast", DIGITS, seed=1, network=mutant).verdict == verdict
 
 
+@few
 @pytest.mark.parametrize("name", PARAMETERS)
 @pytest.mark.parametrize("part", get_args(Part))
 def test_one_wrong_entry_of_one_parameter_is_named(part: Part, name: str) -> None:
