@@ -1,1 +1,1 @@
-"""Everything a layer owes its users, checked by name."""
+"""The battery: named checks of all promises that a layer makes to its users."""

@@ -1,7 +1,7 @@
-"""Everything a layer owes its users, checked by name: `check_layer`.
+"""`check_layer` runs all named checks of a layer.
 
-The checks are in checks.py: gradients together and alone, in the other precision, at ties and zeros, of an
-empty batch; and the contracts of verify.battery.contracts. Hypothesis is imported when it is used.
+The checks of gradients are in checks.py: together and alone, in the other precision, at ties and zeros, and of an
+empty batch. The other promises of a layer are in contracts.py. Hypothesis is only imported when it is used.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from verify.adapters import Pair
 
 EXPECTED_FAILURE = "EXPECTED FAILURE"
-# Of several cases the worst decides.
+# The worst case decides the verdict.
 _WORST_FIRST = (FAIL, INCONCLUSIVE, PASS, NOT_APPLICABLE)
-# So many checks that found the same are named where it is told; the table above names more.
+# Up to three checks with the same finding are named below the table. More are counted.
 _NAMED = 3
 
 
 class CheckResult(NamedTuple):
-    """What one check found over so many cases: a verdict, why, and, of what is not well, the case in words."""
+    """The verdict of one check over its cases, the reason, and a description of the case if it did not pass."""
 
     check: str
     verdict: str
@@ -36,9 +36,9 @@ class CheckResult(NamedTuple):
 
 @dataclass(frozen=True)
 class LayerReport:
-    """The outcome of `check_layer`: a result for each check, in order; `report["check-name"]` is one.
+    """The outcome of `check_layer`: a result for each check, in order. `report["check-name"]` is one of them.
 
-    It is truthy if something was checked, and nothing failed unexpectedly or stayed undecided.
+    It is truthy if something was checked, nothing failed unexpectedly and nothing was inconclusive.
     """
 
     layer: str
@@ -70,7 +70,7 @@ class LayerReport:
 
 
 class LayerError(AssertionError):
-    """A layer that did not pass its checks; `.report` says all."""
+    """A layer did not pass its checks. `.report` has all results."""
 
     def __init__(self, report: LayerReport) -> None:
         super().__init__(str(report))
@@ -92,20 +92,23 @@ def check_layer(
     seed: int = 0,
     raise_on_failure: bool = True,
 ) -> LayerReport:
-    """Check all that a layer owes its users, at each of the cases.
+    """Run all checks of a layer at each of the cases, and return the report.
 
-    layer is a pair (forward, backward), or of any kind that `verify.adapters.adapt` knows: where a case holds
-    its inputs alone, its own parameters go with them. cases is a sequence of (arrays, options), or a
-    Hypothesis strategy of them, from which each check draws `examples` (default: as many as the Hypothesis
-    profile in force says) and shrinks what fails to the smallest case that fails by the same cause.
-    `structure` is gradcheck's. `batch` holds the positions of the arrays whose first axis is a batch that
-    may be empty. `checks` names those to run (default: all, `verify.battery.checks.CHECKS`).
+    - `layer` is a pair (forward, backward), or of any kind that `verify.adapters.adapt` knows. If a case only has
+      the inputs, the layer's own parameters are added to them.
+    - `cases` is a sequence of (arrays, options), or a Hypothesis strategy of them. A failing case of a strategy
+      shrinks to the smallest case that fails by the same cause.
+    - `structure` is that of gradcheck.
+    - `batch` has the positions of the arrays whose first axis is a batch that may be empty.
+    - `expected_failures` maps names of checks that fail or are inconclusive to the reason. It is strict: a listed
+      check that passes or does not apply is a failure.
+    - `checks` names the checks to run (default: all, `verify.battery.checks.CHECKS`).
+    - `examples` is the number of cases that each check draws (default: that of the current Hypothesis profile).
 
-    `expected_failures` maps the names of checks that fail, or stay undecided, to the reason. It is strict:
-    one that does not fail is a failure. What does not apply (float32 where the layer refuses it) says so.
+    A check that does not apply has the verdict NOT APPLICABLE. An example is float32 in a layer that refuses it.
 
-    Raises LayerError, with the report, unless all is well or `raise_on_failure` is False; TypeError or
-    ValueError, quoting the values, for arguments that cannot be, unknown names of checks among them.
+    Raises LayerError, with the report, if a check did not pass and `raise_on_failure` is True.
+    Raises TypeError or ValueError, quoting the values, for invalid arguments and for unknown names of checks.
     """
     started = time.perf_counter()
     expected = known(expected_failures or {}, "expected_failures")
@@ -133,7 +136,7 @@ def check_layer(
 
 
 def layer_name(layer: Any) -> str:
-    """What to call a layer: its own name, that of its forward where it is a pair, or that of its class."""
+    """Return the name of a layer: its own, that of its forward if it is a pair, or that of its class."""
     for owner in (layer, layer[0] if isinstance(layer, (tuple, list)) else type(layer)):
         name = getattr(owner, "name", None) or getattr(owner, "__name__", None)
         if isinstance(name, str):
@@ -142,20 +145,20 @@ def layer_name(layer: Any) -> str:
 
 
 def adapted(layer: Any) -> Pair:
-    """The forward and the backward of a layer of any kind that verify.adapters knows; TypeError where it has none."""
+    """Return the forward and backward of a layer of any kind that verify.adapters knows, or raise TypeError."""
     from verify.adapters import adapt
 
     return adapt(tuple(layer) if isinstance(layer, list) else layer)
 
 
 def _with_parameters(pair: Pair, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arrays of a case, and where it holds the inputs alone, the parameters that the layer owns."""
+    """Return the arrays of a case. If it only has the inputs, the layer's own parameters are added."""
     alone = not pair.inputs or len(arrays) <= len(pair.inputs)
     return pair.arrays(arrays) if pair.parameters and alone else arrays
 
 
 def _check_call(batch: Any, examples: Any, *, drawn: bool) -> None:
-    """TypeError or ValueError for what cannot be."""
+    """Raise TypeError or ValueError for an invalid `batch` or `examples`."""
     if isinstance(batch, str) or not isinstance(batch, Sequence) or not all(isinstance(k, int) for k in batch):
         raise TypeError(f"batch must be a sequence of the positions of arrays, such as (0,), got {batch!r}")
     if examples is None:
@@ -167,13 +170,13 @@ def _check_call(batch: Any, examples: Any, *, drawn: bool) -> None:
 
 
 def _listed(cases: Any) -> list[Any]:
-    """The cases, once and for all checks."""
+    """Return the cases as a list, which all checks share."""
     if not isinstance(cases, Iterable):
         raise TypeError(f"cases must be a sequence of (arrays, options), or a strategy of them, got {cases!r}")
     listed = list(cases)
     if not listed:
         used = isinstance(cases, Iterator)
-        raise ValueError("cases is an iterator that is exhausted: give a list" if used else "cases holds none")
+        raise ValueError("cases is an iterator that is exhausted: give a list" if used else "cases is empty")
     return listed
 
 
@@ -185,7 +188,7 @@ def _case(case: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
 
 
 def known(by_check: Mapping[str, str], what: str) -> Mapping[str, str]:
-    """The mapping, if its names are those of checks, and each has a reason."""
+    """Return the mapping, or raise if a name is not that of a check or a reason is missing."""
     if not isinstance(by_check, Mapping):
         raise TypeError(f"{what} must map names of checks to reasons, got {by_check!r}")
     unknown = [name for name in by_check if name not in CHECKS]
@@ -198,7 +201,7 @@ def known(by_check: Mapping[str, str], what: str) -> Mapping[str, str]:
 
 
 def _against(reason: str | None, result: CheckResult) -> CheckResult:
-    """The result, set against the reason why it is expected to fail."""
+    """Return the result of a check that is expected to fail for this reason, or for none."""
     if reason is None:
         return result
     if result.verdict in (FAIL, INCONCLUSIVE):
@@ -208,7 +211,7 @@ def _against(reason: str | None, result: CheckResult) -> CheckResult:
 
 
 class _Tally:
-    """The worst that a check found so far, over all cases."""
+    """The worst finding of a check so far, over all cases."""
 
     def __init__(self, check: str) -> None:
         self.check, self.cases = check, 0
@@ -216,7 +219,7 @@ class _Tally:
         self.case = ""
 
     def fails(self, trial: Trial) -> bool:
-        """Take in a case. After one that failed, only another that fails by the same cause counts: it is smaller."""
+        """Check a case and return whether it fails. After a failure only a case with the same cause counts as one."""
         found, failed = judge(self.check, trial), self.worst.verdict == FAIL
         if failed and (found.verdict, found.code) != (FAIL, self.worst.code):
             return False
@@ -227,19 +230,19 @@ class _Tally:
         return found.verdict == FAIL
 
     def result(self) -> CheckResult:
-        """What is to be reported."""
+        """Return the result for the report."""
         if not self.cases:
-            raise ValueError("cases holds none")
+            raise ValueError("cases is empty")
         return CheckResult(self.check, self.worst.verdict, self.cases, self.worst.note, self.case)
 
 
 def _over_sequence(tally: _Tally, trial: Callable[[Any], Trial], cases: Any, *_: Any) -> None:
-    """Each case in turn; the first that fails ends it."""
+    """Check each case in turn, up to the first that fails."""
     any(tally.fails(trial(case)) for case in cases)
 
 
 def _over_strategy(tally: _Tally, trial: Callable[[Any], Trial], cases: Any, examples: int | None, seed: int) -> None:
-    """Cases that Hypothesis draws; one that fails is shrunk."""
+    """Check cases that Hypothesis draws. Hypothesis shrinks a case that fails."""
     from hypothesis import HealthCheck, Phase, given, settings
     from hypothesis import seed as hypothesis_seed
 
@@ -259,10 +262,10 @@ def _over_strategy(tally: _Tally, trial: Callable[[Any], Trial], cases: Any, exa
 
     try:
         run()
-    except Exception:  # a layer that fails at random is flaky to Hypothesis; that it failed is enough
+    except Exception:  # Hypothesis calls a layer that fails at random flaky; one failure is enough here
         if tally.worst.verdict != FAIL:
             raise
 
 
 class _FailedError(Exception):
-    """To Hypothesis: shrink this case."""
+    """Tells Hypothesis to shrink this case."""

@@ -1,8 +1,7 @@
-"""The checks of a layer at one case, one function each: CHECKS names them all.
+"""The checks of a layer at one case, one function for each. CHECKS has them all by name.
 
-What the layer does at the caller's own case counts in any event. Other arrays are made of that case, and a
-forward may refuse them (raise, or give what is not finite): then the check does not apply. A check passes by
-returning.
+A check that returns has passed. An error at the caller's own case always counts. Some checks make other arrays from
+that case. If the forward raises there, or y is not finite, the check does not apply.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ NOT_APPLICABLE = "NOT APPLICABLE"
 
 
 class DoesNotApplyError(Exception):
-    """A check that this layer, or this case, gives no occasion for; the message says why."""
+    """The check does not apply to this layer or this case. The message has the reason."""
 
 
 class Found(NamedTuple):
-    """What a check found at one case: a verdict, why, and the code of the cause of a FAIL."""
+    """The finding of a check at one case: the verdict, the reason, and the code of the cause of a FAIL."""
 
     verdict: str
     note: str = ""
@@ -45,7 +44,7 @@ class Found(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A layer at one case, and what its caller said of it."""
+    """A layer at one case, with the caller's settings."""
 
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -56,22 +55,22 @@ class Trial(NamedTuple):
     seed: int
 
     def subject(self, arrays: tuple[Any, ...] | None = None) -> LayerUnderTest:
-        """The layer at these arrays, or its own: called with care, its faults told in one sentence."""
+        """Return the layer at these arrays or at its own. Its faults become a ContractError of one sentence."""
         arrays = self.arrays if arrays is None else arrays
         return LayerUnderTest(self.forward, self.backward, arrays, self.options, None)
 
     def generator(self) -> np.random.Generator:
-        """The same draws for the same seed."""
+        """Return a generator with the seed of this trial."""
         return np.random.default_rng(self.seed)
 
     def gradcheck(self, arrays: tuple[Any, ...] | None = None, **keywords: Any) -> Certificate:
-        """Check the gradients at these arrays, or its own; CheckError unless they pass."""
+        """Check the gradients at these arrays or at its own, and raise CheckError unless they pass."""
         arrays = self.arrays if arrays is None else arrays
         keywords = {"structure": self.structure, "seed": self.seed, **keywords}
         return gradcheck(self.forward, self.backward, arrays, self.options, **keywords)
 
     def check_at(self, arrays: tuple[Any, ...], what: str, look: Callable[[Any], None] = lambda y: None) -> Certificate:
-        """Check the gradients at arrays that were made of its own, if the forward takes them; first look at its y."""
+        """Check the gradients at arrays made from its own, if the forward accepts them. `look` sees y first."""
         subject = self.subject(arrays)
         with np.errstate(all="ignore"):
             try:
@@ -84,10 +83,11 @@ class Trial(NamedTuple):
         return self.gradcheck(arrays)
 
     def check_at_these(self, arrays: tuple[Any, ...], what: str) -> None:
-        """The same, of a multilinear layer at these very arrays, too: that oracle takes their shapes alone.
+        """Check the gradients as `check_at` does, and for a multilinear layer also by differences at these arrays.
 
-        Differences at the arrays convict only, and only of an entry with fewer than half its digits right: of
-        entries of very unlike sizes they are known to less than they think. The rest has passed the exact check.
+        The multilinear oracle only uses the shapes of the arrays. The differences can fail an entry, and only one with
+        fewer than half its digits right. For entries of very different sizes, differences underestimate their own
+        error. All entries have already passed the exact check.
         """
         if self.check_at(arrays, what).structure == "multilinear":
             found = self.gradcheck(arrays, structure="smooth", raise_on_failure=False)
@@ -95,7 +95,7 @@ class Trial(NamedTuple):
                 raise GradientMismatch(found)
 
     def changed(self, change: Callable[[Any], Any]) -> tuple[Any, ...]:
-        """Its arrays with a change made to those that have a gradient."""
+        """Return its arrays, with `change` applied to those that have a gradient."""
         return tuple(change(array) if is_floating(array) else array for array in self.subject().arrays)
 
     def __str__(self) -> str:
@@ -105,7 +105,7 @@ class Trial(NamedTuple):
 
 
 def _agrees(worst: Worst | None, dtype: Any) -> bool:
-    """Whether the worst entry is what the differences say, to half the digits of the dtype."""
+    """Return whether the worst entry agrees with the differences to half the digits of the dtype."""
     if worst is None:
         return False
     scale = max(abs(worst.analytic), abs(worst.numeric))
@@ -113,7 +113,7 @@ def _agrees(worst: Worst | None, dtype: Any) -> bool:
 
 
 def judge(check: str, trial: Trial) -> Found:
-    """Run one check; TypeError or ValueError for a case that cannot be."""
+    """Run one check and return its finding. Raises TypeError or ValueError for an invalid case."""
     fault = trial.subject().fault()
     try:
         if fault is not None:
@@ -137,7 +137,7 @@ def all_gradients_together(trial: Trial) -> None:
 
 
 def each_gradient_alone(trial: Trial) -> None:
-    """Every gradient with the other arrays held where they are."""
+    """Every gradient, with the other arrays fixed."""
     positions = trial.subject().wrt
     if len(positions) == 1:
         raise DoesNotApplyError("there is one gradient")
@@ -146,7 +146,7 @@ def each_gradient_alone(trial: Trial) -> None:
 
 
 def gradients_in_the_other_precision(trial: Trial) -> None:
-    """Every gradient in float32 where the arrays are float64, and the other way round."""
+    """Every gradient in float32 if the arrays are float64, and in float64 otherwise."""
     other = np.dtype(np.float32 if trial.subject().dtype == np.float64 else np.float64)
 
     def keeps(y: Any) -> None:
@@ -162,10 +162,11 @@ def gradients_in_the_other_precision(trial: Trial) -> None:
 
 
 def _float32_is_as_float64(trial: Trial) -> bool:
-    """Whether gradients in float32 are, to half its digits, those in float64, which another check holds to account.
+    """Return whether gradients in float32 agree with those in float64 to half the digits of float32.
 
-    It acquits where float32 is too coarse for differences, and convicts nobody: of what is ill-conditioned
-    fewer digits may be right.
+    Another check covers the gradients in float64. This agreement replaces an inconclusive check where float32 is
+    too coarse for differences. A disagreement is not a failure, because fewer digits may be right in an
+    ill-conditioned layer.
     """
     gradients = []
     for dtype in (np.float32, np.float64):
@@ -180,7 +181,7 @@ def _float32_is_as_float64(trial: Trial) -> bool:
 
 
 def gradients_at_ties(trial: Trial) -> None:
-    """Every gradient where entries tie: each is one of three that the array holds."""
+    """Every gradient at ties: each entry is one of three entries of the array."""
     generator = trial.generator()
 
     def tied(array: Any) -> Any:
@@ -191,7 +192,7 @@ def gradients_at_ties(trial: Trial) -> None:
 
 
 def gradients_at_zeros(trial: Trial) -> None:
-    """Every gradient where about a third of the entries are zero, the first among them."""
+    """Every gradient at zeros: the first entry and about a third of the others are zero."""
     generator = trial.generator()
 
     def with_zeros(array: Any) -> Any:
@@ -203,13 +204,13 @@ def gradients_at_zeros(trial: Trial) -> None:
 
 
 def gradients_of_an_empty_batch(trial: Trial) -> None:
-    """Every gradient at N = 0, where the caller has said which arrays have a batch axis."""
+    """Every gradient at N = 0, if the caller named the arrays with a batch axis."""
     if not trial.batch:
         raise DoesNotApplyError("no array is said to have a batch axis")
     given = trial.subject().arrays
     if not all(k in range(len(given)) and np.ndim(given[k]) for k in trial.batch):
         raise ValueError(
-            f"batch must hold positions in the {len(given)} arrays, of such as have axes, got {trial.batch!r}"
+            f"batch must have positions of arrays with axes, among {len(given)} arrays, got {trial.batch!r}"
         )
     arrays = tuple(array[:0] if k in trial.batch else array for k, array in enumerate(given))
     fault = trial.subject(arrays).fault()
@@ -219,10 +220,10 @@ def gradients_of_an_empty_batch(trial: Trial) -> None:
 
 
 def _contract(name: str, trial: Trial) -> None:
-    """A contract at this case, in the precisions that the layer takes."""
+    """Check a contract at this case, in the precisions that the layer accepts."""
     subject = trial.subject()
 
-    # What the layer raises is then told in one sentence, as elsewhere.
+    # These wrappers turn an exception of the layer into a ContractError of one sentence.
     @functools.wraps(trial.forward)
     def forward(*arrays: Any, **options: Any) -> Any:
         return subject.call("forward", arrays, *arrays, **options)
@@ -230,7 +231,7 @@ def _contract(name: str, trial: Trial) -> None:
     def backward(dy: Any, cache: Any) -> Any:
         return subject.call("backward", subject.arrays, dy, cache)
 
-    if hasattr(trial.forward, "argument_names"):  # of an adapter's, a method: not among what is wrapped
+    if hasattr(trial.forward, "argument_names"):  # an adapter's method, which wraps does not copy
         forward.argument_names = trial.forward.argument_names  # type: ignore[attr-defined]
     generator = trial.generator()
     call = Call.of(forward, backward, subject.arrays, subject.options, generator)

@@ -1,7 +1,6 @@
-"""What a layer owes its callers besides right numbers, one function a promise.
+"""The promises of a layer besides right numbers, one function for each. CONTRACTS has them all by name.
 
-Each takes a pair (forward, backward), the arrays and options of one call, and a generator, and
-raises ContractError, which says what was broken. CONTRACTS names them all.
+Each function takes a call of the layer and a generator. It raises ContractError, with the broken promise.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from verify.checker.layer import ContractError
 
 
 class Call(NamedTuple):
-    """One call of a layer, and what it returned."""
+    """One call of a layer, with its results."""
 
     forward: Callable[..., tuple[Array, Any]]
     backward: Callable[[Array, Any], Sequence[Array | None]]
@@ -28,7 +27,7 @@ class Call(NamedTuple):
     y: Array
     cache: Any
     dy: Array
-    # Those in which the layer is to keep dtypes.
+    # The dtypes that the layer must keep.
     dtypes: Sequence[Any] = (np.float32, np.float64, np.complex128)
 
     @classmethod
@@ -40,16 +39,16 @@ class Call(NamedTuple):
         options: Mapping[str, Any],
         generator: np.random.Generator,
     ) -> Call:
-        """Run the forward on copies of the arrays, and draw signed integers for its upstream gradient."""
+        """Run the forward on copies of the arrays, and draw a dy of signed integers."""
         copies = tuple(np.array(a) if isinstance(a, np.ndarray) else a for a in arrays)
         y, cache = forward(*copies, **options)
         dy = np.asarray(generator.integers(-9, 10, y.shape)).astype(y.dtype)
         return cls(forward, backward, copies, options, y, cache, dy)
 
     def gradients(self, dy: Array | None = None) -> list[tuple[str, Array]]:
-        """The gradients with their names, those that are None left out."""
+        """Return the gradients with their names, without those that are None."""
         gradients = list(self.backward(self.dy if dy is None else dy, self.cache))
-        if len(gradients) == len(self.arrays):  # None may stand for arrays that have no gradient
+        if len(gradients) == len(self.arrays):  # backward may return None for arrays without a gradient
             gradients = [g for g, a in zip(gradients, self.arrays, strict=True) if a is None or is_floating(a)]
         named = zip(self.names, gradients, strict=False)
         return [(name, gradient) for name, gradient in named if gradient is not None]
@@ -61,19 +60,19 @@ class Call(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the gradients, for the arrays that are differentiable or None."""
+        """The names of the gradients, for arrays that are differentiable or None."""
         names = argument_names(self.forward, len(self.arrays))
         return tuple(
             f"d{name}" for name, array in zip(names, self.arrays, strict=True) if array is None or is_floating(array)
         )
 
     def cast(self, dtype: Any) -> tuple[Any, ...]:
-        """The arrays with the floating ones in a dtype."""
+        """Return the arrays, with the floating ones in this dtype."""
         return tuple(a.astype(dtype) if is_floating(a) else a for a in self.arrays)
 
 
 def arguments_are_left_alone(call: Call, generator: np.random.Generator) -> None:
-    """Neither forward nor backward writes to an argument; read-only arrays serve."""
+    """Neither forward nor backward writes to an argument, and both accept read-only arrays."""
     frozen = tuple(np.array(a) if isinstance(a, np.ndarray) else a for a in call.arrays)
     dy = call.dy.copy()
     for array in (*frozen, dy):
@@ -102,7 +101,7 @@ def gradients_alias_nothing(call: Call, generator: np.random.Generator) -> None:
 
 
 def any_layout_of_dy_serves(call: Call, generator: np.random.Generator) -> None:
-    """The layout of dy in memory (reversed, strided, broadcast, read-only) changes at most the order of roundings."""
+    """The memory layout of dy (reversed, strided, broadcast, read-only) only changes the order of roundings."""
     expected = call.gradients()
     terms = _terms(call)
     for layout, dy in _layouts(call.dy):
@@ -114,7 +113,7 @@ def any_layout_of_dy_serves(call: Call, generator: np.random.Generator) -> None:
 
 
 def any_layout_of_the_arrays_serves(call: Call, generator: np.random.Generator) -> None:
-    """The memory layout of the arrays does not matter, but for the order of roundings."""
+    """The memory layout of the arrays only changes the order of roundings."""
     expected = call.gradients()
     for k, array in enumerate(call.arrays):
         if not isinstance(array, np.ndarray):
@@ -127,7 +126,7 @@ def any_layout_of_the_arrays_serves(call: Call, generator: np.random.Generator) 
 
 
 def a_second_backward_gives_the_same(call: Call, generator: np.random.Generator) -> None:
-    """Backward accumulates nothing, and does not use up its cache."""
+    """Backward accumulates nothing and leaves its cache usable."""
     first = [(name, gradient.copy()) for name, gradient in call.gradients()]
     _same(first, call.gradients(), "accumulates", "the second time")
     for _, gradient in call.gradients():
@@ -141,7 +140,7 @@ def another_forward_disturbs_nothing(call: Call, generator: np.random.Generator)
     expected = [(name, gradient.copy()) for name, gradient in call.gradients()]
     for change in (lambda a: np.asarray(1 - a), np.flip):
         others = [change(a) if is_floating(a) else a for a in call.arrays]
-        with contextlib.suppress(Exception):  # beyond its domain, but not when the same entries come in another order
+        with contextlib.suppress(Exception):  # 1 - a may leave the domain of the layer; reversed entries do not
             call.forward(*others, **call.options)
             break
     _same(expected, call.gradients(), "stale-cache", "after another forward")
@@ -154,7 +153,7 @@ def the_same_call_gives_the_same_result(call: Call, generator: np.random.Generat
 
 
 def backward_is_linear_in_dy(call: Call, generator: np.random.Generator) -> None:
-    """Backward of one - 3 two is backward of one less 3 times that of two, and of 0 it is 0."""
+    """Backward is linear: B(one - 3 two) = B(one) - 3 B(two), and B(0) = 0."""
     one, two = (np.asarray(generator.integers(-9, 10, call.y.shape)).astype(call.y.dtype) for _ in range(2))
     for name, gradient in call.gradients(np.zeros_like(one)):
         if np.any(gradient != 0):
@@ -162,7 +161,7 @@ def backward_is_linear_in_dy(call: Call, generator: np.random.Generator) -> None
     parts = zip(call.gradients(one), call.gradients(two), call.gradients(one - 3 * two), strict=True)
     for (name, first), (_, second), (_, both) in parts:
         scale = float(np.abs(first).max(initial=0.0)) + 3 * float(np.abs(second).max(initial=0.0))
-        # Rounding is of the order of eps, what is not linear of the order of 1: halfway between, in digits.
+        # Relative to the scale, rounding is about eps and a nonlinearity about 1. sqrt(eps) is halfway in digits.
         tolerance = math.sqrt(np.finfo(call.y.dtype).eps) * scale
         error = float(np.abs(first - 3 * second - both).max(initial=0.0))
         if not error <= tolerance:
@@ -172,7 +171,7 @@ def backward_is_linear_in_dy(call: Call, generator: np.random.Generator) -> None
 
 
 def dtypes_and_shapes_are_kept(call: Call, generator: np.random.Generator) -> None:
-    """Each gradient has its argument's shape and dtype, in each of the call's dtypes; y has the dtype."""
+    """Each gradient has the shape and dtype of its argument, and y has the dtype, for each dtype of the call."""
     for dtype in call.dtypes:
         arrays = call.cast(dtype)
         y, cache = call.forward(*arrays, **call.options)
@@ -203,7 +202,7 @@ CONTRACTS: dict[str, Callable[[Call, np.random.Generator], None]] = {
 
 
 def _layouts(array: Array) -> Iterator[tuple[str, Array]]:
-    """The same values in other layouts; a scalar has only one."""
+    """Yield views and copies of an array with other memory layouts. A scalar has none."""
     if not array.ndim:
         return
     yield "in Fortran order", np.asfortranarray(array)
@@ -218,14 +217,14 @@ def _layouts(array: Array) -> Iterator[tuple[str, Array]]:
 
 
 def _terms(call: Call) -> int:
-    """What a layer sums has at most so many terms, whose order may be another (Higham 2002, section 4.2)."""
+    """Return the largest number of terms in a sum of the layer. Their order may change (Higham 2002, section 4.2)."""
     return int(max([call.y.size, *(array.size for array in call.floating)]))
 
 
 def _same(
     expected: Sequence[tuple[str, Array]], found: Sequence[tuple[str, Array]], code: str, when: str, *, terms: int = 0
 ) -> None:
-    """Raise ContractError unless equal, or within the roundings of sums of `terms` terms."""
+    """Raise ContractError unless the arrays are equal up to the rounding of sums of `terms` terms."""
     for (name, right), (_, got) in zip(expected, found, strict=True):
         scale = float(np.nan_to_num(np.abs(right)).max(initial=0.0))
         tolerance = terms * float(np.finfo(right.dtype).eps) * scale

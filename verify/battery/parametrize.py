@@ -1,4 +1,4 @@
-"""The checks of `check_layer` as tests of pytest's, one for each layer and check, in the manner of scikit-learn's."""
+"""The checks of `check_layer` as pytest tests, one for each layer and check, as scikit-learn does it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """One check of a layer, for a test: `check(layer)` raises LayerError, or SkipTest where it does not apply."""
+    """One check of a layer, for a test: `check(layer)` raises LayerError, or SkipTest if it does not apply."""
 
     name: str
     cases: Any
@@ -24,7 +24,7 @@ class LayerCheck:
     expected: bool = False
 
     def __call__(self, layer: Any) -> None:
-        """Run it. What is expected to fail and does not apply passes: pytest then says that it did not fail."""
+        """Run the check. An expected failure that does not apply passes, so that pytest reports it."""
         __tracebackhide__ = True
         report = check_layer(layer, self.cases, checks=[self.name], raise_on_failure=False, **self.options)
         (result,) = report.results
@@ -41,11 +41,11 @@ def parametrize_with_checks(
     expected_failures: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> pytest.MarkDecorator:
-    """A decorator for pytest: the test function gets (layer, check), one test for each layer and check.
+    """Return a pytest decorator that makes one test for each layer and check.
 
-    It calls `check(layer)`. layers is a sequence of layers, or maps names to them; `cases` and
-    `expected_failures` are those of `check_layer`, or map the layers' names to those. An expected failure is
-    a strict xfail with its reason. The other options are those of `check_layer`.
+    The test function gets (layer, check) and calls `check(layer)`. `layers` is a sequence of layers, or maps names to
+    layers. `cases` and `expected_failures` are those of `check_layer`, or map names of layers to them. An expected
+    failure is a strict xfail with its reason. The other options are those of `check_layer`.
     """
     import pytest
 
@@ -54,7 +54,7 @@ def parametrize_with_checks(
     by_name = dict(layers) if isinstance(layers, Mapping) else {layer_name(layer): layer for layer in layers}
     if not by_name or len(by_name) != len(layers):
         names = ", ".join(by_name) or "nothing"
-        raise ValueError(f"layers need names, each its own: give a mapping; got {len(layers)} called {names}")
+        raise ValueError(f"layers need different names: give a mapping; got {len(layers)} layers called {names}")
     parameters = []
     for name, layer in by_name.items():
         adapted(layer)
@@ -72,7 +72,7 @@ def parametrize_with_checks(
 
 
 def _of(name: str, mapping: Mapping[str, Any], layers: Mapping[str, Any], what: str) -> Any:
-    """What a mapping from names of layers holds for one."""
+    """Return the entry of one layer in a mapping from names of layers."""
     if any(each not in layers for each in mapping) or (what == "cases" and name not in mapping):
-        raise ValueError(f"{what} must go by the layers' names, {', '.join(layers)}; got {', '.join(mapping)}")
+        raise ValueError(f"{what} must map the layers' names, {', '.join(layers)}; got {', '.join(mapping)}")
     return mapping.get(name, {})

@@ -353,7 +353,7 @@ def test_a_layer_with_its_cache_in_itself_is_checked_with_its_own_parameters(lay
     [
         ({"batch": 0}, r"batch must be a sequence of the positions of arrays, such as \(0,\), got 0"),
         ({"cases": iter(())}, "cases is an iterator that is exhausted"),
-        ({"cases": []}, "cases holds none"),
+        ({"cases": []}, "cases is empty"),
         ({"cases": 3}, r"cases must be a sequence of \(arrays, options\), or a strategy of them, got 3"),
         ({"cases": st.just(((X,), {})), "examples": 0}, "examples must be a whole number from 1 up, got 0"),
         ({"examples": 3}, "examples=3 is for a strategy"),
@@ -417,7 +417,7 @@ def test_a_layer_that_fails_at_random_fails() -> None:
         (TypeError, "is no layer: give a pair", (_forward, [((X, W), {})]), {}),
         (TypeError, r"a case is \(arrays, options\), .* got a tuple of 2", ((_forward, _backward), [(X, W)]), {}),
         (TypeError, r"a case is \(arrays, options\), .* got a ndarray", (relu.naive, [X]), {}),
-        (ValueError, "cases holds none", (relu.naive, []), {}),
+        (ValueError, "cases is empty", (relu.naive, []), {}),
         (ValueError, r"x\[0\] is nan: arrays must be finite", (relu.naive, [((np.array([np.nan]),), {})]), {}),
         (TypeError, "forward takes x; it cannot be called with", (relu.naive, [((X,), {"axis": 1})]), {}),
         (
@@ -432,7 +432,7 @@ def test_a_layer_that_fails_at_random_fails() -> None:
         (ValueError, "structure must be", (relu.naive, [((X,), {})]), {"structure": "linear"}),
         (
             ValueError,
-            r"batch must hold positions in the 1 arrays, .* got \(1,\)",
+            r"batch must have positions of arrays with axes, among 1 arrays, got \(1,\)",
             (relu.naive, [((X,), {})]),
             {"batch": [1]},
         ),
@@ -511,13 +511,13 @@ def test_each_layer_and_check_is_a_test_and_expected_failures_are_strict(pyteste
 @pytest.mark.parametrize(
     ("error", "sentence", "arguments", "keywords"),
     [
-        (ValueError, "layers need names, .* got 2 called naive", ([relu.naive, relu.naive], []), {}),
-        (ValueError, "layers need names, .* got 0 called nothing", ([], []), {}),
+        (ValueError, "layers need different names: .* got 2 layers called naive", ([relu.naive, relu.naive], []), {}),
+        (ValueError, "layers need different names: .* got 0 layers called nothing", ([], []), {}),
         (TypeError, "is no layer: give a pair", ([_forward], []), {}),
-        (ValueError, "cases must go by the layers' names, relu; got tanh", ({"relu": relu.naive}, {"tanh": []}), {}),
+        (ValueError, "cases must map the layers' names, relu; got tanh", ({"relu": relu.naive}, {"tanh": []}), {}),
         (
             ValueError,
-            "expected_failures must go by the layers' names, relu; got tanh",
+            "expected_failures must map the layers' names, relu; got tanh",
             ({"relu": relu.naive}, []),
             {"expected_failures": {"tanh": {}}},
         ),
