@@ -1,1 +1,1 @@
-"""The command line: `python -m verify`, installed as `gradcert`."""
+"""The command line: `python -m verify`, also installed as `gradcert`."""

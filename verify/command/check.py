@@ -1,4 +1,4 @@
-"""`python -m verify check`: somebody's own layer."""
+"""The command `python -m verify check`, for a user's own layer."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ NOTHING = "NOTHING CHECKED"
 
 @click.command()
 @click.argument("target", metavar="MODULE:NAME")
-@click.option("--shape", "shapes", multiple=True, metavar="NAME=2,3,8", help="Draw this array; repeatable.")
-@click.option("--arrays", metavar="NAME", help="Cases beside the layer: a list of (arrays, options), or its function.")
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Hand this to forward; repeatable.")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=2,3,8", help="Draw an array of this shape; repeatable.")
+@click.option(
+    "--arrays", metavar="NAME", help="A list of (arrays, options) in the layer's module, or a function that returns it."
+)
+@click.option(
+    "--option", "options", multiple=True, metavar="NAME=VALUE", help="Pass this option to forward; repeatable."
+)
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float64", show_default=True)
 @click.option("--structure", type=click.Choice(["auto", *ORACLES]), default="auto", show_default=True)
 @click.option("--wrt", multiple=True, metavar="NAME", help="Check only this array, by name or position; repeatable.")
@@ -36,7 +40,7 @@ NOTHING = "NOTHING CHECKED"
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=1e-9,
     show_default=True,
-    help="With which a wrong gradient may pass an exact oracle.",
+    help="The largest probability that a wrong gradient passes an exact oracle.",
 )
 @output.json_option
 def check(
@@ -50,17 +54,17 @@ def check(
     json_path: str | None,
     **settings: Any,
 ) -> None:
-    """Check the gradients of a layer of your own.
+    """Check the gradients of your own layer.
 
-    MODULE:NAME, or path/to/file.py:NAME, is a torch.autograd.Function, a torch.nn.Module, a function in PyTorch
-    or JAX, a jax.custom_vjp, a class or an instance with forward and backward, or, as MODULE:FORWARD,BACKWARD,
-    two functions.
+    The layer is MODULE:NAME or path/to/file.py:NAME. It can be a torch.autograd.Function, a torch.nn.Module,
+    a jax.custom_vjp, or a function in PyTorch or JAX. It can also be a class or an instance with forward and backward.
+    MODULE:FORWARD,BACKWARD names two functions.
 
     Exit codes: 0 passed, 1 a gradient is wrong, 2 usage, 3 the forward raised, 4 inconclusive, 5 nothing was checked.
     """
     output.check_writable(json_path)
     settings.update(seed=seed, wrt=[int(each) if each.isdecimal() else each for each in wrt] or None)
-    # Results for machines stand alone on standard output, whatever a layer prints.
+    # JSON must be alone on standard output, so a layer's own output goes to standard error.
     with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext(), _progress(target):
         try:
             rows = _rows(target, lambda found: _cases(found, shapes, arrays, options, dtype, seed), settings)
@@ -73,7 +77,7 @@ def check(
 
 
 def _rows(target: str, cases_of: Callable[[Target], list[Case]], settings: dict[str, Any]) -> list[Row]:
-    """A row for each case; what the user's code raises is a row, too."""
+    """Return a row for each case. An exception in the user's code is also a row."""
     row = Row(target, "", settings["structure"])
     rows: list[Row] = []
     found: Target | None = None
@@ -85,7 +89,7 @@ def _rows(target: str, cases_of: Callable[[Target], list[Case]], settings: dict[
             rows.append(row)
     except TargetError:
         raise
-    # A module that ends the program must not pass for one that passed.
+    # A module that calls sys.exit(0) must not count as passed.
     except (Exception, SystemExit) as error:
         row.verdict = ERROR
         module = None if found is None else found.module
@@ -97,7 +101,7 @@ def _rows(target: str, cases_of: Callable[[Target], list[Case]], settings: dict[
 def _cases(
     target: Target, shapes: tuple[str, ...], arrays: str | None, options: tuple[str, ...], dtype: str, seed: int
 ) -> list[Case]:
-    """Those that are listed beside the target, or the one to draw; the options of the command line go with each."""
+    """Return the cases listed in the target's module, or one drawn case, each with the options of the command line."""
     given = {name: targets.literal(name, value) for name, value in targets.named(options, "--option").items()}
     try:
         pair = adapt(target.layer)
@@ -111,7 +115,7 @@ def _cases(
 
 
 def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> None:
-    """Fill in the row."""
+    """Check one case, and write the result to the row."""
     started = time.perf_counter()
     bound, arrays, _ = adapt(target.layer).bound(case.inputs)
     try:
@@ -125,7 +129,7 @@ def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> No
     except TypeError as error:
         if targets.came_to(error, target.module):
             raise
-        raise TargetError(f"forward cannot be called so: {error}") from error
+        raise TargetError(f"forward does not take this call: {error}") from error
     except StructureError as error:
         raise TargetError(f"--structure {settings['structure']} does not hold: {error}") from error
     except ValueError as error:
@@ -142,7 +146,7 @@ def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> No
 
 
 def _described(case: Case) -> str:
-    """A case in one line: shapes, what is no array, and options."""
+    """Return a case in one line: shapes, other inputs, and options."""
     inputs = (str(tuple(each.shape)) if hasattr(each, "shape") else repr(each) for each in case.inputs)
     return ", ".join([*inputs, *(f"{name}={value!r}" for name, value in case.options.items())])
 

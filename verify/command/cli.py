@@ -1,4 +1,4 @@
-"""The command line: `python -m verify [run]`, `check` (in cli_check.py), `museum` and `layers`."""
+"""The command line: `python -m verify [run]`, `museum` and `layers`. The command `check` is in check.py."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _examples = click.option(
 
 
 class _Group(click.RichGroup):
-    """Whose exit code for Ctrl-C is none of ours: 130, as a shell's."""
+    """A group whose exit code for Ctrl-C is 130, as in a shell, and not one of the documented codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -47,26 +47,28 @@ class _Group(click.RichGroup):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Verify that gradients are right, and say what a wrong one would have shown.
+    """Verify that gradients are right, and state the errors that a check would miss.
 
-    Without a command, `run`. Exit codes: 0 all passed, 1 a gradient is wrong, 2 usage, 3 the run
+    The default command is `run`. Exit codes: 0 all passed, 1 a gradient is wrong, 2 usage, 3 the run
     itself broke, 4 inconclusive, 5 nothing was checked, 130 interrupted.
     """
 
 
 @cli.command()
-@click.option("--layer", "layers", multiple=True, type=click.Choice([*LAYERS, NETWORK]), help="Only this; repeatable.")
+@click.option(
+    "--layer", "layers", multiple=True, type=click.Choice([*LAYERS, NETWORK]), help="Run only this layer; repeatable."
+)
 @click.option(
     "--implementation",
     "implementations",
     multiple=True,
     type=click.Choice(_VERSIONS),
-    help="Only this; `fast` is im2col and vectorized; repeatable.",
+    help="Run only this version; `fast` is im2col and vectorized; repeatable.",
 )
 @_examples
 @seed_option
 @click.option(
-    "--data", metavar="FOLDER", help="IDX files (MNIST and its kind) for the network, not scikit-learn's digits."
+    "--data", metavar="FOLDER", help="IDX files (as of MNIST) for the network (default: scikit-learn's digits)."
 )
 @json_option
 def run(
@@ -77,10 +79,10 @@ def run(
     data: str | None,
     json_path: str | None,
 ) -> None:
-    """Verify every layer, both versions, and the digit network on real images."""
+    """Verify both versions of every layer, and the digit network on real images."""
     layers = tuple(dict.fromkeys(layers)) or (*LAYERS, NETWORK)
     if data is not None and NETWORK not in layers:
-        raise click.UsageError(f"--data {data} is for the network, which --layer leaves out: add --layer {NETWORK}")
+        raise click.UsageError(f"--data {data} is for the network, which --layer excludes: add --layer {NETWORK}")
     dataset = _load(data) if NETWORK in layers else None
     output.check_writable(json_path)
     console = output.console(json_path)
@@ -99,14 +101,14 @@ def run(
     type=click.IntRange(EXAMPLES["quick"]),
     default=EXAMPLES["ci"],
     show_default=True,
-    help="Cases for each version; with too few, a bug may never have its case.",
+    help="Cases for each version. With too few, no case may show a bug.",
 )
 @seed_option
 @json_option
 def museum(examples: int, seed: int, json_path: str | None) -> None:
-    """Plant every historical bug in our own layers: caught or not, by which check, at which entry.
+    """Plant every historical bug in our layers, and show which check catches it at which entry.
 
-    Exit code 0 if every bug is caught in every version, 1 if one is missed.
+    The exit code is 0 if every bug is caught in every version, and 1 if one is missed.
     """
     output.check_writable(json_path)
     console = output.console(json_path)
@@ -138,7 +140,7 @@ def layers() -> None:
 
 
 def main() -> None:
-    """Entry point: `run` is what no command means."""
+    """Run the command line. Without a command, it is `run`."""
     arguments = sys.argv[1:]
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments = ["run", *arguments]
@@ -194,7 +196,8 @@ def _report(rows: list[Row], console: Console, seconds: float) -> None:
         )
     console.print(table)
     console.print(
-        "miss, for each case: the probability that a wrong gradient passes; with <, the largest relative error that may pass",
+        "miss, for each case: the probability that a wrong gradient passes; "
+        "with <, the largest relative error that may pass",
         style="dim",
         highlight=False,
     )
@@ -212,7 +215,7 @@ def _promise(row: Row) -> str:
 
 
 def _wrapped(text: str, console: Console) -> str:
-    """The text, broken at blanks and hyphens where the terminal is too narrow for it."""
+    """Return the text, broken at blanks and hyphens if the terminal is too narrow."""
     return text if console.width >= output.WIDE else "\n".join(textwrap.wrap(text, 11))
 
 

@@ -1,4 +1,4 @@
-"""What the commands of `python -m verify` share: options, the console, and results for machines."""
+"""Shared parts of the commands of `python -m verify`: options, the console, and JSON results."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from rich.console import Console
 from verify.checker.certificate import finite
 from verify.command.run import Row
 
-# Columns that the table takes without breaking a word.
+# The width of the table without broken words.
 WIDE = 116
 
-seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Settles every draw.")
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every draw.")
 json_option = click.option(
-    "--json", "json_path", metavar="PATH", help="Write the results for machines, too; - for standard output, alone."
+    "--json", "json_path", metavar="PATH", help="Also write the results as JSON; - writes only JSON to standard output."
 )
 
 
 def console(json_path: str | None) -> Console:
-    """Where people read; a file or a pipe is as wide as the table."""
+    """Return the console for people. A file or a pipe is as wide as the table."""
     stderr = json_path == "-"
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(stderr=stderr, width=None if terminal else WIDE)
 
 
 def check_writable(json_path: str | None) -> None:
-    """A usage error, before anything is run, where the results could not be written in the end."""
+    """Raise a usage error before the run if the results cannot be written to this path."""
     if json_path is None or json_path == "-":
         return
     try:
@@ -41,7 +41,7 @@ def check_writable(json_path: str | None) -> None:
 
 
 def write(json_path: str | None, about: dict[str, Any], rows: list[Row]) -> None:
-    """The rows, and what is to be said of them all, as JSON."""
+    """Write the rows and the facts in `about` as JSON."""
     if json_path is None:
         return
     text = json.dumps(finite({**about, "rows": [row.to_dict() for row in rows]}), indent=1)

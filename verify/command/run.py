@@ -1,4 +1,4 @@
-"""Verify a layer on many generated cases, or the network on real images: one row of the report each."""
+"""Verifies a layer on many generated cases, or the network on real images. Each result is a row of the report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PHASES = (Phase.generate, Phase.shrink)
 
 @dataclass
 class Row:
-    """What was found about one version of one layer, over all its cases."""
+    """The result for one version of one layer over all its cases."""
 
     layer: str
     version: str
@@ -41,7 +41,7 @@ class Row:
     certificate: Certificate | None = None
 
     def add(self, certificate: Certificate) -> None:
-        """Take in a case; the weakest promise of all cases is the row's."""
+        """Add a case. The row has the weakest promise of all cases."""
         self.oracle = certificate.oracle
         self.miss_probability = _weakest(self.miss_probability, certificate.miss_probability)
         self.detection_floor = _weakest(self.detection_floor, certificate.detection_floor)
@@ -53,7 +53,7 @@ class Row:
         self.certificate, self.message = certificate, message
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in plain types, ready for JSON."""
+        """Return all fields in plain types, ready for JSON."""
         fields = {key: value for key, value in vars(self).items() if key != "certificate"}
         return {**fields, "certificate": None if self.certificate is None else self.certificate.to_dict()}
 
@@ -65,10 +65,10 @@ def verify_layer(
     seed: int,
     progress: Callable[[], None] = lambda: None,
 ) -> Row:
-    """Check the gradients of one implementation on `examples` cases that its strategy draws.
+    """Check the gradients of one implementation on `examples` cases from the layer's strategy, and return the row.
 
-    On a failure the smallest failing case that Hypothesis finds is the one reported, of those that fail as the
-    first one found: for the same cause, in the same argument. A bug must not shrink into another, nor into a tie.
+    After a failure, Hypothesis searches for a smaller case that fails with the same cause in the same argument. The
+    smallest one is reported. This way a bug does not shrink into another one or into a tie.
     """
     row = Row(layer.name, implementation.name, layer.structure)
     latest: list[Case] = []
@@ -88,7 +88,7 @@ def verify_layer(
     def check(case: Case, draw: int) -> None:
         progress()
         latest[:] = [case]
-        if row.verdict == PASS:  # what comes after a failure is shrinking, and not counted
+        if row.verdict == PASS:  # after a failure come shrinking steps, which are not counted
             row.cases += 1
         try:
             row.add(gradcheck(*implementation[1:], *case, structure=layer.structure, seed=draw))
@@ -110,7 +110,7 @@ def verify_layer(
 
 
 def verify_network(part: Part, version: Version, dataset: Dataset, seed: int) -> Row:
-    """Check the whole network on one batch of real images."""
+    """Check the whole network on one batch of real images, and return the row."""
     started = time.perf_counter()
     row = Row(f"digits: {part}", version, "")
     certificate = check_network(part, version, dataset, seed)
@@ -124,13 +124,13 @@ def verify_network(part: Part, version: Version, dataset: Dataset, seed: int) ->
 
 
 def _kind(certificate: Certificate) -> tuple[str, str, str | None]:
-    """What must stay as it is while a failing case shrinks: the verdict, the likeliest cause and its argument."""
+    """Return what a shrinking step must not change: the verdict, the likeliest cause and its argument."""
     cause = next(iter(certificate.causes), None)
     return (certificate.verdict, cause.code, cause.argument) if cause else (certificate.verdict, "", None)
 
 
 def describe(cases: list[Case], names: tuple[str, ...]) -> str:
-    """The last case in one line: shapes, and the options."""
+    """Return the last case in one line: shapes and options."""
     if not cases:
         return "none was drawn"
     case = cases[-1]
@@ -139,7 +139,10 @@ def describe(cases: list[Case], names: tuple[str, ...]) -> str:
 
 
 def exit_code(rows: list[Row]) -> int:
-    """0 all passed, 1 a gradient is wrong, 3 the run itself broke, 4 inconclusive, 5 nothing was checked."""
+    """Return the exit code of these rows.
+
+    0 all passed, 1 a gradient is wrong, 3 the run itself broke, 4 inconclusive, 5 nothing was checked.
+    """
     verdicts = {row.verdict for row in rows}
     for verdict, code in ((FAIL, 1), (ERROR, 3), (INCONCLUSIVE, 4)):
         if verdict in verdicts:

@@ -1,4 +1,4 @@
-"""What `python -m verify check` is pointed at: a layer by its name, and arrays to check it at."""
+"""The target of `python -m verify check`: a layer by its name, and the arrays for the check."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ _MOST_ENTRIES = 1 << 30
 
 
 class TargetError(ValueError):
-    """What the caller asked for is not there."""
+    """The layer, arrays or options that the caller named do not exist or do not fit."""
 
 
 class Target(NamedTuple):
-    """A layer, and the module that it was found in."""
+    """A layer, and the module in which it was found."""
 
     layer: Any
     module: ModuleType
 
 
 class Case(NamedTuple):
-    """One call: the inputs by position, arrays and others, and the options by name."""
+    """One call: the inputs by position (arrays and others), and the options by name."""
 
     inputs: tuple[Any, ...]
     options: dict[str, Any]
 
 
 def load(target: str) -> Target:
-    """The layer of "package.module:NAME" or "path/to/file.py:NAME".
+    """Return the layer of "package.module:NAME" or "path/to/file.py:NAME".
 
-    NAME may be dotted; "FORWARD,BACKWARD" is a pair of functions; without a NAME it is the module itself. Raises
-    TargetError where there is none; what the module raises passes.
+    NAME may be dotted. "FORWARD,BACKWARD" is a pair of functions. Without a NAME the layer is the module itself.
+    Raises TargetError if there is no such layer. Exceptions of the module pass through.
     """
     place, _, names = target.rpartition(":") if ":" in target else (target, "", "")
     module = _from_file(Path(place)) if place.endswith(".py") else _from_name(place)
@@ -56,7 +56,7 @@ def load(target: str) -> Target:
 
 
 def attribute(module: ModuleType, name: str) -> Any:
-    """What a module calls by this name, dots and all."""
+    """Return the attribute of a module with this name, which may be dotted."""
     value: Any = module
     for part in name.split("."):
         if not hasattr(value, part):
@@ -71,7 +71,7 @@ def attribute(module: ModuleType, name: str) -> Any:
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise TargetError(f"there is no file {str(path)!r}")
-    _put_first(path.parent)  # what the file imports from beside it
+    _put_first(path.parent)  # for imports of its neighbours
     name = f"_checked_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # it ends in .py
@@ -88,12 +88,12 @@ def _from_name(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # it is there, and imports what is not
-        raise TargetError(f"there is no module {name!r} ({error}), looked for from {Path.cwd()} on") from error
+            raise  # the module exists, and an import inside it failed
+        raise TargetError(f"there is no module {name!r} ({error}), searched from {Path.cwd()} on") from error
     except (TypeError, ValueError) as error:
         if name and not name.startswith("."):
             raise
-        raise TargetError(f"{name!r} is no module") from error
+        raise TargetError(f"{name!r} is not a module") from error
 
 
 def _put_first(folder: Path) -> None:
@@ -102,7 +102,7 @@ def _put_first(folder: Path) -> None:
 
 
 def where(error: BaseException, module: ModuleType | None) -> str:
-    """The line that raised: the innermost of the module's own, or else of no matter whom."""
+    """Return the line that raised: the innermost in the module, or the innermost of all if none is."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}: {(error.text or '').strip()}"
     frame = (_own(error, module) or traceback.extract_tb(error.__traceback__))[-1]
@@ -110,7 +110,7 @@ def where(error: BaseException, module: ModuleType | None) -> str:
 
 
 def came_to(error: BaseException, module: ModuleType) -> bool:
-    """Whether any line of the module's own ran before it was raised: else the call itself was refused."""
+    """Return whether a line of the module ran before the exception. If not, the call itself was refused."""
     return bool(_own(error, module))
 
 
@@ -120,17 +120,17 @@ def _own(error: BaseException, module: ModuleType | None) -> list[traceback.Fram
 
 
 def literal(name: str, text: str) -> Any:
-    """A Python literal, or a bare word as a string."""
+    """Return the value of a Python literal, or a bare word as a string."""
     try:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError):
         if text.isidentifier():
             return text
-        raise TargetError(f"--option {name}={text}: {text!r} is neither a literal of Python nor a word") from None
+        raise TargetError(f"--option {name}={text}: {text!r} is neither a Python literal nor a word") from None
 
 
 def named(given: Iterable[str], what: str) -> dict[str, str]:
-    """NAME=VALUE, each name once."""
+    """Return the values of NAME=VALUE by name. Each name may occur once."""
     found: dict[str, str] = {}
     for each in given:
         name, equals, value = each.partition("=")
@@ -143,10 +143,10 @@ def named(given: Iterable[str], what: str) -> dict[str, str]:
 
 
 def draw(pair: Pair, shapes: Mapping[str, str], options: Mapping[str, Any], dtype: str, seed: int) -> Case:
-    """Arrays of these shapes at the places that their names or positions have among the forward's inputs.
+    """Return a case with arrays of these shapes, by name or position among the forward's inputs.
 
-    They are normal, rounded to sixteenths: typical values, that are short fractions for exact arithmetic.
-    An option that the forward takes before its last array goes to its place, too.
+    The entries are normal numbers rounded to sixteenths: typical values, and short fractions for exact arithmetic.
+    An option that the forward takes before its last array is passed by position.
     """
     generator, left = np.random.default_rng(seed), dict(options)
     places = {_place(pair, name): _shape(name, shape) for name, shape in shapes.items()}
@@ -169,11 +169,11 @@ def draw(pair: Pair, shapes: Mapping[str, str], options: Mapping[str, Any], dtyp
 
 
 def takes(pair: Pair) -> str:
-    """What the forward takes, in words."""
-    names = [each.name if each.required else f"{each.name} (may be left out)" for each in pair.inputs]
+    """Return a description of the forward's arguments."""
+    names = [each.name if each.required else f"{each.name} (optional)" for each in pair.inputs]
     text = f"the forward takes {', '.join(names) or 'arrays by position, 0=..., 1=...'}"
     own = [f"{name} {array.shape}" for name, array in pair.parameters.items()]
-    return f"{text}; its parameters {', '.join(own)} are its own" if own else text
+    return f"{text}; it has its own parameters {', '.join(own)}" if own else text
 
 
 def _place(pair: Pair, name: str) -> int:
@@ -182,25 +182,29 @@ def _place(pair: Pair, name: str) -> int:
         return names.index(name)
     if name.isdecimal() and (int(name) < len(names) or not names):
         return int(name)
-    raise TargetError(f"--shape {name}=... is for none of its arrays: {takes(pair)}")
+    raise TargetError(f"--shape {name}=... names none of the arrays: {takes(pair)}")
 
 
 def _shape(name: str, text: str) -> tuple[int, ...]:
     sizes = [each.strip() for each in text.split(",") if each.strip()]
     if not all(each.isdecimal() for each in sizes):
-        raise TargetError(f"--shape {name}={text} is no shape: sizes are whole numbers, as in {name}=2,3,8,8")
+        raise TargetError(f"--shape {name}={text} is not a shape: sizes are whole numbers, as in {name}=2,3,8,8")
     if math.prod(map(int, sizes)) > _MOST_ENTRIES:
         raise TargetError(f"--shape {name}={text} has {math.prod(map(int, sizes)):.3g} entries: too many to draw")
     return tuple(map(int, sizes))
 
 
 def listed(target: Target, name: str) -> list[Case]:
-    """The cases that the module lists, or its function returns, by this name: (arrays, options), or arrays alone."""
+    """Return the cases of a list in the module, or of a function that returns one, by its name.
+
+    Each case is (arrays, options) or only the arrays.
+    """
     value = attribute(target.module, name)
     try:
         each_case = list(value() if callable(value) else value)
     except TypeError as error:
-        raise TargetError(f"--arrays {name} is no list of cases, nor a function without arguments: {error}") from error
+        text = f"--arrays {name} is neither a list of cases nor a function without arguments: {error}"
+        raise TargetError(text) from error
     found = []
     for k, each in enumerate(each_case):
         arrays, options = each, {}

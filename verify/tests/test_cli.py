@@ -128,7 +128,7 @@ def test_a_choice_that_leaves_nothing_is_exit_code_5() -> None:
         (["run", "--layer", "conv4d"], "'conv4d' is not one of"),
         (["run", "--examples", "0"], "0 is not in the range"),
         (["run", "--data", "no such folder"], "no such folder"),
-        (["run", "--data", "x", "--layer", "relu"], "--data x is for the network, which --layer leaves out"),
+        (["run", "--data", "x", "--layer", "relu"], "--data x is for the network, which --layer excludes"),
         (["museum", "--examples", "5"], "5 is not in the range"),
         (["run", "--layer", "relu", "--examples", "1", "--json", "no/such/folder.json"], "no/such/folder.json"),
         (["chekc"], "No such command 'chekc'"),

@@ -205,25 +205,29 @@ def test_nothing_checked_is_exit_code_5(layers: Path) -> None:
     [
         ("no_such_module:Layer", [], "there is no module 'no_such_module'"),
         ("cnn_core.no_such_module:Layer", [], "there is no module 'cnn_core.no_such_module'"),
-        (":Layer", [], "'' is no module"),
+        (":Layer", [], "'' is not a module"),
         ("no/such/file.py:Layer", [], "there is no file 'no/such/file.py'"),
         ("{layers}:Linar", [], "but Linear"),
         ("{layers}:cases", [], "is no layer: give a pair (forward, backward)"),
-        ("{layers}:Linear", [], "--shape is missing for x: the forward takes x; its parameters W (4, 3) are its own"),
-        ("cnn_core.conv2d:naive", ["--shape", "x=1,1,2,2"], "for w: the forward takes x, w, b (may be left out)"),
-        ("{layers}:Linear", ["--shape", "W=4,3"], "--shape W=... is for none of its arrays: the forward takes x"),
-        ("{layers}:Linear", ["--shape", "1=4,3"], "--shape 1=... is for none of its arrays"),
-        ("{layers}:Linear", ["--shape", "x=5x4"], "--shape x=5x4 is no shape"),
-        ("{layers}:Linear", ["--shape", "x=-1"], "--shape x=-1 is no shape"),
+        ("{layers}:Linear", [], "--shape is missing for x: the forward takes x; it has its own parameters W (4, 3)"),
+        ("cnn_core.conv2d:naive", ["--shape", "x=1,1,2,2"], "for w: the forward takes x, w, b (optional)"),
+        ("{layers}:Linear", ["--shape", "W=4,3"], "--shape W=... names none of the arrays: the forward takes x"),
+        ("{layers}:Linear", ["--shape", "1=4,3"], "--shape 1=... names none of the arrays"),
+        ("{layers}:Linear", ["--shape", "x=5x4"], "--shape x=5x4 is not a shape"),
+        ("{layers}:Linear", ["--shape", "x=-1"], "--shape x=-1 is not a shape"),
         ("{layers}:Linear", ["--shape", "5,4"], "--shape '5,4' is not NAME=VALUE"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--shape", "x=1,4"], "--shape x is given twice: 5,4 and 1,4"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--shape", "0=1,4"], "--shape names one argument twice: x, 0"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--arrays", "cases"], "give one of the two"),
-        ("{layers}:Linear", ["--shape", "x=5,4", "--option", "a=[1"], "a=[1: '[1' is neither a literal of Python nor"),
+        ("{layers}:Linear", ["--shape", "x=5,4", "--option", "a=[1"], "a=[1: '[1' is neither a Python literal nor"),
         ("{layers}:Linear", ["--shape", "x=100000,1000000"], "x=100000,1000000 has 1e+11 entries: too many to draw"),
         ("{layers}:power,", ["--shape", "x=2"], "is neither MODULE:NAME nor MODULE:FORWARD,BACKWARD"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--wrt", "q"], "wrt holds 'q', which is none of the arrays: x, W"),
-        ("{layers}:Linear", ["--arrays", "Linear"], "--arrays Linear is no list of cases, nor a function without"),
+        (
+            "{layers}:Linear",
+            ["--arrays", "Linear"],
+            "--arrays Linear is neither a list of cases nor a function without",
+        ),
         ("{layers}:Linear", ["--arrays", "wrong_cases"], "wrong_cases[0] is a ndarray, neither (arrays, options) nor"),
         (
             "{layers}:power,power_backward",
@@ -327,7 +331,7 @@ def test_an_option_that_a_layer_in_torch_does_not_know_is_usage(tmp_path: Path) 
     assert run(f"{path}:f", "--shape", "x=2,3", "--option", "scale=3").exit_code == 0
     unknown = run(f"{path}:f", "--shape", "x=2,3", "--option", "zz=3")
     assert unknown.exit_code == 2
-    assert "forward cannot be called so: f() got an unexpected keyword argument 'zz'" in text(unknown)
+    assert "forward does not take this call: f() got an unexpected keyword argument 'zz'" in text(unknown)
     assert run(f"{path}:f", "--shape", "x=2,3", "--option", "scale=5").exit_code == 3  # its own TypeError
 
 
