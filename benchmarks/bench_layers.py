@@ -198,8 +198,8 @@ def _bytes(direction: str, ready: Prepared) -> int:
 def _flops(layer: Layer, direction: str, ready: Prepared) -> int | None:
     """Return the number of floating-point operations, or None for a layer that does not multiply.
 
-    Each entry of y is a sum with one product for each weight of a filter. dw and dx need the same number of
-    products each. A bias needs one more addition for each entry of y, and of dy.
+    Each entry of y is a sum with one product for each weight of a filter. The gradients dw and dx need the same
+    number of products each. A bias needs one more addition for each entry of y, and of dy.
     """
     if layer.name not in PRODUCTS:
         return None

@@ -41,8 +41,8 @@ class Network(NamedTuple):
     features: tuple[int, ...]
 
 
-# The tutorial's network, whose convolution has no bias, and LeNet-5 (LeCun et al. 1998) as frameworks build it
-# today: with relu, max pooling and all maps connected.
+# The convolution of the tutorial's network has no bias. LeNet-5 (LeCun et al. 1998) is the version of today's
+# frameworks: with relu, max pooling and all maps connected.
 NETWORKS = {
     "tutorial": Network(((2, 1, 5, 0),), False, (288, 60, 10)),
     "LeNet": Network(((6, 1, 5, 2), (16, 6, 5, 0)), True, (400, 120, 84, 10)),

@@ -16,8 +16,8 @@ dilation, ceil_mode. Padding may also be ((top, bottom), (left, right)), "valid"
 It may be up to half the dilated window, which "same" needs. PyTorch allows half of kernel_size.
 
 Raises TypeError for integer or object dtypes and for a cache of another implementation.
-Raises ValueError, quoting the values, for a wrong rank, sizes that do not fit, padding of more than half
-the window, and windows without an entry of x.
+Raises ValueError, quoting the values, for a wrong rank and sizes that do not fit. It also refuses padding
+of more than half the window, and windows without an entry of x.
 
 Source: torch.nn.functional.max_pool2d (semantics); Ranzato et al. 2007, CVPR (max pooling).
 """

@@ -1,8 +1,8 @@
 """Measures the checker on spoilt forwards with right gradients: false alarms, and the floors printed with a PASS.
 
-The forward of a known function is spoilt in one of four ways: it gets noise, computes in float32, ignores short
-steps, or overflows near the arrays. The gradient stays right, so a FAIL is a false alarm. After a PASS the check
-is repeated with one entry of the gradient off by 1.1 times the printed floor.
+The forward of a known function gets noise, computes in float32, ignores short steps, or overflows near the
+arrays. The gradient stays right, so a FAIL is a false alarm. After a PASS the check is repeated with one entry of the
+gradient off by 1.1 times the printed floor.
 """
 
 from __future__ import annotations

@@ -87,9 +87,9 @@ def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = Non
     - A sequence has the names of the parameters. Backward returns their gradients, in this order, after those of
       the inputs.
 
-    By default, a floating array W is a parameter if the instance or the code of its class has an attribute dW,
-    grad_W or W_grad. If there is none, the parameters are the entries of `params`, with gradients in `grads` (dicts
-    or lists).
+    By default, a floating array W is a parameter if its gradient has an attribute dW, grad_W or W_grad. The attribute
+    must exist or appear in the code of the class. If there is none, the parameters are the entries of `params`, with
+    gradients in `grads` (dicts or lists).
 
     `reset` names a method to call before each backward, such as zero_grad, for a layer that accumulates on purpose.
 
