@@ -1,0 +1,222 @@
+"""Objections of rounding: right gradients that round are no failure, wrong ones are not excused.
+
+What a PASS says it would have caught is true.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnn_core import softmax_cross_entropy
+from helpers import SEEDS, certificate_of, drawn, normalised, normalised_back, refuse_complex
+from verify import Certificate, Inconclusive, StructureError, gradcheck
+
+
+def test_a_backward_that_rounds_is_not_taken_for_wrong() -> None:
+    # A fraction of 3 that rounds: 3 * dy / 3 is dy, but for the last bit; the forward stays in the integers.
+    def backward(dy: np.ndarray, _: Any) -> Any:
+        return ((dy / 49) * 49,)
+
+    dy = np.arange(1.0, 5000.0)
+    assert ((dy / 49) * 49 != dy).any()
+    with pytest.raises(StructureError, match="the backward rounds: dx"):
+        gradcheck(lambda x: (x.copy(), None), backward, (np.zeros(64),), structure="multilinear", seed=0)
+
+
+def test_a_saturated_softmax_is_inconclusive() -> None:
+    x, labels = np.array([[60.0, 0.0, 0.0]]), np.array([0])
+    with pytest.raises(Inconclusive, match="rounding hides this gradient"):
+        gradcheck(
+            *softmax_cross_entropy.vectorized[1:], (x, labels), {"reduction": "sum"}, structure="analytic", seed=0
+        )
+
+
+def test_noise_or_half_precision_behind_real_parts_is_not_taken_for_a_wrong_gradient() -> None:
+    # The complex step is 0 there, and plain differences, rounded away or drowned, do not contradict it.
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        return (dy / np.cosh(x) ** 2,)
+
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        x = np.rint(16 * generator.normal(size=1 + seed % 4)) / 16
+
+        def noisy(x: np.ndarray, generator: np.random.Generator = generator) -> Any:
+            return np.tanh(x.real) + 1e-3 * generator.normal(size=x.shape), x
+
+        def half(x: np.ndarray) -> Any:
+            return np.tanh(x.real.astype(np.float16)).astype(np.float64), x
+
+        for forward in (noisy, half):
+            assert certificate_of(forward, backward, (x,), seed=seed).verdict == "INCONCLUSIVE"
+
+
+def normalised_by_c(x: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Any]:
+    refuse_complex(x, b)
+    return normalised(x, b)
+
+
+@SEEDS
+@pytest.mark.parametrize("forward", [normalised, normalised_by_c])
+def test_a_bias_that_a_normalisation_takes_away_has_a_gradient_of_0(forward: Any, seed: int) -> None:
+    x, b = drawn(seed, 8, 3), drawn(seed + 1, 3)
+    certificate = certificate_of(forward, normalised_back, (x, b), seed=seed)
+    assert certificate.verdict == "PASS", certificate
+    assert certificate.detection_floor is not None
+    assert certificate.detection_floor < 1e-6  # that of dx: that of db is said beside it
+    assert certificate.arguments[1].note == "" or "0 to within" in certificate.arguments[1].note
+    for wrong in (lambda dx: dx + 1e-3, lambda dx: np.full(3, 1e-6)):
+        off = certificate_of(
+            forward, lambda dy, c, w=wrong: (normalised_back(dy, c)[0], w(dy.sum(0))), (x, b), seed=seed
+        )
+        assert [result.verdict for result in off.arguments] == ["PASS", "FAIL"], off
+
+
+@SEEDS
+@pytest.mark.parametrize("structure", ["analytic", "smooth", "auto"])
+def test_a_gradient_that_is_small_at_these_arrays_alone_is_not_taken_for_0(structure: str, seed: int) -> None:
+    x = 18 + 0.1 * np.abs(drawn(seed, 4))  # 1 - tanh(x)^2 is an ulp of 1 or two
+
+    def tanh(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        y = np.tanh(x)
+        return y, y
+
+    certificate = certificate_of(tanh, lambda dy, y: (dy * (1 - y * y),), (x,), seed=seed, structure=structure)
+    assert certificate.verdict == "INCONCLUSIVE", certificate
+    assert certificate.structure == ("smooth" if structure == "smooth" else "analytic")  # which says more
+
+
+@SEEDS
+def test_differences_decide_where_the_complex_step_rounds_too_much(seed: int) -> None:
+    x = 1e6 * (np.random.default_rng(seed).random((4, 5)) + 0.5)
+
+    def logarithm(factor: float) -> Certificate:
+        return certificate_of(lambda x: (np.log(x), x), lambda dy, x: (factor * dy / x,), (x,), seed=seed)
+
+    right = logarithm(1)
+    assert right.verdict == "PASS"
+    assert right.structure == "smooth"
+    assert right.detection_floor is not None
+    assert right.detection_floor < 1e-6
+    assert "analytic, but rounding would hide an error of" in str(right)
+    assert [logarithm(factor).verdict for factor in (1.0001, 1.01, 1.02, 1.1)] == ["FAIL"] * 4
+
+
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, Any]:
+    """So large are q and k here that each row takes one row of v."""
+    refuse_complex(q, k, v)
+    scores = q @ k.T / 2
+    p = np.exp(scores - scores.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    return p @ v, (q, k, v, p)
+
+
+def attention_back(dy: np.ndarray, cache: Any, wrong: float = 0.0) -> tuple[np.ndarray, ...]:
+    q, k, v, p = cache
+    # What has to cancel is rounded before.
+    scores = p * (dy @ v.T - (dy * (p @ v)).sum(1, keepdims=True)) / 2 + wrong
+    return scores @ k, scores.T @ q, p.T @ dy
+
+
+@SEEDS
+def test_the_rounding_of_backward_itself_is_no_failure(seed: int) -> None:
+    arrays = [1000 * drawn(seed + i, 5, 4) for i in range(3)]
+    certificate = certificate_of(attention, attention_back, arrays, seed=seed)
+    assert certificate.verdict != "FAIL", certificate
+    wrong = certificate_of(attention, lambda dy, cache: attention_back(dy, cache, 1e-9), arrays, seed=seed)
+    assert wrong.verdict == "FAIL", wrong
+
+
+def solved(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Any]:
+    y = np.linalg.solve(a, b)
+    return y, (a, y)
+
+
+def solved_back(dy: np.ndarray, cache: Any, factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    a, y = cache
+    db = factor * np.linalg.solve(a.T, dy)
+    return -np.outer(db, y), db
+
+
+def ill_conditioned(seed: int, condition: float, size: int = 5) -> np.ndarray:
+    left, right = (np.linalg.qr(drawn(seed + i, size, size))[0] for i in (1, 2))
+    return np.asarray(left * np.geomspace(1, 1 / condition, size) @ right)
+
+
+@SEEDS
+@pytest.mark.parametrize(
+    ("condition", "wrt", "structure"),
+    [(1e7, (1,), "auto"), (1e9, (1,), "auto"), (1e9, None, "auto"), (1e11, None, "auto"), (1e9, (1,), "smooth")],
+)
+def test_an_ulp_of_an_ill_conditioned_matrix_is_no_failure(
+    condition: float, wrt: Any, structure: str, seed: int
+) -> None:
+    def verdict(factor: float) -> str:
+        arrays = ill_conditioned(seed, condition), drawn(seed, 5)
+        back = partial(solved_back, factor=factor)
+        found = certificate_of(solved, back, arrays, structure=structure, wrt=wrt, seed=seed)
+        return found.verdict
+
+    assert verdict(1) != "FAIL"
+    assert verdict(1.01) == "FAIL"
+
+
+@SEEDS
+@pytest.mark.parametrize("factor", [0, 1, 2, -1])
+def test_pure_rounding_in_float32_is_not_taken_for_a_constant(factor: int, seed: int) -> None:
+    arrays = np.vander(np.linspace(0.1, 1, 8)).astype(np.float32), drawn(seed, 8).astype(np.float32)
+    back = partial(solved_back, factor=factor)
+    assert certificate_of(solved, back, arrays, wrt=(0,), seed=seed).verdict != "PASS"
+
+
+@SEEDS
+def test_a_backward_wrong_at_the_given_arrays_alone_fails(seed: int) -> None:
+    given = drawn(seed, 4, 5)
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+        return (dy * np.cos(x) * (1.1 if np.array_equal(x, given) else 1),)
+
+    assert certificate_of(lambda x: (np.sin(x), x), backward, (given,), seed=seed, structure="smooth").verdict == "FAIL"
+
+
+@SEEDS
+def test_a_fixed_array_at_the_end_of_its_domain_excuses_no_error(seed: int) -> None:
+    def forward(x: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        refuse_complex(x)
+        if p > 0.7:
+            raise ValueError("p must be 0.7 at most")
+        return p * np.sin(x), x
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return 0.71 * dy * np.cos(x), np.asarray((dy * np.sin(x)).sum())
+
+    found = certificate_of(forward, backward, (drawn(seed, 5), np.array(0.7)), wrt=(0,), seed=seed)
+    assert (found.verdict, found.arguments[0].note) == ("FAIL", "")
+
+
+def kernel(size: int) -> np.ndarray:
+    """That of a Gaussian process, at times in [0, 1]."""
+    times = np.linspace(0, 1, size)
+    return np.asarray(np.exp(-((times[:, None] - times) ** 2) / 0.08) + 1e-6 * np.eye(size))
+
+
+@SEEDS
+def test_the_rounding_of_a_closed_over_matrix_is_tolerated_and_no_error_above_it(seed: int) -> None:
+    matrix = kernel(40)
+
+    def certificate(off: float) -> Certificate:
+        def backward(dy: np.ndarray, _: Any) -> tuple[np.ndarray]:
+            dx = np.linalg.solve(matrix, dy)
+            dx[np.argmax(np.abs(dx))] *= 1 + off
+            return (dx,)
+
+        return certificate_of(lambda x: (np.linalg.solve(matrix, x), None), backward, (drawn(seed, 40),), seed=seed)
+
+    right = certificate(0)
+    assert right.verdict == "PASS", right
+    assert right.detection_floor is not None
+    assert right.detection_floor < 1e-5
+    assert certificate(right.detection_floor).verdict == "FAIL"

@@ -1,0 +1,125 @@
+"""The reference of the complex step: analytic functions, ends of domains and overflows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnn_core import softmax_cross_entropy
+from helpers import certificate_of, drawn
+from verify import Certificate, Inconclusive, StructureError, gradcheck
+
+
+def test_a_zero_gradient_of_a_forward_that_drops_imaginary_parts_does_not_pass_as_analytic() -> None:
+    with pytest.raises(StructureError, match="the complex step does not differentiate this function in x"):
+        gradcheck(lambda x: (np.sin(x.real), x), lambda dy, x: (0 * dy,), (np.array([0.3]),), structure="analytic")
+
+
+def test_a_forward_that_refuses_complex_arrays_is_not_analytic() -> None:
+    def forward(x: np.ndarray) -> Any:
+        return np.array([math.sin(e) for e in x.tolist()]), x
+
+    with pytest.raises(StructureError, match="the forward refuses complex arrays: must be real number, not complex"):
+        gradcheck(forward, lambda dy, x: (dy * np.cos(x),), (np.array([0.3]),), structure="analytic")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_complex_step_differentiates_a_confident_softmax(seed: int) -> None:
+    """Its loss is small, a difference of numbers that are not: plain differences round by these."""
+    x = np.array([[3.23009285, -3.90753739]])
+    labels = np.array([0])
+    options = {"reduction": "sum"}
+    assert gradcheck(*softmax_cross_entropy.vectorized[1:], (x, labels), options, structure="analytic", seed=seed)
+
+
+def _refuses_negative(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if x.real.min() < 0:
+        raise ValueError("x must be >= 0")
+    return x**2, x
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_complex_step_works_at_the_end_of_a_domain(seed: int) -> None:
+    x = np.array([0.0, 1, 2])
+    assert gradcheck(_refuses_negative, lambda dy, x: (2 * dy * x,), (x,), seed=seed).structure == "analytic"
+
+
+def test_a_batch_norm_of_few_images_is_no_failure() -> None:
+    def forward(x: np.ndarray) -> Any:
+        centred = x - x.mean(0)
+        scale = 1 / np.sqrt((centred * centred).mean(0) + 1e-5)
+        return centred * scale, (centred * scale, scale)
+
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        y, scale = cache
+        return (scale * (dy - dy.mean(0) - y * (dy * y).mean(0)),)
+
+    for shape in ((2, 16), (8, 4)):
+        for seed in range(10):
+            x = np.random.default_rng(seed).normal(size=shape)
+            assert gradcheck(forward, backward, (x,), structure="analytic", seed=seed)
+            off = certificate_of(forward, lambda dy, c: (backward(dy, c)[0] * (1 + 1e-7),), (x,), seed=seed)
+            assert off.verdict != "PASS"
+
+
+def test_an_overflowing_forward_is_inconclusive() -> None:
+    with np.errstate(over="ignore"), pytest.raises(Inconclusive, match="y is not finite"):
+        gradcheck(
+            lambda x: (np.exp(x), x), lambda dy, x: (dy * np.exp(x),), (np.array([1000.0]),), structure="analytic"
+        )
+
+
+def _exponential(x: np.ndarray) -> tuple[Any, Any]:
+    return np.exp(x), np.exp(x)
+
+
+@pytest.mark.parametrize("exponent", [707.9, 709.0])
+def test_a_gradient_that_overflows_by_dy_alone_is_inconclusive(exponent: float) -> None:
+    x = np.array([exponent, 1, 2])
+
+    def times(power: int) -> Callable[..., Any]:
+        def backward(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray]:
+            with np.errstate(over="ignore"):
+                return (dy * y**power,)
+
+        return backward
+
+    for structure in ("analytic", "smooth"):
+        certificate = certificate_of(_exponential, times(1), (x,), structure=structure, seed=0)
+        assert certificate.verdict == "INCONCLUSIVE"
+        assert "overflows" in str(certificate)
+        wrong = certificate_of(_exponential, times(2), (x,), structure=structure, seed=0)
+        assert wrong.verdict == "FAIL"
+
+
+def test_an_infinite_slope_is_no_tie() -> None:
+    """That of a square root at 0: twice the way is not twice as far."""
+    with np.errstate(all="ignore"):
+        certificate = certificate_of(
+            lambda x: (np.sqrt(x), x),
+            lambda dy, x: (dy / np.sqrt(np.where(x == 0, 1, x)),),
+            (np.array([0.0, 1, 2]),),
+            seed=0,
+        )
+    assert certificate.verdict == "FAIL", certificate
+
+
+def test_complex_constants_stay_fixed() -> None:
+    x, z = drawn(0, 3, 4), drawn(1, 3, 4) + 1j * drawn(2, 3, 4)
+
+    def checked(factor: float) -> Certificate:
+        return certificate_of(
+            lambda x, z: (np.sin(x) * np.abs(z), (x, z)),
+            lambda dy, c: (factor * dy * np.cos(c[0]) * np.abs(c[1]), None),
+            (x, z),
+            wrt=[0],
+            seed=0,
+        )
+
+    assert checked(1).verdict == "PASS"
+    assert "z holds complex numbers" in str(checked(1))  # and none was cast to a real one
+    assert checked(1.001).verdict == "FAIL"

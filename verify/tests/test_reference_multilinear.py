@@ -1,0 +1,72 @@
+"""The reference of exact integers for multilinear functions."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import product, product_back
+from verify import GradientMismatch, StructureError, gradcheck
+
+
+@pytest.mark.parametrize("size", [65, 300])
+@pytest.mark.parametrize("which", ["maximum of all", "first positive or 0"])
+def test_a_function_that_bends_only_across_zero_is_not_multilinear(which: str, size: int) -> None:
+    def forward(x: np.ndarray) -> Any:
+        return (np.maximum(x[:1], 0), x) if which != "maximum of all" else (x.max(keepdims=True), x)
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> Any:
+        dx = np.zeros_like(x)
+        dx[0 if which != "maximum of all" else x.argmax()] = dy[0] * (which == "maximum of all" or x[0] > 0)
+        return (dx,)
+
+    for seed in range(100):
+        with pytest.raises(StructureError, match="not affine in x"):
+            gradcheck(forward, backward, (np.zeros(size),), structure="multilinear", seed=seed)
+
+
+def test_arrays_of_two_precisions_are_judged_by_the_coarser() -> None:
+    x, w = np.ones((3, 4), np.float32), np.ones((4, 2))
+
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        x, w = cache
+        return (dy @ w.T).astype(np.float32), x.T @ dy
+
+    def wrong(dy: np.ndarray, cache: Any) -> Any:
+        dx, dw = backward(dy, cache)
+        dx[1, 1] *= 1 + 2.0**-10
+        return dx, dw
+
+    for seed in range(10):
+        assert gradcheck(lambda x, w: (x @ w, (x, w)), backward, (x, w), seed=seed)
+        assert gradcheck(lambda x: (3 * x.astype(float), x), lambda dy, x: ((3 * dy).astype(x.dtype),), (x,), seed=seed)
+        with pytest.raises(GradientMismatch, match=r"worst entry dx\[1, 1\]"):
+            gradcheck(lambda x, w: (x @ w, (x, w)), wrong, (x, w), seed=seed)
+
+
+_DRAWN = np.random.default_rng(0).normal(size=(3, 4))
+
+
+def test_integers_too_large_for_float32_are_reported() -> None:
+    with pytest.raises(StructureError, match=r"even small integers leave the 8.39e\+06 that float32 holds exactly"):
+        gradcheck(
+            lambda x: (np.float32(2**25) * x, None),
+            lambda dy, _: (np.float32(2**25) * dy,),
+            (_DRAWN.astype(np.float32),),
+            structure="multilinear",
+            seed=0,
+        )
+
+
+def test_a_large_check_takes_no_more_than_three_times_the_memory_of_its_arrays() -> None:
+    arrays = np.ones((2000, 200)), np.ones((200, 200))
+    size = sum(array.nbytes for array in arrays) + arrays[0].nbytes
+    tracemalloc.start()
+    certificate = gradcheck(product, product_back, arrays, structure="multilinear")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert certificate
+    assert peak <= 3 * size
