@@ -13,16 +13,11 @@ import pytest
 from hypothesis import strategies as st
 
 from cnn_core import Implementation, relu
-from helpers import result_of
+from helpers import BOTH, result_of
 from verify import LayerError, check_layer, parametrize_with_checks, strategies
 from verify.battery.checks import CHECKS
-from verify.layers import LAYERS, Case, Layer
+from verify.layers import Case, Layer
 
-BOTH = [
-    pytest.param(layer, implementation, id=f"{layer.name}-{implementation.name}")
-    for layer in LAYERS.values()
-    for implementation in layer.implementations
-]
 BATCH = {"linear": (), "softmax_cross_entropy": (0, 1)}  # linear's x may have no axis but its features
 
 GENERATOR = np.random.default_rng(0)

@@ -20,7 +20,7 @@ Sabotage = Callable[[Any, tuple[int, ...], str], Any]
 
 
 def _one_entry_off(gradient: np.ndarray, index: tuple[int, ...], structure: str) -> np.ndarray:
-    """By one unit where arithmetic is exact, else by 1e-9 of the largest entry."""
+    """Return the gradient with an entry off by 1 where arithmetic is exact, else by 1e-9 of the largest entry."""
     gradient[index] += 1e-9 * np.abs(gradient).max() if structure == "analytic" else 1
     return gradient
 

@@ -30,7 +30,7 @@ def _changed(change: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     return lambda dy, cache: change(*product_back(dy, cache))
 
 
-# What a backward does -> the code of its fault, the argument blamed, and the sentence.
+# What backward does: the code of its fault, the argument at fault, and the sentence.
 BACKWARDS: dict[str, tuple[Callable[..., Any], str, str | None, str]] = {
     "too few": (_changed(lambda dx, dw: (dx,)), "gradient-count", None, "backward returned 1 gradients for 2: x, w"),
     "too many": (
@@ -108,7 +108,7 @@ def _grows() -> Callable[..., Any]:
     return lambda x, w: (np.repeat(x @ w, next(sizes), axis=1), (x, w))
 
 
-# What a forward does -> the code, the argument blamed, and the sentence; made anew for each check.
+# What forward does: the code of its fault, the argument at fault, and the sentence. Each check makes a new one.
 FORWARDS: dict[str, tuple[Callable[[], Callable[..., Any]], str, str | None, str]] = {
     "bare array": (
         lambda: lambda x, w: x @ w,
@@ -190,7 +190,7 @@ def test_an_exception_of_forward_at_the_given_arrays_passes_through_with_a_note(
 
 
 def _only_here(*raising: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """A layer whose forward, or backward, raises unless x is what was given."""
+    """Return a layer whose named functions raise unless x is the given array."""
 
     def guard(who: str, x: np.ndarray) -> None:
         if who in raising and not np.array_equal(x, ARRAYS[0]):

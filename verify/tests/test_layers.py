@@ -10,14 +10,12 @@ from hypothesis.vendor.pretty import pretty
 
 import cnn_core
 from cnn_core import Implementation
+from helpers import BOTH
 from verify import gradcheck
 from verify.battery.contracts import CONTRACTS, Call
 from verify.layers import LAYERS, Case, Layer, Reject
 
 _PAIRS = [(layer, implementation) for layer in LAYERS.values() for implementation in layer.implementations]
-BOTH = [
-    pytest.param(layer, implementation, id=f"{layer.name}-{implementation.name}") for layer, implementation in _PAIRS
-]
 EACH = [pytest.param(layer, id=layer.name) for layer in LAYERS.values()]
 ARGUMENTS = [
     pytest.param(layer, implementation, position, id=f"{layer.name}-{implementation.name}-d{name}")

@@ -41,7 +41,7 @@ from verify.layers import LAYERS
 def test_a_gradient_that_is_no_linear_function_of_dy_fails(
     layer: str, structure: str, spoilt: Callable[[Any], Any]
 ) -> None:
-    # Each is the right gradient for some dy: cut to whole numbers for whole ones, clipped for small ones.
+    # Each is right for some dy. A gradient cut to whole numbers, for example, is right for whole dy.
     right = LAYERS[layer].fast
     x = np.random.default_rng(0).normal(size=(2, 2, 5, 5))
     arrays = conv_arrays() if layer == "conv2d" else (np.rint(64 * x) / 64,)

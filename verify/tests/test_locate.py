@@ -12,7 +12,7 @@ from verify import Certificate
 
 
 def grown(off: float, seed: int) -> Certificate:
-    """exp(3 x), whose gradient is off by a little everywhere."""
+    """Check exp(3 x) with a gradient that is off by the same factor everywhere."""
 
     def forward(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         refuse_complex(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def test_at_a_kink_of_a_black_box_the_claim_may_lie_between_the_one_sided_deriva
     certificate = gradcheck(_abs_of_floats, backward, (np.array([0.0, 1.0, -2.0]),), structure="smooth")
     assert "1 of 3 entries at kinks" in str(certificate)
     assert certificate.detection_floor is not None
-    assert certificate.detection_floor < 1e-9  # of the entries that are at no kink
+    assert certificate.detection_floor < 1e-9  # the floor of the entries that are at no kink
 
 
 @pytest.mark.parametrize("at_zero", [-0.1001, 0.2])
@@ -97,7 +98,7 @@ def test_a_dead_zone_excuses_no_gradient_outside_it(seed: int) -> None:
     assert verdict(lambda dy, x: (dy * (x > 0.5),)) == "FAIL"
     assert verdict(lambda dy, x: (dy * (abs(x) > 0.5) / 2,)) == "FAIL"
     assert verdict(lambda dy, x: (dy * (abs(x) > 0.5) * (1 + 1e-6 * (x == x.max())),)) == "FAIL"
-    # Wrong where y is flat, or a function that does not feel short steps?
+    # Either the gradient is wrong where y is flat, or the function ignores short steps.
     assert verdict(lambda dy, x: (dy,)) != "PASS"
 
 
@@ -109,7 +110,7 @@ def test_a_function_that_rounds_its_argument_has_no_dead_zone(seed: int) -> None
 
 
 def rows_of_length_1(x: np.ndarray) -> tuple[np.ndarray, Any]:
-    """The rows of x, of length 1, but that of zeros: as PyTorch's normalize, beside 0 it is as steep as 10^12."""
+    """Return the rows of x, scaled to length 1, as PyTorch's normalize does. Near a row of zeros the slope is 1e12."""
     refuse_complex(x)
     length = np.maximum(np.sqrt((x * x).sum(1, keepdims=True)), 1e-12)
     return x / length, (x / length, length)
@@ -128,15 +129,15 @@ def test_a_slope_that_only_the_shortest_step_shows_is_no_failure(seed: int) -> N
     certificate = certificate_of(rows_of_length_1, rows_of_length_1_back, (x,), seed=seed)
     assert certificate.verdict == "INCONCLUSIVE", certificate
     assert "changes too fast beside x[2, " in certificate.arguments[0].note
-    # Not if no step is as steep as claimed.
+    # A claim that no step shows is wrong.
     for off in (-1.0, 1e-5):
-        wrong = certificate_of(
-            rows_of_length_1, lambda dy, cache, off=off: rows_of_length_1_back(dy, cache, off), (x,), seed=seed
-        )
+        back = partial(rows_of_length_1_back, at_zero=off)
+        wrong = certificate_of(rows_of_length_1, back, (x,), seed=seed)
         assert wrong.verdict == "FAIL", wrong
 
 
-# Slopes at 0 ahead and behind, and what follows: sin and 2 sinh; SELU (Klambauer et al. 2017), where short steps round.
+# The one-sided slopes at 0, and function and slope on each side: sin and 2 sinh, and SELU (Klambauer et al. 2017).
+# Short steps of SELU round.
 BENT: dict[str, Any] = {
     "sin": (1.0, 2.0, np.sin, np.cos, lambda x: 2 * np.sinh(x), lambda x: 2 * np.cosh(x)),
     "selu": (
@@ -214,7 +215,7 @@ def test_at_a_jump_the_advice_is_to_move_x_not_to_use_float64(seed: int) -> None
 
 
 def _normalised(x: np.ndarray) -> tuple[Any, Any]:
-    """Layer normalisation, then relu: every entry moves the one that is at 0."""
+    """Return the relu of a layer normalisation. A step of any entry moves the one that is at 0."""
     refuse_complex(x)
     centred = x - x.mean()
     scale = 1 / np.sqrt((centred * centred).mean())

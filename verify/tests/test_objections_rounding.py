@@ -17,7 +17,7 @@ from verify import Certificate, Inconclusive, StructureError, gradcheck
 
 
 def test_a_backward_that_rounds_is_not_taken_for_wrong() -> None:
-    # A fraction of 3 that rounds: 3 * dy / 3 is dy, but for the last bit; the forward stays in the integers.
+    # dy / 49 * 49 differs from dy in the last bit. The forward computes with integers.
     def backward(dy: np.ndarray, _: Any) -> Any:
         return ((dy / 49) * 49,)
 
@@ -36,7 +36,7 @@ def test_a_saturated_softmax_is_inconclusive() -> None:
 
 
 def test_noise_or_half_precision_behind_real_parts_is_not_taken_for_a_wrong_gradient() -> None:
-    # The complex step is 0 there, and plain differences, rounded away or drowned, do not contradict it.
+    # The complex step is 0 there. Differences do not contradict it: noise or rounding hides the slope.
     def backward(dy: np.ndarray, x: np.ndarray) -> Any:
         return (dy / np.cosh(x) ** 2,)
 
@@ -66,12 +66,14 @@ def test_a_bias_that_a_normalisation_takes_away_has_a_gradient_of_0(forward: Any
     certificate = certificate_of(forward, normalised_back, (x, b), seed=seed)
     assert certificate.verdict == "PASS", certificate
     assert certificate.detection_floor is not None
-    assert certificate.detection_floor < 1e-6  # that of dx: that of db is said beside it
+    assert certificate.detection_floor < 1e-6  # the floor of dx: the note on b has its own
     assert certificate.arguments[1].note == "" or "0 to within" in certificate.arguments[1].note
     for wrong in (lambda dx: dx + 1e-3, lambda dx: np.full(3, 1e-6)):
-        off = certificate_of(
-            forward, lambda dy, c, w=wrong: (normalised_back(dy, c)[0], w(dy.sum(0))), (x, b), seed=seed
-        )
+
+        def back(dy: np.ndarray, cache: Any, wrong: Any = wrong) -> Any:
+            return normalised_back(dy, cache)[0], wrong(dy.sum(0))
+
+        off = certificate_of(forward, back, (x, b), seed=seed)
         assert [result.verdict for result in off.arguments] == ["PASS", "FAIL"], off
 
 
@@ -86,7 +88,7 @@ def test_a_gradient_that_is_small_at_these_arrays_alone_is_not_taken_for_0(struc
 
     certificate = certificate_of(tanh, lambda dy, y: (dy * (1 - y * y),), (x,), seed=seed, structure=structure)
     assert certificate.verdict == "INCONCLUSIVE", certificate
-    assert certificate.structure == ("smooth" if structure == "smooth" else "analytic")  # which says more
+    assert certificate.structure == ("smooth" if structure == "smooth" else "analytic")
 
 
 @SEEDS
@@ -106,7 +108,7 @@ def test_differences_decide_where_the_complex_step_rounds_too_much(seed: int) ->
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, Any]:
-    """So large are q and k here that each row takes one row of v."""
+    """Return softmax(q k' / 2) v. With large q and k each row takes one row of v."""
     refuse_complex(q, k, v)
     scores = q @ k.T / 2
     p = np.exp(scores - scores.max(1, keepdims=True))
@@ -116,7 +118,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, 
 
 def attention_back(dy: np.ndarray, cache: Any, wrong: float = 0.0) -> tuple[np.ndarray, ...]:
     q, k, v, p = cache
-    # What has to cancel is rounded before.
+    # These terms should cancel, but each is rounded first.
     scores = p * (dy @ v.T - (dy * (p @ v)).sum(1, keepdims=True)) / 2 + wrong
     return scores @ k, scores.T @ q, p.T @ dy
 
@@ -198,7 +200,7 @@ def test_a_fixed_array_at_the_end_of_its_domain_excuses_no_error(seed: int) -> N
 
 
 def kernel(size: int) -> np.ndarray:
-    """That of a Gaussian process, at times in [0, 1]."""
+    """Return the covariance matrix of a Gaussian process at times in [0, 1]."""
     times = np.linspace(0, 1, size)
     return np.asarray(np.exp(-((times[:, None] - times) ** 2) / 0.08) + 1e-6 * np.eye(size))
 

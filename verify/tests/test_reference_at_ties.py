@@ -71,13 +71,11 @@ def test_a_relu_whose_derivative_at_zero_is_not_the_forwards_fails() -> None:
 
 
 _ZEROS = np.zeros((3, 4))
-
-
 _SIGNS = np.array([1.0, -1, 2, -3])
 
 
 def _two_layers(x: np.ndarray) -> tuple[Any, Any]:
-    """A relu, then weights of either sign, as in any network, without complex numbers."""
+    """Return a relu times weights of either sign, of real numbers only."""
     refuse_complex(x)
     return np.maximum(x, 0) @ _SIGNS, x
 
@@ -96,7 +94,7 @@ def _bent_back(dy: np.ndarray, cache: Any) -> tuple[np.ndarray]:
 
 
 def _two_bent_layers(x: np.ndarray) -> tuple[Any, Any]:
-    # Of thirds no sum is exact.
+    # No sum of thirds is exact.
     return np.tanh(_two_layers(x)[0] / 3), x
 
 
@@ -109,7 +107,7 @@ _MIXING = np.array([[1.0, 1, -1, 2], [1, -1, 3, 1], [2, 1, 1, -1], [-1, 1, 1, 1]
 
 
 def _mixed(x: np.ndarray) -> tuple[Any, Any]:
-    """A relu of sums and differences: along one entry, all of them have their kinks."""
+    """Return relus of sums and differences of entries. A step of one entry meets the kinks of all."""
     y, _ = _two_bent_layers(x @ _MIXING)
     return y, x
 
@@ -154,21 +152,21 @@ def test_ties_do_not_hide_a_gradient_that_is_wrong_everywhere(name: str, seed: i
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("a median of three equal numbers", "break the ties"),
-        ("relus at 0, weighed, and their tanh", "PASS"),  # each entry lies between its own one-sided derivatives
+        ("relus at 0, weighed, and their tanh", "PASS"),  # each entry lies between its own one-sided slopes
         ("relus of sums at 0, weighed, and their tanh", "take arrays off them"),
         ("a sign at 0", "move x off the jump"),
     ],
 )
-def test_the_certificate_says_what_ties_leave_open(name: str, told: str) -> None:
+def test_the_certificate_says_what_ties_leave_open(name: str, message: str) -> None:
     forward, backward, x = _RIGHT[name]
-    assert told in str(certificate_of(forward, backward, (x,), seed=0))
+    assert message in str(certificate_of(forward, backward, (x,), seed=0))
 
 
 def test_a_difference_of_relus_that_is_linear_must_have_slope_one_at_zero() -> None:
-    """relu(x) - relu(-x) is x, with derivative 1; relu'(0) = 0 makes 0 of it."""
+    """relu(x) - relu(-x) is x, with slope 1. The chain rule with relu'(0) = 0 claims 0."""
 
     def forward(x: np.ndarray) -> tuple[Any, Any]:
         refuse_complex(x)
@@ -191,7 +189,7 @@ def _largest_of_pairs(x: np.ndarray) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_rewarding_every_tie_of_many_maxima_in_float32_fails(seed: int) -> None:
-    """Beside them a direction may meet another tie in float32's few bits: that is no slope."""
+    """A step may meet another tie in the few bits of float32. That difference is no slope."""
     x = np.repeat(np.random.default_rng(seed).normal(size=(400, 1)), 2, axis=1).astype(np.float32)
     every_tie = certificate_of(
         _largest_of_pairs,
@@ -232,6 +230,6 @@ def test_one_entry_that_claims_too_much_at_a_tie_does_not_hide_among_others(seed
 
 
 def test_the_certificate_says_how_many_ties_were_checked_alone() -> None:
-    told = "of 100 entries at ties or 0, 64 were asked alone"
-    assert told in str(gradcheck(_relu, _relu_with(0), (np.zeros(100),), seed=0))
+    message = "of 100 entries at ties or 0, 64 were asked alone"
+    assert message in str(gradcheck(_relu, _relu_with(0), (np.zeros(100),), seed=0))
     assert "asked alone" not in str(gradcheck(_relu, _relu_with(0), (np.zeros(40),), seed=0))

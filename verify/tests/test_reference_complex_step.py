@@ -29,7 +29,7 @@ def test_a_forward_that_refuses_complex_arrays_is_not_analytic() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_complex_step_differentiates_a_confident_softmax(seed: int) -> None:
-    """Its loss is small, a difference of numbers that are not: plain differences round by these."""
+    """The loss is a small difference of large numbers. Plain differences lose it to rounding."""
     x = np.array([[3.23009285, -3.90753739]])
     labels = np.array([0])
     options = {"reduction": "sum"}
@@ -97,7 +97,7 @@ def test_a_gradient_that_overflows_by_dy_alone_is_inconclusive(exponent: float) 
 
 
 def test_an_infinite_slope_is_no_tie() -> None:
-    """That of a square root at 0: twice the way is not twice as far."""
+    """The slope of a square root at 0 is infinite: twice the step is not twice the change."""
     with np.errstate(all="ignore"):
         certificate = certificate_of(
             lambda x: (np.sqrt(x), x),
@@ -121,5 +121,5 @@ def test_complex_constants_stay_fixed() -> None:
         )
 
     assert checked(1).verdict == "PASS"
-    assert "z holds complex numbers" in str(checked(1))  # and none was cast to a real one
+    assert "z holds complex numbers" in str(checked(1))  # no value was cast to a real one
     assert checked(1.001).verdict == "FAIL"

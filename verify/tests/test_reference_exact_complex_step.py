@@ -12,7 +12,7 @@ from verify import StructureError, gradcheck
 
 
 def _lenient_sign(x: np.ndarray) -> tuple[Any, Any]:
-    """By the real part."""
+    """Return the sign of the real part."""
     return np.sign(x.real) + 0 * x, x
 
 
@@ -22,7 +22,7 @@ def test_a_branch_shown_by_complex_numbers_decides_where_one_sided_slopes_cannot
     assert gradcheck(_lenient_sign, lambda dy, x: (0 * dy,), (x,), seed=seed).structure == "piecewise-linear"
 
 
-# With seeds 0 and 1 both directions meet the entry that the forward takes.
+# With seeds 0 and 1 both directions agree with the entry that forward takes.
 @pytest.mark.parametrize("seed", range(2, 8))
 def test_a_sort_by_imaginary_parts_is_no_branch(seed: int) -> None:
     with pytest.raises(StructureError, match="a tie at these arrays: the complex step in x is not linear"):

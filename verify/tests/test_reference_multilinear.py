@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import product, product_back
+from helpers import drawn, product, product_back
 from verify import GradientMismatch, StructureError, gradcheck
 
 
@@ -47,15 +47,12 @@ def test_arrays_of_two_precisions_are_judged_by_the_coarser() -> None:
             gradcheck(lambda x, w: (x @ w, (x, w)), wrong, (x, w), seed=seed)
 
 
-_DRAWN = np.random.default_rng(0).normal(size=(3, 4))
-
-
 def test_integers_too_large_for_float32_are_reported() -> None:
     with pytest.raises(StructureError, match=r"even small integers leave the 8.39e\+06 that float32 holds exactly"):
         gradcheck(
             lambda x: (np.float32(2**25) * x, None),
             lambda dy, _: (np.float32(2**25) * dy,),
-            (_DRAWN.astype(np.float32),),
+            (drawn(0, 3, 4).astype(np.float32),),
             structure="multilinear",
             seed=0,
         )

@@ -64,14 +64,14 @@ def test_a_mask_that_loses_one_entry_of_few_bits_is_never_missed() -> None:
     def forward(x: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, Any]:
         return np.clip(x, -1, 1) * w, (x, w)
 
-    # Seeds that one draw of five bits let pass.
+    # With these seeds one draw of five bits missed the error.
     for seed in (1390, 1799, 1938):
         assert certificate_of(forward, backward, (x, w), seed=seed).verdict == "FAIL"
 
 
 @SEEDS
 def test_an_error_of_a_billionth_at_a_kink_is_no_rounding(seed: int) -> None:
-    """Such an error was taken for a backward that rounds, and the structure declared for wrong."""
+    """Such an error was once taken for rounding, and the structure was called wrong."""
 
     def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
         dx = dy * (x > 0)
@@ -79,10 +79,8 @@ def test_an_error_of_a_billionth_at_a_kink_is_no_rounding(seed: int) -> None:
         return (dx,)
 
     x = drawn(seed, 60, 70)
-    certificate = certificate_of(
-        lambda x: (np.maximum(x, 0), x), backward, (x,), seed=seed, structure="piecewise-linear"
-    )
-    assert certificate.verdict == "FAIL"
+    layer = lambda x: (np.maximum(x, 0), x), backward
+    assert certificate_of(*layer, (x,), seed=seed, structure="piecewise-linear").verdict == "FAIL"
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -96,7 +94,7 @@ def test_a_flat_zone_between_the_given_numbers_is_visited(seed: int) -> None:
     assert wrong.verdict == "FAIL", wrong
 
 
-# The last eight are of what two trials took for multilinear.
+# With the last eight seeds two trials took the function for multilinear.
 @pytest.mark.parametrize("seed", [*range(16), 87, 121, 144, 155, 169, 213, 262, 279])
 @pytest.mark.parametrize("reduce", [np.median, np.max, np.min])
 def test_a_gradient_right_for_one_order_of_three_numbers_alone_fails(reduce: Callable[..., Any], seed: int) -> None:
