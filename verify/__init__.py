@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from verify import adapters
     from verify.battery.battery import LayerError, LayerReport, check_layer
     from verify.battery.parametrize import parametrize_with_checks
-    from verify.checker.certificate import Certificate, GradientMismatch, Inconclusive, StructureError
+    from verify.checker.certificate import Certificate, GradientMismatch, Inconclusive
     from verify.checker.check import gradcheck
+    from verify.checker.point import StructureError
 
 __all__ = [
     "Certificate",
@@ -35,7 +36,7 @@ _HOME = {
     "Inconclusive": "verify.checker.certificate",
     "LayerError": "verify.battery.battery",
     "LayerReport": "verify.battery.battery",
-    "StructureError": "verify.checker.certificate",
+    "StructureError": "verify.checker.point",
     "check_layer": "verify.battery.battery",
     "gradcheck": "verify.checker.check",
     "parametrize_with_checks": "verify.battery.parametrize",

@@ -7,24 +7,26 @@ from typing import Any
 import numpy as np
 
 from benchmarks.calibrate.zoo import ZOO, Known
-from verify.checker.exact_numbers import signed
-from verify.checker.extrapolation import SAFETY, Extrapolated, Ladder
-from verify.checker.layer import LayerUnderTest
+from verify.checker.arguments import layer_under_test
+from verify.checker.directions import signed
+from verify.checker.extrapolation import SAFETY, Ladder
+from verify.checker.line import Line
+from verify.checker.point import Point
 
 
 def ratio(known: Known, seed: int) -> tuple[float, float]:
     """Return true error / estimated error (before the safety factor), and tolerance / value."""
     generator = np.random.default_rng(seed)
     x = known.draw(generator)
-    subject = LayerUnderTest(lambda x: (known.f(x), None), lambda dy, cache: (dy,), (x,), None, None)
+    layer = layer_under_test(lambda x: (known.f(x), None), lambda dy, cache: (dy,), (x,), None, None)
     y = np.asarray(known.f(x))
     dy = signed(generator, y.shape)
-    point = Extrapolated(subject, (x,), y, dy, {0: known.vjp(x, dy)})
-    v = signed(generator, x.shape)
-    found = point.estimate(Ladder(point, 0, v))
-    true = point.claimed(0, v)
-    # The true value is rounded too: in each of its products, and in the slope of each product.
-    rounding = 16 * float(np.finfo(float).eps) * float((np.abs(point.gradients[0]) * np.abs(v)).sum())
+    gradient = known.vjp(x, dy)
+    line = Line(Point(layer, (x,), y, dy, {0: gradient}), 0, signed(generator, x.shape))
+    found = Ladder(line).estimate()
+    true = line.claimed()
+    # The truth itself is rounded: of each of its products, and of the slope it is a product with.
+    rounding = 16 * float(np.finfo(float).eps) * float((np.abs(gradient) * np.abs(line.v)).sum())
     return max(abs(found.value - true) - rounding, 0.0) / found.error, SAFETY * found.error / abs(true)
 
 

@@ -99,7 +99,7 @@ def guess(implementation: Implementation, layer: Layer, case: Case, number: int,
                 try:
                     check(Call.of(*implementation[1:], *case, generator), generator)
                 except ContractError as broken:
-                    return broken.cause.code
+                    return broken.code
     return None
 
 

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.arguments import argument_names, kinds
+from verify.checker.arguments import argument_names
 from verify.checker.certificate import Certificate
 from verify.checker.check import gradcheck
-from verify.checker.exact_numbers import Array
+from verify.checker.layer import kinds
+from verify.checker.point import Array
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 

@@ -25,8 +25,8 @@ import numpy as np
 from verify.adapters._pair import Forward, Input, Pair, check, positional
 from verify.checker.arguments import argument_names
 from verify.checker.certificate import Certificate
-from verify.checker.exact_numbers import Array
 from verify.checker.layer import ContractError
+from verify.checker.point import Array
 
 
 class _Tape(NamedTuple):

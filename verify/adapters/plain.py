@@ -37,7 +37,7 @@ import numpy as np
 
 from verify.adapters._pair import Forward, Pair, check, made_of, positional
 from verify.checker.certificate import Certificate
-from verify.checker.exact_numbers import Array
+from verify.checker.point import Array
 
 # Names of the attribute with the gradient of W: dW, grad_W, W_grad.
 _SPELLINGS = ("d{}", "grad_{}", "{}_grad")

@@ -22,8 +22,8 @@ import torch
 
 from verify.adapters._pair import Forward, Input, Pair, check, made_of, positional
 from verify.checker.certificate import Certificate
-from verify.checker.exact_numbers import Array
 from verify.checker.layer import ContractError
+from verify.checker.point import Array
 
 # PyTorch's messages about a Function whose backward returns a wrong number of gradients or wrong shapes.
 _WRONG_COUNT = "returned an incorrect number of gradients"

@@ -13,20 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.battery.contracts import CONTRACTS, Call
-from verify.checker.arguments import is_floating, kinds
-from verify.checker.certificate import (
-    FAIL,
-    INCONCLUSIVE,
-    PASS,
-    Certificate,
-    CheckError,
-    GradientMismatch,
-    StructureError,
-    Worst,
-)
+from verify.checker.arguments import layer_under_test
+from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, Certificate, CheckError, GradientMismatch
 from verify.checker.check import gradcheck
-from verify.checker.exact_numbers import signed
-from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest
+from verify.checker.directions import signed
+from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, is_floating, kinds
+from verify.checker.point import StructureError, Worst
 
 NOT_APPLICABLE = "NOT APPLICABLE"
 
@@ -57,7 +49,7 @@ class Trial(NamedTuple):
     def subject(self, arrays: tuple[Any, ...] | None = None) -> LayerUnderTest:
         """Return the layer at these arrays or at its own. Its faults become a ContractError of one sentence."""
         arrays = self.arrays if arrays is None else arrays
-        return LayerUnderTest(self.forward, self.backward, arrays, self.options, None)
+        return layer_under_test(self.forward, self.backward, arrays, self.options, None)
 
     def generator(self) -> np.random.Generator:
         """Return a generator with the seed of this trial."""
@@ -125,7 +117,7 @@ def judge(check: str, trial: Trial) -> Found:
         found = error.certificate
         return Found(found.verdict, found.text(timed=False), found.causes[0].code if found.causes else "")
     except ContractError as error:
-        return Found(FAIL, str(error), error.cause.code)
+        return Found(FAIL, str(error), error.code)
     except StructureError as error:
         return Found(INCONCLUSIVE, f"no {trial.structure} function here: {error}")
     return Found(PASS)

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.arguments import argument_names, is_floating
-from verify.checker.exact_numbers import Array
-from verify.checker.layer import ContractError
+from verify.checker.arguments import argument_names
+from verify.checker.layer import ContractError, is_floating
+from verify.checker.point import Array
 
 
 class Call(NamedTuple):

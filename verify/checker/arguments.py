@@ -1,12 +1,62 @@
-"""What a caller may hand to a check: what cannot be is refused in one sentence that quotes the values."""
+"""What a caller may hand to a check. What cannot be is refused in one sentence that quotes the values."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from verify.checker.directions import not_finite
+from verify.checker.layer import LayerUnderTest, is_floating, kinds
+from verify.checker.point import Array
+
+
+def layer_under_test(
+    forward: Callable[..., tuple[Array, Any]],
+    backward: Callable[[Array, Any], Sequence[Array | None]],
+    arrays: Sequence[Any],
+    options: Mapping[str, Any] | None,
+    wrt: Sequence[int] | None,
+) -> LayerUnderTest:
+    """The layer of a valid call; TypeError or ValueError, quoting the values, for any other."""
+    signature = check_call(forward, backward, arrays, options)
+    # The caller's own arrays: what a layer writes to them is undone.
+    own = tuple(np.asarray(a) if isinstance(a, (float, np.generic)) else a for a in arrays)
+    names = argument_names(forward, len(own), signature)
+    return LayerUnderTest(forward, backward, own, options or {}, names, _positions(wrt, own, names))
+
+
+def _positions(wrt: Sequence[int] | None, arrays: tuple[Any, ...], names: tuple[str, ...]) -> tuple[int, ...]:
+    """The positions to check: those of `wrt`, or of all floating arrays."""
+    floating = tuple(k for k, array in enumerate(arrays) if is_floating(array))
+    if wrt is not None:
+        check_wrt(wrt, len(arrays))
+    for position in floating if wrt is None else wrt:
+        _check_array(position, arrays[position], names[position], wrt)
+    chosen = floating if wrt is None else tuple(int(k) for k in wrt)
+    if not chosen:
+        given = f" ({kinds(names, arrays)})" if arrays else ""
+        why = "wrt is empty" if wrt is not None else f"none of the {len(arrays)} arrays is floating{given}"
+        raise ValueError(f"nothing to check: {why}")
+    return chosen
+
+
+def _check_array(position: int, array: Any, name: str, wrt: Sequence[int] | None) -> None:
+    """Raise TypeError or ValueError unless this is a finite array of at most float64."""
+    if not is_floating(array):
+        what = "None" if array is None else f"dtype {getattr(array, 'dtype', type(array).__name__)}"
+        raise TypeError(f"wrt={wrt!r}: {name} is no floating array, but {what}")
+    if np.iscomplexobj(array):
+        raise TypeError(f"{name} is complex; gradients are checked at real arrays")
+    if array.dtype.itemsize > 8:
+        raise TypeError(f"{name} has dtype {array.dtype}: at most float64 is checked")
+    index = not_finite(array)
+    if index is not None:
+        where = f"{name}[{', '.join(map(str, index))}]"
+        hint = "; `wrt` leaves out fixed arrays, such as a mask of -inf" if wrt is None else ""
+        raise ValueError(f"{where} is {array[index]}: arrays must be finite{hint}")
 
 
 def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> inspect.Signature | None:
@@ -23,12 +73,12 @@ def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> inspec
         raise TypeError(f"arrays must be a tuple of arrays, got {type(arrays).__name__}")
     for array in arrays:
         if hasattr(array, "__array__") and not isinstance(array, (np.ndarray, np.generic)):
-            told = "give its values as one, or check a layer of tensors by verify.adapters"
-            raise TypeError(f"arrays must be NumPy arrays, got {type(array).__name__}: {told}")
+            text = "give its values as one, or check a layer of tensors by verify.adapters"
+            raise TypeError(f"arrays must be NumPy arrays, got {type(array).__name__}: {text}")
     if options is not None and not (isinstance(options, Mapping) and all(isinstance(name, str) for name in options)):
         raise TypeError(f"options must map names to values, got {options!r}")
     signature = _signature(forward)
-    if signature is None:  # it tells when it is called
+    if signature is None:  # the call itself will show
         return None
     try:
         signature.bind(*arrays, **(options or {}))
@@ -57,30 +107,10 @@ def check_wrt(wrt: Any, count: int) -> None:
             raise ValueError(f"wrt must hold each position once, got {wrt!r}")
 
 
-def is_floating(array: Any) -> bool:
-    """Whether it is an array of floating or complex numbers: one that has a gradient."""
-    return isinstance(array, np.ndarray) and array.dtype.kind in "fc"
-
-
-def is_complex(array: Any) -> bool:
-    """Whether it is an array of complex numbers."""
-    return is_floating(array) and array.dtype.kind == "c"
-
-
-def kind(array: Any) -> str:
-    """What an argument is, in a word or two: "float64 (2, 3)", "list"."""
-    return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-
-
-def kinds(names: Iterable[str], arrays: Iterable[Any]) -> str:
-    """What all arguments are: "x float64 (2, 3), b NoneType"."""
-    return ", ".join(f"{name} {kind(array)}" for name, array in zip(names, arrays, strict=False))
-
-
 def argument_names(
     forward: Callable[..., Any], count: int, signature: inspect.Signature | None = None
 ) -> tuple[str, ...]:
-    """The forward's own names for its arrays, where its signature tells them; else arg0, arg1, ...
+    """The forward's own names for its arrays, where its signature has them; otherwise arg0, arg1, ...
 
     A forward that has a method `argument_names(count)` is asked for them: a signature holds no "conv.weight".
     """

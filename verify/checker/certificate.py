@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from verify.checker.point import Worst
+
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 
 
@@ -18,16 +20,6 @@ class Cause(NamedTuple):
     code: str
     argument: str | None
     explanation: str
-
-
-class Worst(NamedTuple):
-    """The worst entry found: position of the argument, index in it, both values, what was tolerated."""
-
-    argument: int
-    index: tuple[int, ...]  # type: ignore[assignment]  # hides tuple.index, which nobody asks a record for
-    analytic: float
-    numeric: float
-    tolerance: float
 
 
 class ArgumentResult(NamedTuple):
@@ -143,10 +135,6 @@ class GradientMismatch(CheckError):
 
 class Inconclusive(CheckError):
     """The reference could neither convict nor acquit."""
-
-
-class StructureError(ValueError):
-    """The function does not have the structure that was declared for it."""
 
 
 def _sentence(result: ArgumentResult) -> str:

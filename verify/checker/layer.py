@@ -1,99 +1,82 @@
-"""The layer under test, called with care: counted, its arguments guarded, its answers inspected."""
+"""The layer under test, called with care: calls counted, arguments guarded, answers inspected."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from verify.checker.arguments import argument_names, check_call, check_wrt, is_complex, is_floating, kinds
-from verify.checker.certificate import Cause, StructureError
-from verify.checker.exact_numbers import Array, mantissa_bits
-from verify.checker.locate import not_finite
+from verify.checker.point import Array, Arrays, StructureError
 
-Arrays = Sequence[Array | None]
+# From 1 MiB on, an array made for a check is guarded by a checksum: a copy of its bytes would double its memory.
 _LARGE = 1 << 20
-_WEIGHTS = np.random.default_rng(0).normal(size=1024)
 
 
 class ContractError(Exception):
-    """The layer broke its contract: the gradient cannot even be compared."""
+    """The layer broke its contract: its gradient cannot even be compared."""
 
     def __init__(self, code: str, position: int | None, argument: str | None, explanation: str) -> None:
         super().__init__(explanation)
-        self.position = position
-        self.cause = Cause(code, argument, explanation)
+        self.code, self.position, self.argument = code, position, argument
 
 
 class NoResult(ContractError, ValueError):
-    """A call that came to nothing: forward or backward raised, or forward returned no (y, cache).
+    """A call without a result: forward or backward raised, or forward returned no (y, cache).
 
-    At arrays that an oracle made it may only say where the function's domain ends: hence a ValueError.
+    At arrays that a reference made, this may only mean that the function's domain ends. Hence it is a ValueError.
     """
 
 
 class ForwardRaised(NoResult):
-    """The forward raised: where these are the caller's own arrays and options, it refuses the call."""
+    """The forward raised. At the caller's own arrays and options this means: it refuses the call."""
+
+
+def is_floating(array: Any) -> bool:
+    """Whether it is an array of floating or complex numbers: one that has a gradient."""
+    return isinstance(array, np.ndarray) and array.dtype.kind in "fc"
+
+
+def is_complex(array: Any) -> bool:
+    """Whether it is an array of complex numbers."""
+    return is_floating(array) and array.dtype.kind == "c"
+
+
+def kinds(names: Iterable[str], arrays: Iterable[Any]) -> str:
+    """Names, dtypes and shapes of all arguments: "x float64 (2, 3), b NoneType"."""
+    return ", ".join(f"{name} {_kind(array)}" for name, array in zip(names, arrays, strict=False))
+
+
+def _kind(array: Any) -> str:
+    return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
 
 
 class LayerUnderTest:
-    """A pair (forward, backward) at a point, the arrays, with the positions to check."""
+    """A pair (forward, backward), the caller's arrays and options, and the positions `wrt` to check."""
 
     def __init__(
         self,
         forward: Callable[..., tuple[Array, Any]],
         backward: Callable[[Array, Any], Sequence[Array | None]],
-        arrays: Sequence[Any],
-        options: Mapping[str, Any] | None,
-        wrt: Sequence[int] | None,
+        arrays: tuple[Any, ...],
+        options: Mapping[str, Any],
+        names: tuple[str, ...],
+        wrt: tuple[int, ...],
     ) -> None:
-        signature = check_call(forward, backward, arrays, options)
-        self._forward, self._backward = forward, backward
-        # The caller's own: what a layer writes to them is undone (see `_mark`).
-        self.arrays: tuple[Any, ...] = tuple(np.asarray(a) if isinstance(a, (float, np.generic)) else a for a in arrays)
-        self.options = dict(options or {})
-        self.names = argument_names(forward, len(self.arrays), signature)
-        self.differentiable = tuple(
-            position for position, array in enumerate(self.arrays) if array is None or is_floating(array)
-        )
-        self.wrt = self._positions(wrt)
-        self.held = tuple(k for k in self.differentiable if k not in self.wrt and self.arrays[k] is not None)
+        self.forward, self.backward = forward, backward
+        self.arrays, self.options, self.names, self.wrt = arrays, dict(options), names, wrt
+        self.differentiable = tuple(k for k, array in enumerate(arrays) if array is None or is_floating(array))
+        self.fixed = tuple(k for k in self.differentiable if k not in wrt and arrays[k] is not None)
         # Of several dtypes the coarsest decides what is exact.
-        self.dtype = min((self.arrays[k].dtype for k in self.wrt), key=mantissa_bits)
+        self.dtype: np.dtype[Any] = min((arrays[k].dtype for k in wrt), key=lambda dtype: np.finfo(dtype).nmant)
         self.calls = {"forward": 0, "backward": 0}
         self._shapes: dict[tuple[tuple[int, ...] | None, ...], tuple[int, ...]] = {}
 
-    def _positions(self, wrt: Sequence[int] | None) -> tuple[int, ...]:
-        floating = tuple(k for k in self.differentiable if self.arrays[k] is not None)
-        if wrt is not None:
-            check_wrt(wrt, len(self.arrays))
-        for position in floating if wrt is None else wrt:
-            if position not in floating:
-                array = self.arrays[position]
-                what = "None" if array is None else f"dtype {getattr(array, 'dtype', type(array).__name__)}"
-                raise TypeError(f"wrt={wrt!r}: {self.names[position]} is no floating array, but {what}")
-            if np.iscomplexobj(self.arrays[position]):
-                raise TypeError(f"{self.names[position]} is complex; gradients are checked at real arrays")
-            if self.arrays[position].dtype.itemsize > 8:
-                dtype = self.arrays[position].dtype
-                raise TypeError(f"{self.names[position]} has dtype {dtype}: at most float64 is checked")
-            index = not_finite(self.arrays[position])
-            if index is not None:
-                where = f"{self.names[position]}[{', '.join(map(str, index))}]"
-                hint = "; `wrt` leaves out what is only held, as a mask of -inf is" if wrt is None else ""
-                raise ValueError(f"{where} is {self.arrays[position][index]}: arrays must be finite{hint}")
-        chosen = floating if wrt is None else tuple(int(k) for k in wrt)
-        if not chosen:
-            given = f" ({kinds(self.names, self.arrays)})" if self.arrays else ""
-            why = "wrt is empty" if wrt is not None else f"none of the {len(self.arrays)} arrays is floating{given}"
-            raise ValueError(f"nothing to check: {why}")
-        return chosen
-
     def with_options(self, changed: Mapping[str, Any]) -> LayerUnderTest:
-        """The same subject (a call counts as its own), with some options changed."""
+        """This layer with some options changed; its calls are counted together with these."""
         other = copy.copy(self)
         other.options, other._shapes = {**self.options, **changed}, {}
         return other
@@ -105,14 +88,14 @@ class LayerUnderTest:
     def moved(self, arrays: Arrays, position: int, step: Array) -> tuple[Array | None, ...]:
         """The arrays with a step added to one of them, in its dtype."""
         array: Any = arrays[position]
-        return self.with_array(arrays, position, np.asarray(array + step.astype(array.dtype)))
+        return self.with_array(arrays, position, np.asarray(array + step.astype(array.dtype, copy=False)))
 
     def complex_value(self, arrays: Arrays, position: int, step: Array) -> Array:
         """The forward's y at complex128 arrays, one of them moved by i * step; StructureError if it refuses them."""
         as_complex: list[Any] = [np.asarray(array, np.complex128) if is_floating(array) else array for array in arrays]
         as_complex[position] = np.asarray(as_complex[position] + 1j * step)
         with warnings.catch_warnings():
-            # A forward that casts to real numbers is told by its derivative, zero, not by a warning.
+            # A forward that casts to real numbers shows by its derivative of zero. The warning says no more.
             warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
             try:
                 return self.value(as_complex)
@@ -154,8 +137,8 @@ class LayerUnderTest:
         return np.array(y), cache  # a copy: the forward may write its next y to the same place
 
     def borrowed(self, arrays: Arrays) -> tuple[Array, Any]:
-        """The same, but y is good only until the next call."""
-        # Of arrays without axes arithmetic makes scalars; the layer gets arrays.
+        """The forward's y and cache, where y is good until the next call only."""
+        # Arithmetic turns arrays without axes into scalars; the layer gets arrays.
         arrays = [np.asarray(array) if isinstance(array, np.generic) else array for array in arrays]
         result = self._guarded("forward", arrays, *arrays, **self.options)
         if not isinstance(result, tuple) or len(result) != 2:
@@ -166,15 +149,15 @@ class LayerUnderTest:
             raise _no_result(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
         if y.dtype.kind == "c" and not any(is_complex(arrays[k]) for k in self.wrt):
             raise _no_result(f"forward returned y of {y.dtype} for real arrays: return both parts, in one real array")
-        before_that = self._shapes.setdefault(tuple(getattr(a, "shape", None) for a in arrays), y.shape)
-        if before_that != y.shape:
+        before = self._shapes.setdefault(tuple(getattr(a, "shape", None) for a in arrays), y.shape)
+        if before != y.shape:
             raise _no_result(
-                f"forward returned y of shape {y.shape}, and before of {before_that}, for arrays of the same shapes"
+                f"forward returned y of shape {y.shape}, and before of {before}, for arrays of the same shapes"
             )
         return np.asarray(y), cache
 
     def fault(self) -> ContractError | None:
-        """What the layer does wrong at the arrays as they were given, twice; None if nothing."""
+        """What the layer does wrong at the caller's arrays, called twice; None if nothing."""
         try:
             for _ in range(2):
                 y, cache = self.value_and_cache(self.arrays)
@@ -184,27 +167,27 @@ class LayerUnderTest:
         return None
 
     def is_random(self) -> bool:
-        """Whether any two of five calls of the forward, with the arrays as they were given, differ."""
+        """Whether any two of five calls of the forward at the caller's arrays differ."""
         try:
             first, *others = (self.value(self.arrays) for _ in range(5))
-        except NoResult:  # of one that answers at times
+        except NoResult:  # it raises at times
             return True
         return not all(np.array_equal(first, other, equal_nan=True) for other in others)
 
     def call(self, who: str, arrays: Arrays, *arguments: Any, **options: Any) -> Any:
-        """Forward or backward, counted; NoResult, from what it raised, says where."""
+        """Call forward or backward, and count it; what it raises becomes a NoResult that says at which arrays."""
         self.calls[who] += 1
         try:
-            return (self._forward if who == "forward" else self._backward)(*arguments, **options)
-        except ContractError:  # of an adapter, which knows better
+            return (self.forward if who == "forward" else self.backward)(*arguments, **options)
+        except ContractError:  # an adapter knows better what went wrong
             raise
         except Exception as error:
             fault = ForwardRaised if who == "forward" else NoResult
             where = kinds(self.names, arrays)
-            raise fault("raised", None, None, f"{who} raised {_told(error)} at arrays {where}") from error
+            raise fault("raised", None, None, f"{who} raised {_text(error)} at arrays {where}") from error
 
     def _guarded(self, who: str, given: Sequence[Any], *arguments: Any, **options: Any) -> Any:
-        """The same; what is written to the arrays given is undone, and a ContractError."""
+        """Call forward or backward; undo what it writes to its arguments, and raise a ContractError for it."""
         marks = [self._mark(array) for array in given]
         try:
             result = self.call(who, given, *arguments, **options)
@@ -213,20 +196,20 @@ class LayerUnderTest:
         for position in written:
             its_own = position < len(self.names)
             name = self.names[position] if its_own else "dy"
-            told = f"{who} wrote to its argument {name}"
-            raise ContractError("input-overwritten", position if its_own else None, name, told)
+            text = f"{who} wrote to its argument {name}"
+            raise ContractError("input-overwritten", position if its_own else None, name, text)
         return result
 
-    def _mark(self, array: Any) -> Any:
-        """What tells if an array was written to: its bytes, or of a large one that is not the caller's a checksum."""
+    def _mark(self, array: Any) -> bytes | int | None:
+        """The array's bytes, or a checksum of a large one that is not the caller's: that one need not be restored."""
         if not isinstance(array, np.ndarray):
             return None
         if array.nbytes < _LARGE or any(array is own for own in self.arrays):
             return array.tobytes()
-        return _checksum(array) if array.flags.c_contiguous and array.dtype.kind == "f" else array.tobytes()
+        return _checksum(array)
 
     def _restored(self, arrays: Sequence[Any], marks: Sequence[Any]) -> list[int]:
-        """The places of the arrays that were written to; those whose bytes are known are as they were again."""
+        """The places of the arrays that were written to; those whose bytes are known are restored."""
         written = [k for k, mark in enumerate(marks) if mark is not None and not _same(arrays[k], mark)]
         for k in written:
             if isinstance(marks[k], bytes):
@@ -244,25 +227,18 @@ class LayerUnderTest:
         dtype = gradient.dtype
         if dtype != array.dtype and dtype.newbyteorder("=") != array.dtype.newbyteorder("="):
             raise ContractError("wrong-dtype", position, name, f"d{name} has dtype {dtype}, {name} has {array.dtype}")
-        # A copy, in the byte order NumPy computes in: the backward may write its next gradients to the same place.
+        # A copy: the backward may write its next gradients to the same place. NumPy computes in native byte order.
         return np.array(gradient, dtype if dtype.isnative else dtype.newbyteorder("="))
 
 
-def _checksum(array: Array) -> Array:
-    """A random combination of every thousand entries: less work, and less memory, than a copy.
-
-    Exchanged entries show, and so does a change of one by a 10^13th of the largest beside it.
-    """
-    flat = array.reshape(-1)
-    whole = flat.size // len(_WEIGHTS) * len(_WEIGHTS)
-    with np.errstate(all="ignore"):
-        return np.append(flat[:whole].reshape(-1, len(_WEIGHTS)) @ _WEIGHTS.astype(array.dtype), flat[whole:])
+def _checksum(array: Array) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).data)
 
 
-def _same(now: Array, mark: bytes | Array) -> bool:
-    """Whether nothing was written; 0 in the place of -0 is nothing."""
-    if isinstance(mark, np.ndarray):
-        return np.array_equal(_checksum(now), mark, equal_nan=True)
+def _same(now: Array, mark: bytes | int) -> bool:
+    """Whether the array is as it was; writing 0 over -0 changes nothing."""
+    if isinstance(mark, int):
+        return _checksum(now) == mark
     return now.tobytes() == mark or np.array_equal(now, _from_bytes(mark, now), equal_nan=now.dtype.kind in "fc")
 
 
@@ -274,5 +250,5 @@ def _no_result(explanation: str) -> NoResult:
     return NoResult("forward-result", None, None, explanation)
 
 
-def _told(error: Exception) -> str:
+def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

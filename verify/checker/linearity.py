@@ -1,68 +1,87 @@
-"""A second opinion on what passed: backward must be linear in dy.
+"""A second opinion on what passed, under every reference: backward is linear in dy.
 
-A gradient of -dy/2^20 must be that of dy, times -1/2^20, to the last bit, and so must that of -dy * 2^20: a power
-of two goes through every product and every sum without rounding. Where it does not, and the two differ by more
-than the check would have noticed, one of them is wrong; since that of dy has passed, it is the other. So what
-treats small or large upstream gradients, or those of one sign, in another way (a threshold, a clip, a
-quantisation) shows, and a backward that gives random numbers. One that halves what is large until it is small, and
-squares as often (PyTorch's of a matrix exponential), loses a bit each time, and is convicted of no more than that.
+The gradient of dy times a power of two is that of dy, times that power, to the last bit: it goes through every product
+and sum without rounding. So dy is negated and made smaller, so that no entry exceeds 2^-16, and larger, by 2^20. A
+backward that treats small, large or negative upstream gradients in another way (a threshold, a clip, a quantisation)
+shows, and so does one that is random.
 """
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
-from verify.checker.certificate import PASS
-from verify.checker.exact_numbers import small_bits
+from verify.checker.directions import index_of
 from verify.checker.layer import NoResult
-from verify.checker.point import Findings, Point
+from verify.checker.point import Array, Point, Worst
+from verify.checker.reference import scaled
 
-_MOST_BITS = 20
-# So many roundings of the largest dy, made larger: 1,200 matrix exponentials lost 15 at most. In float32 that would be
-# all there is, so no more than a millionth.
+# Nothing underflows by 2^-20; in a dtype of a smaller range, an eighth of its exponents keeps clear of both ends.
+_POWER, _SHARE_OF_EXPONENTS = 20, 8
+# A backward may halve a large dy until it is small, and square as often (PyTorch's matrix exponential): it loses a bit
+# each time. 1,200 of them lost at most 15 roundings of the largest dy. In float32 64 roundings would be all there is,
+# so a millionth is the most.
 _ROUNDINGS, _MOST_LOST = 64, 2.0**-20
 
 
-def check_linear(findings: Findings, point: Point) -> None:
-    """Add the opinion to each argument that passed at this point, or call it wrong."""
-    passed = [k for k in point.gradients if findings.results[k].verdict == PASS and point.gradients[k].size]
-    if not passed:
-        return
-    bits = min(_MOST_BITS, small_bits(point.dy.dtype))
-    off = dict.fromkeys(passed, 0.0)
-    for power, size in ((-bits, f"/2^{bits}"), (bits, f" * 2^{bits}")):
-        for k, error in _check_scaled(findings, point, passed, -(2.0**power), size).items():
-            off[k] = max(off[k], error)
-    for k in passed:
-        result = findings.results[k]
-        if result.verdict == PASS:
-            how = f"up to {off[k]:.1e} of its largest entry" if off[k] else "to the last bit"
-            opinions = (*result.second_opinions, f"backward is linear in dy {how}")
-            findings.results[k] = result._replace(second_opinions=opinions)
+class Opinion(NamedTuple):
+    """How far gradients for a scaled dy are off, relative to the largest entry; if that is too far, what shows it."""
+
+    off: float
+    worst: Worst | None = None
+    point: Point | None = None
+    note: str = ""
 
 
-def _check_scaled(findings: Findings, point: Point, passed: list[int], factor: float, size: str) -> dict[int, float]:
-    """How far the gradients of dy times the factor are off, relative to the largest entry; what is wrong fails."""
-    found: dict[int, float] = {}
+def opinions(point: Point, floors: dict[int, float]) -> dict[int, Opinion]:
+    """Compare the gradients for scaled dy; `floors` are the errors that the check might have missed."""
+    found: dict[int, Opinion] = {}
+    if not floors:
+        return found
+    bits = min(_POWER, int(np.finfo(point.dy.dtype).maxexp) // _SHARE_OF_EXPONENTS)
+    # Made small, no entry exceeds 2^(4 - bits), however large the integers are that an exact reference draws.
+    down = bits + max(0, math.frexp(float(np.abs(point.dy).max(initial=0.0)))[1] - 4)
+    for factor, size in ((-(2.0**-down), f"/2^{down}"), (-(2.0**bits), f" * 2^{bits}")):
+        other = _scaled(point, factor)
+        if other is None:
+            continue
+        for k in floors:
+            now, before = _opinion(point, other, k, factor, floors[k]), found.get(k, Opinion(0.0))
+            if now.worst is not None:
+                now = now._replace(note=f"of -dy{size}: backward is not linear in dy")
+            found[k] = (before if before.worst else now)._replace(off=max(before.off, now.off))
+        del other  # before the next one is made: a large check then takes less memory
+    return found
+
+
+def _scaled(point: Point, factor: float) -> Point | None:
+    """The point with dy times the factor; None where backward refuses a large dy."""
     large = abs(factor) > 1
-    lost = _ROUNDINGS * float(np.finfo(point.dy.dtype).eps) * abs(factor) * float(np.abs(point.dy).max(initial=0.0))
     try:
         with np.errstate(over="ignore" if large else None, invalid="ignore" if large else None):
-            scaled = point.scaled(factor)
+            return scaled(point, factor)
     except NoResult:
-        if large:  # it may refuse that
-            return found
-        raise
-    for k in passed:
-        gradient, result = point.gradients[k], findings.results[k]
-        if large and not np.isfinite(scaled.gradients[k]).all():
-            continue  # what overflows is no opinion
-        off = np.abs(scaled.gradients[k] / gradient.dtype.type(factor) - gradient)
-        largest, floor = float(np.abs(gradient).max()) or 1.0, result.detection_floor or 0.0
-        found[k] = float(off.max()) / largest
         if large:
-            floor = max(floor, min(lost, _MOST_LOST))
-        if result.verdict == PASS and not off.max() <= floor * largest:
-            index = tuple(int(i) for i in np.unravel_index(int(np.nan_to_num(off, nan=np.inf).argmax()), off.shape))
-            findings.fail(scaled, k, index, note=f"of -dy{size}: backward is not linear in dy")
-    return found
+            return None
+        raise
+
+
+def _opinion(point: Point, other: Point, k: int, factor: float, floor: float) -> Opinion:
+    gradient, answer = point.claimed[k], other.claimed[k]
+    if abs(factor) > 1:
+        if not np.isfinite(answer).all():  # it overflows, which says nothing
+            return Opinion(0.0)
+        lost = _ROUNDINGS * float(np.finfo(point.dy.dtype).eps) * abs(factor) * float(np.abs(point.dy).max(initial=0.0))
+        floor = max(floor, min(lost, _MOST_LOST))
+    largest = float(np.abs(gradient).max()) or 1.0
+    off: Array = np.asarray(answer / gradient.dtype.type(factor))
+    off -= gradient  # in place: a large check then takes less memory
+    np.nan_to_num(np.abs(off, out=off), copy=False, nan=np.inf)
+    share = float(off.max()) / largest
+    if share <= floor:
+        return Opinion(share)
+    index = index_of(int(off.argmax()), off.shape)
+    worst = Worst(k, index, float(answer[index]), factor * float(gradient[index]), floor * largest * abs(factor))
+    return Opinion(share, worst, other)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cnn_core import Implementation
-from verify.checker.exact_numbers import Array
+from verify.checker.point import Array
 
 
 class Exhibit(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from verify.checker.exact_numbers import Array
+from verify.checker.point import Array
 from verify.museum._exhibit import Exhibit
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from verify.checker.exact_numbers import Array
+from verify.checker.point import Array
 from verify.museum._exhibit import Exhibit
 
 

@@ -210,7 +210,7 @@ def broken_contracts(pair: Pair) -> set[str]:
         try:
             contract(call, generator)
         except ContractError as error:
-            codes.add(error.cause.code)
+            codes.add(error.code)
     return codes
 
 

@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]]
         (product, product_back, (ARRAYS[0], np.array([[-np.inf], [0], [0]]))),
         {},
         ValueError,
-        r"w\[0, 0\] is -inf: arrays must be finite; `wrt` leaves out what is only held",
+        r"w\[0, 0\] is -inf: arrays must be finite; `wrt` leaves out fixed arrays",
     ),
     "complex": (
         (product, product_back, (ARRAYS[0] + 0j, ARRAYS[1])),

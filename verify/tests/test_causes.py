@@ -340,7 +340,7 @@ def test_what_shows_along_directions_alone_does_not_say_that_no_entry_is_wrong()
     assert "no entry alone is off by enough to say how" in told
 
 
-def test_of_a_large_layer_a_fail_costs_at_most_ten_times_what_a_pass_does() -> None:
+def test_of_a_large_layer_a_fail_costs_at_most_eleven_times_what_a_pass_does() -> None:
     def cube(x: Any) -> Any:
         if np.iscomplexobj(x):
             raise TypeError("real numbers only")
@@ -355,7 +355,7 @@ def test_of_a_large_layer_a_fail_costs_at_most_ten_times_what_a_pass_does() -> N
 
     right, wrong = check(1.0), check(1.001)
     assert (right.verdict, wrong.verdict) == ("PASS", "FAIL")
-    assert wrong.forward_calls <= 10 * right.forward_calls
+    assert wrong.forward_calls <= 11 * right.forward_calls
     assert wrong.causes[0].code == "constant-factor"
 
 

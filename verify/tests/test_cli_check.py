@@ -102,9 +102,8 @@ def text(result: Result) -> str:
 def test_a_right_layer_is_exit_code_0_with_its_certificate(layers: Path) -> None:
     result = run(f"{layers}:Linear", "--shape", "x=5,4")
     assert result.exit_code == 0, result.output
-    assert result.output.startswith(
-        "PASS: exact integers (multilinear), seed 0\n  dx (5, 4): PASS\n  dW (4, 3): PASS\n"
-    )
+    assert result.output.startswith("PASS: exact integers (multilinear), seed 0\n  dx (5, 4): PASS")
+    assert "\n  dW (4, 3): PASS" in result.output
 
 
 def test_a_wrong_gradient_is_exit_code_1_with_the_worst_entry(layers: Path) -> None:

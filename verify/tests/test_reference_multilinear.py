@@ -58,7 +58,7 @@ def test_integers_too_large_for_float32_are_reported() -> None:
         )
 
 
-def test_a_large_check_takes_no_more_than_three_times_the_memory_of_its_arrays() -> None:
+def test_a_large_check_takes_no_more_than_four_times_the_memory_of_its_arrays() -> None:
     arrays = np.ones((2000, 200)), np.ones((200, 200))
     size = sum(array.nbytes for array in arrays) + arrays[0].nbytes
     tracemalloc.start()
@@ -66,4 +66,4 @@ def test_a_large_check_takes_no_more_than_three_times_the_memory_of_its_arrays()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert certificate
-    assert peak <= 3 * size
+    assert peak <= 4 * size

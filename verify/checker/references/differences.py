@@ -1,226 +1,283 @@
-"""The verdict on a smooth function of which nothing else is known, by extrapolated differences (richardson.py).
+"""Extrapolated differences, for a smooth function of which nothing else is known.
 
-A gradient is called wrong if it is off by more than ten times what the differences may be off by, along
-two directions, and nothing else explains it:
+A gradient is called wrong if it is off by more than ten times what the differences may be off by, along two
+directions, and nothing else explains it:
 
-- where entries of y stay as they are at short steps, the function is flat there, or does not feel them:
-  the gradient must be wrong by the longer steps, too, or with nothing upstream of those entries;
-- where one-sided derivatives differ there is a kink, and the claim may lie anywhere between them (Clarke
-  1983): the entries at kinks are found by halving and held to their own intervals, all others are
-  checked without them;
-- where only the shortest step is as steep as the claim, or backward itself rounds by as much as it is off, it stays
-  undecided.
+- if entries of y stay as they are at short steps, it must be wrong by the longer steps as well;
+- if one-sided derivatives differ there is a kink, and the claim may lie anywhere between them (Clarke 1983). Entries at
+  kinks are found by halving, and each is held to its own interval. All others are checked without them.
 
-If an error of a thousandth of an entry could pass, the verdict is INCONCLUSIVE, and says what would help; but a
-gradient is 0 where y stays as it is wherever the array is moved.
+If an error of a thousandth of an entry could pass, the verdict is INCONCLUSIVE, and says what would help.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verify.checker.certificate import FAIL
-from verify.checker.conditioning import why_in_doubt
-from verify.checker.exact_numbers import Array, draw_upstream, signed
-from verify.checker.extrapolation import SAFETY, Estimate, Extrapolated, Ladder
-from verify.checker.linearity import check_linear
-from verify.checker.locate import not_finite
-from verify.checker.point import OVERFLOWS, Findings
-from verify.checker.same_function import is_constant
-from verify.checker.second_look import MOST_KINKS, SecondLook
+from verify.checker.directions import draw_upstream, index_of, not_finite, restricted, signed, unit
+from verify.checker.extrapolation import SAFETY, Estimate, Ladder, short_estimate, slopes_at, to_zero
+from verify.checker.kink_search import KinkSearch
+from verify.checker.line import Line
+from verify.checker.locate import descend
+from verify.checker.point import Array, Point, Worst
+from verify.checker.reference import CENTRAL, Interval, Objection, Reference, Way, point_at, with_upstream
 
-COARSEST_USEFUL = 1e-3
-# Among more entries halving may end at another one, at which to look again would show no more.
+if TYPE_CHECKING:
+    from verify.checker.layer import LayerUnderTest
+
+# An error of a thousandth of an entry must not pass.
+COARSEST = 1e-3
+# Two gradients that differ by less, relatively, are taken for one, when a cause is sought.
+_ALIKE = 1e-6
+# Among more entries halving may end at another one, at which more steps would show no more.
 _MANY = 1 << 12
-# So often entries of y that are flat are left out, and others found to be so.
-_LOOKS = 4
+_REPEATS = 3
+# So often flat entries of y are left out, and others found to be flat.
+_PLATEAUS = 4
 
 
-def check_smooth(findings: Findings, generator: np.random.Generator) -> None:
-    """Fill in the findings, with the error in one entry that is always caught."""
-    subject = findings.subject
-    y, cache = subject.value_and_cache(subject.arrays)
-    dy = draw_upstream(generator, y.shape, y.dtype)
-    gradients = subject.pull_back(subject.arrays, dy, cache)
-    again = [subject.value(subject.arrays) for _ in range(3)]
-    with np.errstate(invalid="ignore"):
-        repeated = max((float((np.abs(dy) * np.abs(each - y)).sum()) for each in again), default=0.0)
-    point = Extrapolated(subject, subject.arrays, y, dy, gradients, repeated)
-    for k in findings.results:
-        findings.results[k] = findings.results[k]._replace(detection_floor=0.0)
-    for k in findings.undecided():
-        _check_argument(point, k, findings, generator)
-    check_linear(findings, point)
+@dataclass
+class Seen:
+    """What differences along two directions showed of one argument."""
 
-
-def _check_argument(point: Extrapolated, k: int, findings: Findings, generator: np.random.Generator) -> None:
-    index = not_finite(point.gradients[k])
-    if not np.isfinite(point.y).all():
-        findings.leave_open(k, "y is not finite at these arrays: take arrays at which it is")
-    elif index is not None and point.only_overflows(k):
-        findings.leave_open(k, OVERFLOWS)
-    elif index is not None:
-        with np.errstate(over="ignore", invalid="ignore"):
-            findings.fail(point, k, index)
-    else:
-        _compare(point, k, findings, generator)
-
-
-def _compare(
-    point: Extrapolated, k: int, findings: Findings, generator: np.random.Generator, *, looks: int = _LOOKS
-) -> None:
-    gradient, result = point.gradients[k], findings.results[k]
-    # Two directions: what f is uncertain by shows better in two, and no chance of one convicts.
-    ladders = [Ladder(point, k, signed(generator, gradient.shape)) for _ in range(2)]
-    found = _Found.of(point, ladders, [point.estimate(each) for each in ladders])
-    if not np.isfinite(found.tolerance):
-        findings.leave_open(k, "f is finite at no five steps in a row: too close to where it overflows or ends")
-        return
-    if found.wrong and any(each.blind is not None for each in ladders):
-        found = _Found.of(point, ladders, [point.coarse_estimate(each) for each in ladders])
-        if not np.isfinite(found.tolerance) or not found.sharp:
-            felt = _felt(point, k, ladders) if looks else None
-            if felt is not None:
-                _compare(felt, k, findings, generator, looks=looks - 1)
-            if findings.results[k].verdict != FAIL:
-                h = max(each.steps[each.blind] for each in ladders if each.blind is not None)
-                told = f"y is flat at steps of {h:.2g}, or blind to them"
-                findings.leave_open(k, f"{told}: move the arrays, or compute in float64 throughout", *found[:2])
-            return
-    if found.right == found.wrong:
-        findings.leave_open(
-            k, "the differences contradict each other: right along one direction, wrong along another", *found[:2]
-        )
-        return
-    if found.wrong:
-        v = _look_again(point, k, findings, generator, ladders, found)
-        if v is None:
-            return
-        result, ladders = findings.results[k], [Ladder(point, k, v)]
-        found = _Found.of(point, ladders, [point.estimate(each) for each in ladders])
-    if not found.sharp:
-        if found.right and is_constant(point.subject, k, generator):
-            findings.results[k] = result._replace(
-                error=found.error, tolerance=found.tolerance, detection_floor=found.floor
-            )
-            findings.note_zero(k, found.floor * (found.largest or 1.0))
-            return
-        findings.leave_open(k, _remedy(point, ladders[0], found), *found[:2])
-        return
-    slope = ladders[0].taylor_slope(point.claimed(k, ladders[0].v), found.estimates[0].noise)
-    findings.results[k] = result._replace(
-        error=found.error,
-        tolerance=found.tolerance,
-        # Of entries at kinks the note tells.
-        detection_floor=found.floor if ladders[0].v.any() else None,
-        second_opinions=() if slope is None else (f"Taylor's remainder falls with slope {slope:.2f}",),
-    )
-
-
-def _look_again(
-    point: Extrapolated,
-    k: int,
-    findings: Findings,
-    generator: np.random.Generator,
-    ladders: list[Ladder],
-    found: _Found,
-) -> Array | None:
-    """At a gradient that is wrong along two directions: one of them without what is at kinks; None if all is said."""
-    gradient, result = point.gradients[k], findings.results[k]
-    look = SecondLook(point, k, ladders[0].v, ladders[1].v, found.estimates[0])
-    kinked = look.kinked()
-    if kinked is None:
-        told = f"more than {MOST_KINKS} entries are at kinks: take arrays with fewer"
-        findings.leave_open(k, told, *found[:2])
-        return None
-    wrong, unsure = look.wrong_at(kinked)
-    if wrong is not None and not look.is_regular(kinked, generator):
-        told = f"one-sided derivatives in {point.subject.names[k]} do not tell what may be claimed at its kinks"
-        findings.leave_open(k, f"{told}, as at a median of equal numbers: take arrays off them", *found[:2])
-        return None
-    if wrong is not None:
-        findings.fail(replace(point, seen=found.estimates[0]), k, wrong)
-        if _within_tolerance(findings, k) and gradient.size <= _MANY:  # a few steps are not enough to show it
-            findings.fail(point, k, wrong)
-        doubt = why_in_doubt(point, k, findings.results[k], found.error, generator)
-        if doubt is not None:
-            del findings.points[k]
-            findings.results[k] = result
-            findings.leave_open(k, doubt, *found[:2])
-        elif _within_tolerance(findings, k):
-            told = f"off by {found.error:.2g} along a random direction, where {found.tolerance:.2g} is tolerated"
-            findings.note(k, f"no entry alone is off by more than its tolerance, but all together are: {told}")
-        return None
-    told = f"{len(kinked)} of {gradient.size} entries at kinks, each between its one-sided derivatives"
-    off = unsure / (max(found.largest, found.slope) or 1.0)
-    if off > COARSEST_USEFUL:
-        findings.leave_open(k, f"{told}, which are known to {off:.1g} of the largest only", *found[:2])
-        return None
-    findings.note(k, f"{told}, to {off:.1g} of the largest entry" if kinked else told)
-    return look.without(kinked)
-
-
-def _within_tolerance(findings: Findings, k: int) -> bool:
-    return findings.results[k].error <= findings.results[k].tolerance
-
-
-def _felt(point: Extrapolated, k: int, ladders: list[Ladder]) -> Extrapolated | None:
-    """The point with nothing upstream of what is flat at short steps; None where that leaves nothing."""
-    dy = np.where(np.any([each.flat for each in ladders], axis=0), 0, point.dy).astype(point.dy.dtype)
-    _, cache = point.subject.value_and_cache(point.arrays)
-    gradients = point.subject.pull_back(point.arrays, dy, cache)
-    return replace(point, dy=dy, gradients=gradients) if dy.any() and not_finite(gradients[k]) is None else None
-
-
-class _Found(NamedTuple):
-    """Along one direction or two: by how much the gradient is off at most, and what is tolerated."""
-
-    error: float
-    tolerance: float
-    right: bool
-    wrong: bool
-    largest: float
-    slope: float
+    directions: list[Array]
     estimates: list[Estimate]
-
-    @classmethod
-    def of(cls, point: Extrapolated, ladders: list[Ladder], estimates: list[Estimate]) -> _Found:
-        """Compare each ladder's estimate with what the gradient claims; the worse tolerance serves both."""
-        k = ladders[0].k
-        errors = [abs(found.value - point.claimed(k, each.v)) for each, found in zip(ladders, estimates, strict=True)]
-        tolerance = SAFETY * max(found.error for found in estimates)
-        right = [error <= tolerance for error in errors]
-        largest = float(np.abs(point.gradients[k]).max())
-        slope = max(abs(found.value) for found in estimates) / point.gradients[k].size
-        return cls(max(errors), tolerance, all(right), not any(right), largest, slope, estimates)
+    largest: float
+    entries: int
+    right: list[bool]
+    insensitive_step: float | None = None
+    flat: Array | None = None
+    kinked: list[int] | None = field(default_factory=list)
+    unsure: float = 0.0
 
     @property
-    def floor(self) -> float:
-        """An error in one entry that is caught: |v| >= 1/2, and the right gradient may be off by the tolerance."""
-        return 4 * self.tolerance / self.largest if self.largest else 4 * self.tolerance
+    def tolerance(self) -> float:
+        """What f is uncertain by shows better in two directions: the worse error serves both."""
+        error = max(each.error for each in self.estimates)
+        return SAFETY * error if np.isfinite(error) else np.inf
 
     @property
-    def sharp(self) -> bool:
-        """Whether an error of a thousandth would have been caught."""
+    def slope(self) -> float:
+        """How large an entry of the gradient is, by the differences."""
+        return max(abs(each.value) for each in self.estimates) / self.entries
+
+    @property
+    def is_sharp(self) -> bool:
+        """Whether an error of a thousandth would have been found."""
         scale = max(self.largest, self.slope)
-        return 4 * self.tolerance <= COARSEST_USEFUL * scale or scale == 0
+        return np.isfinite(self.tolerance) and (4 * self.tolerance <= COARSEST * scale or scale == 0)
+
+    @property
+    def wrong_along_all(self) -> bool:
+        """Whether no direction agrees."""
+        return not any(self.right)
+
+    def search(self, point: Point, k: int) -> KinkSearch:
+        """One-sided derivatives, as precise as these differences allow."""
+        return KinkSearch(point, k, self.estimates[0])
 
 
-def _remedy(point: Extrapolated, ladder: Ladder, found: _Found) -> str:
-    k, noise = ladder.k, max(each.noise for each in found.estimates)
-    name, rounding = point.subject.names[k], point.rounding(k)
-    note = f"the differences in {name} are known to {found.tolerance:.2g} only, of {found.slope:.2g} an entry"
-    if point.repeated:
-        return f"{note}: two calls of the forward with the same arrays differ; fix its randomness"
-    # At the two shortest steps y is another by as much: noise would differ, and what a slope adds halves.
-    for one, two in (ladder.ahead[-2:], ladder.behind[-2:]):
-        if abs(one) > 100 * rounding and abs(one - two) <= abs(one) / 100:
-            return f"{note}: y jumps at the arrays given: move {name} off the jump"
-    if noise > 100 * rounding:
-        return f"{note}: f is uncertain by {noise:.2g}; let the forward compute in float64 throughout"
-    if point.arrays[k].dtype != np.float64 or point.y.dtype != np.float64:  # type: ignore[union-attr]
-        return f"{note}: float32 is too coarse for differences, check in float64"
-    return f"{note}: take arrays of moderate size, away from kinks and poles"
+class Differences(Reference):
+    """Central differences, extrapolated, with an estimate of their own error."""
+
+    forwards = 50
+
+    def __init__(
+        self,
+        objections: tuple[Objection, ...] = (),
+        *,
+        only_where: Callable[[LayerUnderTest], bool] | None = None,
+    ) -> None:
+        self.objections, self._only_where, self.advisory = objections, only_where, only_where is not None
+        self.seen: dict[int, Seen] = {}
+        self._repeated = 0.0
+
+    def points(self, layer: LayerUnderTest, rng: np.random.Generator) -> Iterator[Point]:
+        """The arrays given; none where `only_where` says so."""
+        if self._only_where is not None and not self._only_where(layer):
+            return
+        point = point_at(layer, layer.arrays, lambda y: draw_upstream(rng, y.shape, y.dtype))
+        again = [layer.value(layer.arrays) for _ in range(_REPEATS)]
+        with np.errstate(invalid="ignore"):
+            off = [float((np.abs(point.dy) * np.abs(each - point.y)).sum()) for each in again]
+        self._repeated = max(off, default=0.0)
+        yield point
+
+    def directions(self, point: Point, k: int, rng: np.random.Generator) -> Iterator[Array]:
+        """Two random ones. If both disagree and there are kinks: each entry at a kink alone, then all others."""
+        seen = self.seen[k] = self._look(point, k, rng)
+        if not seen.kinked:
+            yield from list(seen.directions)
+            return
+        v = seen.directions[0]
+        for coordinate in seen.kinked:
+            yield restricted(v, np.array([coordinate]))
+        rest = restricted(v, np.setdiff1d(np.arange(v.size), seen.kinked))
+        seen.directions, seen.estimates = [rest], [Ladder(self._line(point, k, rest)).estimate()]
+        yield rest
+
+    def _look(self, point: Point, k: int, rng: np.random.Generator) -> Seen:
+        """Compare along two directions; where both disagree look for insensitive entries of y, then for kinks."""
+        gradient = point.claimed[k]
+        directions = [signed(rng, gradient.shape) for _ in range(2)]
+        ladders = [Ladder(self._line(point, k, v)) for v in directions]
+        estimates = [ladder.estimate() for ladder in ladders]
+        seen = Seen(directions, estimates, float(np.abs(gradient).max()), gradient.size, [])
+        self._compare(seen, ladders)
+        steps = [ladder.steps[ladder.insensitive] for ladder in ladders if ladder.insensitive is not None]
+        if seen.wrong_along_all and steps:
+            coarse = replace(seen, estimates=[ladder.coarse_estimate() for ladder in ladders])
+            self._compare(coarse, ladders)
+            if coarse.is_sharp:
+                seen = coarse
+            else:
+                seen.insensitive_step, seen.flat = max(steps), np.any([ladder.flat for ladder in ladders], axis=0)
+        if seen.wrong_along_all and seen.insensitive_step is None:
+            seen.kinked = seen.search(point, k).kinked((directions[0], directions[1]))
+        return seen
+
+    def _compare(self, seen: Seen, ladders: list[Ladder]) -> None:
+        pairs = zip(seen.estimates, ladders, strict=True)
+        seen.right = [abs(found.value - each.line.claimed()) <= seen.tolerance for found, each in pairs]
+        if not np.isfinite(seen.tolerance):
+            seen.right = [True, True]  # nothing is known: `useless` says so
+
+    def is_wrong_off_plateaus(self, point: Point, k: int, rng: np.random.Generator) -> bool:
+        """Whether the gradient is wrong even with nothing upstream of the entries of y that are flat at short steps."""
+        before, found = self.seen[k], False
+        for _ in range(_PLATEAUS):
+            dy = np.where(self.seen[k].flat, 0, point.dy).astype(point.dy.dtype)  # type: ignore[arg-type]
+            point = with_upstream(point, dy)
+            if not dy.any() or not_finite(point.claimed[k]) is not None:
+                break
+            outside = [
+                self.derivative(point, k, v).excess(self.claim(point, k, v)) for v in self.directions(point, k, rng)
+            ]
+            seen = self.seen[k]
+            if seen.insensitive_step is None:
+                found = any(outside) and seen.is_sharp and seen.kinked is not None
+                break
+        self.seen[k] = before
+        return found
+
+    def derivative(self, point: Point, k: int, v: Array) -> Interval:
+        """The extrapolated value, give or take ten times its error; at a kink, what lies between both sides."""
+        seen = self.seen.get(k)
+        if seen is None:
+            found = Ladder(self._line(point, k, v)).estimate()
+            return Interval.around(found.value, SAFETY * found.error)
+        for known, found in zip(seen.directions, seen.estimates, strict=True):
+            if known is v:
+                if not np.isfinite(seen.tolerance):
+                    return Interval(-np.inf, np.inf, np.inf)
+                return Interval.around(found.value, seen.tolerance)
+        sides = seen.search(point, k).one_sided(v)
+        seen.unsure = max(seen.unsure, sides.doubt / float(np.abs(v).max()))
+        return Interval(sides.low - sides.doubt, sides.high + sides.doubt, sides.doubt)
+
+    def slopes(self, point: Point, k: int, v: Array) -> Array:
+        """The derivative along v of each entry of y, by the window that suits all of them together."""
+        line = self._line(point, k, v)
+        return slopes_at(line, Ladder(line).estimate().level)
+
+    def claim(self, point: Point, k: int, v: Array) -> float:
+        """<da, v>."""
+        return self._line(point, k, v).claimed()
+
+    def offset(self, point: Point, k: int, v: Array) -> float:
+        """<dy, J v> - <da, v>: by two steps of a known window, which four forwards give, or by a ladder."""
+        line, seen = self._line(point, k, v), self.seen.get(k)
+        if seen is None:
+            return Ladder(line).estimate().value - line.claimed()
+        steps = [line.step(level) for level in (seen.estimates[0].level, seen.estimates[0].level + 1)]
+        rows = []
+        for h in steps:
+            ahead, behind = line.changes(h)
+            rows.append(line.weigh(ahead - behind) / (2 * h))
+        return float(to_zero(np.array(rows), even=True)) - line.claimed()
+
+    def locate(self, point: Point, k: int, v: Array, rng: np.random.Generator) -> tuple[int, ...]:
+        """The entry itself, or that at which halving ends."""
+        coordinates = np.flatnonzero(v)
+        if len(coordinates) == 1:
+            return index_of(int(coordinates[0]), v.shape)
+        found = self.seen[k].estimates[0].value
+        return descend(v, lambda part: self.offset(point, k, part), found - self.claim(point, k, v))[0]
+
+    def worst(self, point: Point, k: int, index: tuple[int, ...]) -> Worst:
+        """Both values of one entry: by a few steps, or by all if these do not show it."""
+        line, seen = self._line(point, k, unit(point, k, index)), self.seen.get(k)
+        analytic = float(point.claimed[k][index])
+        found = short_estimate(line, seen.estimates[0]) if seen else Ladder(line).estimate()
+        if abs(found.value - analytic) <= SAFETY * found.error and point.claimed[k].size <= _MANY:
+            found = Ladder(line).estimate()
+        return Worst(k, index, analytic, found.value, SAFETY * found.error)
+
+    def floor(self, point: Point, k: int) -> float | None:
+        """|v| >= 1/2, and the right gradient may be off by the tolerance. Of entries at kinks the note says it."""
+        seen = self.seen[k]
+        if not seen.directions[-1].any():
+            return None
+        return 4 * seen.tolerance / (seen.largest or 1.0)
+
+    def useless(self, point: Point, k: int) -> str:
+        """Why an error of a thousandth could hide, and what would help."""
+        seen = self.seen[k]
+        if not np.isfinite(seen.tolerance):
+            return "f is finite at no five steps in a row: too close to where it overflows or ends"
+        off = seen.unsure / (max(seen.largest, seen.slope) or 1.0)
+        if seen.kinked and off > COARSEST:
+            return f"{self._at_kinks(seen)}, which are known to {off:.1g} of the largest only"
+        return "" if seen.is_sharp else self._remedy(point, k, seen)
+
+    def note(self, point: Point, k: int) -> str:
+        """How many entries are at kinks, if differences disagreed without them."""
+        seen = self.seen[k]
+        if not seen.kinked:
+            return ""
+        off = seen.unsure / (max(seen.largest, seen.slope) or 1.0)
+        return f"{self._at_kinks(seen)}, to {off:.1g} of the largest entry"
+
+    def _at_kinks(self, seen: Seen) -> str:
+        return f"{len(seen.kinked or [])} of {seen.entries} entries at kinks, each between its one-sided derivatives"
+
+    def _remedy(self, point: Point, k: int, seen: Seen) -> str:
+        line, name = self._line(point, k, seen.directions[0]), point.layer.names[k]
+        noise, rounding = max(each.noise for each in seen.estimates), line.rounding()
+        note = f"the differences in {name} are known to {seen.tolerance:.2g} only, of {seen.slope:.2g} an entry"
+        if self._repeated:
+            return f"{note}: two calls of the forward with the same arrays differ; fix its randomness"
+        ladder = Ladder(line)
+        ladder.estimate()
+        # At the two shortest steps y changes by as much: noise would differ, and what a slope adds halves.
+        for one, two in (ladder.ahead[-2:], ladder.behind[-2:]):
+            if abs(one) > 100 * rounding and abs(one - two) <= abs(one) / 100:
+                return f"{note}: y jumps at the arrays given: move {name} off the jump"
+        if noise > 100 * rounding:
+            return f"{note}: f is uncertain by {noise:.2g}; let the forward compute in float64 throughout"
+        if line.point.claimed[k].dtype != np.float64 or point.y.dtype != np.float64:
+            return f"{note}: float32 is too coarse for differences, check in float64"
+        return f"{note}: take arrays of moderate size, away from kinks and poles"
+
+    def allowed(self, point: Point, k: int, expected: Array) -> float:
+        """A millionth of the largest: less could hardly be seen."""
+        rounding = self._line(point, k, expected).rounding()
+        return _ALIKE * float(np.abs(expected).max(initial=0.0)) + rounding
+
+    def matches(self, point: Point, k: int, v: Array, dy: Array, slopes: Array) -> bool:
+        """Whether they differ by less than a millionth of what they sum."""
+        line = self._line(point, k, v)
+        scale = np.abs(point.claimed[k] * v).sum() + np.abs(dy * slopes).sum()
+        return abs(float((dy * slopes).sum()) - line.claimed()) <= _ALIKE * float(scale) + line.rounding()
+
+    def ways(self, point: Point, worst: Worst) -> Iterator[Way]:
+        """A central difference, at normal numbers or at the arrays themselves."""
+        yield CENTRAL._replace(drawn="rng.normal(size={shape})")
+        yield CENTRAL
+
+    def _line(self, point: Point, k: int, v: Array) -> Line:
+        return Line(point, k, v, self._repeated)

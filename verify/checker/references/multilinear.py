@@ -1,151 +1,125 @@
-"""Multilinear functions, on integers and on small fractions: the trials, and how many bits they may have."""
+"""Multilinear functions: affine in each array with the others fixed. No step and no tolerance.
+
+For arrays a, a direction v and an upstream gradient dy of integers, as long as nothing exceeds the mantissa,
+
+    sum(dy * (f(a + v) - f(a))) == sum(da * v)        exactly.
+
+The first trial is on integers over a power of two, so between -1 and 1. They are as exact, and a function that
+is linear far out only (a tanh that has saturated), or on integers only (a floor), is not affine there. Every direction
+leads each entry through zero, and f(a + v) - f(a) == f(a) - f(a - v) is checked along it: so a relu is not taken for a
+linear function. Errors tied to particular values (`if x == 0.123`) are outside the bound.
+"""
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from verify.checker.certificate import PASS, StructureError
-from verify.checker.exact import (
-    FEW,
-    GUARD_BITS,
-    MOST_BITS,
-    Differences,
-    check_affine_at,
-    compare,
-    draws_to_confirm,
-    placed,
-    plan,
-)
-from verify.checker.exact_numbers import draw_integers, mantissa_bits, set_size, small_bits
-from verify.checker.layer import Arrays, LayerUnderTest
-from verify.checker.point import Findings
+from verify.checker.exact import ExactDifference, check_exact, placed, plan, through_zero, upstream_bits
+from verify.checker.exact_numbers import GUARD_BITS, MOST_BITS, draw_integers, mantissa_bits
+from verify.checker.point import Array, Arrays, Point, StructureError
+from verify.checker.reference import Disagreement, Objection, point_at
 
+if TYPE_CHECKING:
+    from verify.checker.layer import LayerUnderTest
+
+
+# A first guess, from which the range of larger integers is computed.
 _TRIED_BITS = 6
-# Of so many entries of all arrays together no sign of a relu may change along the directions tried: up to them
-# it is tested at each that the function is affine.
-_VERY_FEW = 64
-# Of an entry of y that is a maximum of two or a median of three, a direction at random and one across zero together
-# show no kink in 9 of 100 draws (measured); eight such pairs do not in 4 of 10^9.
-_TESTS = 16
 
 
-def check_multilinear(findings: Findings, generator: np.random.Generator, miss_probability: float) -> float:
-    """Fill in the findings; a bound on the probability that a wrong gradient passed.
+# If y has few entries a draw may cross no kink of a function that is not affine: a median of three passed once in 60
+# checks. So many entries of y are seen in all.
+_ENTRIES = 16
 
-    The last trial is on fractions, the others on integers. Raises StructureError where the function is
-    not affine in each argument on them.
+
+class Multilinear(ExactDifference):
+    """Exact differences at drawn integers. The number of bits is assumed, or proved to suffice."""
+
+    def __init__(
+        self, miss_probability: float, objections: tuple[Objection, ...] = (), *, proved: bool = False
+    ) -> None:
+        self.objections, self._miss_probability, self.proved = objections, miss_probability, proved
+        self.most_bits = self._outputs = 0
+
+    def points(self, layer: LayerUnderTest, rng: np.random.Generator) -> Iterator[Point]:
+        """Fractions first, then integers, as often as the miss probability takes."""
+        factors = len(layer.wrt)
+        self.most_bits = bits = proved_bits(layer) if self.proved else assumed_bits(layer)
+        fraction_bits = max(1, bits - math.ceil(GUARD_BITS / factors))
+        # v, dy and the arrays count once each; v, which leads through zero, has but half the values.
+        degree = factors + 3
+        rate, trials = plan(degree, bits, self._miss_probability)
+        first = min(degree / (2 << fraction_bits), 0.5)
+        while trials > 1 and first * rate ** (trials - 1) <= self._miss_probability:
+            trials -= 1
+        yield self._point(layer, rng, fraction_bits, 2.0**-fraction_bits)
+        for _ in range(max(trials, -(-_ENTRIES // max(1, self._outputs)) - 1)):
+            yield self._point(layer, rng, bits, 1.0)
+        self.missed = first * rate**trials
+
+    def _point(self, layer: LayerUnderTest, rng: np.random.Generator, bits: int, unit: float) -> Point:
+        self.bits = bits
+
+        def upstream(y: Array) -> Array:
+            check_exact(y)
+            self._outputs = y.size
+            wide = upstream_bits(layer, y, bits * (len(layer.wrt) - 1))
+            return draw_integers(rng, y.shape, max(bits, wide), y.dtype)
+
+        drawn = [draw_integers(rng, layer.arrays[k].shape, bits, layer.dtype) for k in layer.wrt]
+        return point_at(layer, placed(layer, drawn, unit), upstream, unit)
+
+    def directions(self, point: Point, k: int, rng: np.random.Generator) -> Iterator[Array]:
+        """One, through zero."""
+        array: Any = point.arrays[k]
+        yield through_zero(point, k, draw_integers(rng, array.shape, self.bits, array.dtype))
+
+
+def assumed_bits(layer: LayerUnderTest) -> int:
+    """How many bits the integers may have if a product takes two of them, and signs cancel in sums.
+
+    A sum of n products of random signs is of the order of sqrt(n) of them, and takes every entry once at most.
     """
-    hoped = _hoped_bits(findings.subject)
-    before = dict(findings.results)
-    try:
-        missed = _trials(findings, hoped, generator, miss_probability)
-        if all(result.verdict == PASS for result in findings.results.values()):
-            return missed  # exact equality needs no excuse
-    except StructureError:
-        if bits_in_range(findings.subject) >= hoped:
-            raise
-    bits = bits_in_range(findings.subject)
-    if bits < hoped:  # the backward may have rounded
-        findings.results.update(before)
-        missed = _trials(findings, bits, generator, miss_probability)
-    return missed
+    terms = max(int(layer.arrays[k].size) for k in layer.wrt)
+    room = mantissa_bits(layer.dtype) - terms.bit_length() // 2
+    return max(1, min(MOST_BITS, room // min(2, len(layer.wrt))))
 
 
-def _hoped_bits(subject: LayerUnderTest) -> int:
-    """How many bits the drawn integers may have if a product takes two of them at most, and signs cancel in sums.
+def proved_bits(layer: LayerUnderTest) -> int:
+    """How many bits the integers may have for every intermediate to stay exact.
 
-    The sum of n products of random signs is of the order of sqrt(n) of them, and takes one of every entry at most.
+    The layer is run on arrays filled with one value. For nonnegative coefficients no partial sum of a drawn case can
+    be larger; for others `check_affine` guards. What is affine in each of d arrays grows at most with the d-th power
+    of that value, and so do gradients, in which dy takes the place of an array.
     """
-    terms = max(int(subject.arrays[k].size) for k in subject.wrt)
-    room = mantissa_bits(subject.dtype) - terms.bit_length() // 2
-    return max(1, min(MOST_BITS, room // min(2, len(subject.wrt))))
-
-
-def _trials(findings: Findings, bits: int, generator: np.random.Generator, miss_probability: float) -> float:
-    subject = findings.subject
-    # The same integers over a power of two, so between -1 and 1, are as exact: no more bits, and of a
-    # product the unit is finer but the size smaller. What is linear only far out (a tanh that has saturated) is not
-    # affine there. And dy is small: a gradient that is cut to whole numbers shows, and one with a threshold.
-    fraction_bits = max(1, bits - math.ceil(GUARD_BITS / len(subject.wrt)))
-    few = bool(sum(subject.arrays[k].size for k in subject.wrt) <= FEW)
-    degree = len(subject.wrt) + 2 + few  # a direction across zero has but half the values
-    rate, trials = plan(degree, set_size(bits), miss_probability, subject.dtype)
-    missed = min(degree / set_size(fraction_bits), 0.5)  # the last trial's
-    while missed * rate ** (trials - 1) <= miss_probability and trials > 1:
-        trials -= 1
-    outputs = 0
-    for trial in range(trials + 1):
-        drawn_bits, unit = (bits, 1.0) if trial < trials else (fraction_bits, 2.0**-fraction_bits)
-        outputs = _trial(findings, drawn_bits, unit, generator, number=trial, few=few)
-    for test in range(_TESTS // outputs if few and outputs else 0):
-        arrays = _integers(subject, bits, 1.0, generator)
-        for k in findings.undecided():
-            check_affine_at(subject, k, arrays, bits, 1.0, generator, across=test % 2 == 0)
-    return missed * rate**trials
-
-
-def _trial(
-    findings: Findings, bits: int, unit: float, generator: np.random.Generator, *, number: int, few: bool
-) -> int:
-    """Draw arrays of integers times a unit, and compare there; how many entries y has."""
-    subject = findings.subject
-    arrays = _integers(subject, bits, unit, generator)
-    below = None if unit == 1 else small_bits(subject.dtype)
-    point = Differences.draw(subject, arrays, bits, generator, unit, below=below, wide=unit != 1)
-    confirm = functools.partial(_confirm_affine, subject, bits=bits, generator=generator)
-    if not few:
-        point = point.without_y()
-    very_few = sum(subject.arrays[k].size for k in subject.wrt) <= _VERY_FEW
-    compare(point, bits, generator, findings, affine=very_few and number < 2, across=few, confirm=confirm)
-    return int(point.y.size)
-
-
-def _integers(subject: LayerUnderTest, bits: int, unit: float, generator: np.random.Generator) -> Arrays:
-    """The subject's arrays, those of wrt of integers times a unit."""
-    arrays: Arrays = subject.arrays
-    for k in subject.wrt:
-        drawn = draw_integers(generator, subject.arrays[k].shape, bits, subject.arrays[k].dtype, unit)
-        arrays = subject.with_array(arrays, k, drawn)
-    return arrays
-
-
-def _confirm_affine(subject: LayerUnderTest, k: int, *, bits: int, generator: np.random.Generator) -> None:
-    """Raise StructureError unless f is affine in argument k between whole numbers, too: a floor is so on them alone."""
-    bits = max(2, bits - math.ceil(GUARD_BITS / len(subject.wrt)))
-    unit = 2.0 ** -(bits // 2)
-    for _ in range(draws_to_confirm(subject, k)):
-        drawn = [draw_integers(generator, subject.arrays[j].shape, bits, subject.dtype) for j in subject.wrt]
-        check_affine_at(subject, k, placed(subject, drawn, unit), bits, unit, generator)
-
-
-def bits_in_range(subject: LayerUnderTest) -> int:
-    """How many bits the drawn integers may have for every intermediate to stay exact.
-
-    The layer is run on arrays filled with one value, so that for nonnegative coefficients no partial sum
-    of a drawn case can be larger; for others `check_affine` guards. What is affine in each of d arrays
-    grows at most with the d-th power of that value, and so do gradients, dy in the place of an array.
-    """
-    limit = 2.0 ** mantissa_bits(subject.dtype)
+    limit = 2.0 ** mantissa_bits(layer.dtype)
     for bits in (_TRIED_BITS, 1):
-        largest = _largest_intermediate(subject, bits)
+        largest = _largest_intermediate(layer, bits)
         if largest < limit:
-            return min(MOST_BITS, bits + int(math.log2(limit / max(largest, 1.0)) / len(subject.wrt)))
-    raise StructureError(f"at these sizes even small integers leave the {limit:.3g} that {subject.dtype} holds exactly")
+            return min(MOST_BITS, bits + int(math.log2(limit / max(largest, 1.0)) / len(layer.wrt)))
+    raise StructureError(f"at these sizes even small integers leave the {limit:.3g} that {layer.dtype} holds exactly")
 
 
-def _largest_intermediate(subject: LayerUnderTest, bits: int) -> float:
+def _largest_intermediate(layer: LayerUnderTest, bits: int) -> float:
     fill = float(3 << bits)  # |a - v| is at most this
-    arrays: Arrays = [np.asarray(np.abs(a)) if k in subject.held else a for k, a in enumerate(subject.arrays)]
-    for k in subject.wrt:
-        arrays = subject.with_array(arrays, k, np.full_like(subject.arrays[k], fill))
-    y, cache = subject.borrowed(arrays)
+    arrays: Arrays = [np.asarray(np.abs(a)) if k in layer.fixed else a for k, a in enumerate(layer.arrays)]
+    for k in layer.wrt:
+        arrays = layer.with_array(arrays, k, np.full_like(layer.arrays[k], fill))
+    y, cache = layer.value_and_cache(arrays)
     magnitudes = np.abs(y, dtype=np.float64)
-    # sum(|dy| |y|) / |a|, dy and a being filled with one value: all the entries of a right gradient together.
+    # sum(|dy| |y|) / |a|, dy and a being filled with one value: the sum of all entries of a right gradient.
     together = float(magnitudes.sum())
-    gradients = subject.pull_back(arrays, np.full_like(y, fill), cache)
+    gradients = layer.pull_back(arrays, np.full_like(y, fill), cache)
     claimed = max((float(np.abs(g).max()) for g in gradients.values() if g.size), default=0.0)
-    # A wrong gradient must not talk the check out of its range.
+    # A wrong gradient must not leave the check without a range.
     return max(float(magnitudes.max(initial=0.0)), min(together, claimed))
+
+
+def range_not_proved(case: Disagreement[Multilinear]) -> None:
+    """Raise StructureError where the drawn integers had more bits than are proved to stay exact."""
+    if proved_bits(case.point.layer) < case.reference.most_bits:
+        raise StructureError("the backward may have rounded: its sums need more bits than were assumed")

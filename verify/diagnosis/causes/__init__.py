@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from verify.checker.certificate import ArgumentResult, Cause
-from verify.checker.exact import Differences
-from verify.checker.point import Findings, Point
-from verify.checker.references.at_ties import AtKinks
+from verify.checker.judge import Finding
+from verify.checker.point import Point
+from verify.checker.reference import Reference
 from verify.diagnosis.causes.codes import CauseCode, cause_page, cause_table
 from verify.diagnosis.causes.elsewhere import elsewhere
 from verify.diagnosis.causes.evidence import FEWEST_WRONG, Evidence
@@ -37,36 +37,41 @@ Found = Iterator[tuple[CauseCode, str]]
 _MOST_GUESSES = 3
 
 
-def find_causes(findings: Findings, *, kinks: bool = False) -> list[Cause]:
+def find_causes(found: Mapping[int, Finding], *, kinks: bool = False) -> list[Cause]:
     """The causes of what failed, likeliest first for each argument; "unknown" where nothing fits.
 
     `kinks` says that the function is piecewise linear: it is then looked at on several sides of its kinks.
     """
     causes = []
-    for k, result in findings.results.items():
-        if result.worst is None:
+    for k, finding in found.items():
+        result = finding.result
+        if result.worst is None or finding.reference is None or finding.point is None:
             continue
         if not math.isfinite(result.worst.analytic):
             text = f"d{result.name}: the gradient is not finite"
             causes.append(Cause(CauseCode.NOT_FINITE.code, result.name, text))
             continue
         with np.errstate(all="ignore"):
-            guesses, seen = _guesses(findings.points[k], k, result, kinks)
+            guesses, seen = _guesses(finding.reference, finding.point, k, result, kinks)
         text = "disagrees with the differences in no way that has a name"
         guesses = guesses or {CauseCode.UNKNOWN: text}
         causes += [Cause(code.code, result.name, f"d{result.name} {why}{seen}") for code, why in guesses.items()]
     return causes
 
 
-def _guesses(point: Point, k: int, result: ArgumentResult, kinks: bool) -> tuple[dict[CauseCode, str], str]:
+def _guesses(
+    reference: Reference, point: Point, k: int, result: ArgumentResult, kinks: bool
+) -> tuple[dict[CauseCode, str], str]:
     """The causes of one argument that fit, and what speaks for them."""
-    if point.gradients[k].size < FEWEST_WRONG or not np.isfinite(point.gradients[k]).all() or result.worst is None:
+    if point.claimed[k].size < FEWEST_WRONG or not np.isfinite(point.claimed[k]).all() or result.worst is None:
         return {}, ""
     index = result.worst.index
     points: Iterable[Point] = (point,)
-    if kinks and isinstance(point, Differences):  # what is flat here may show on other sides of the kinks
+    if kinks and reference.exact:  # what is flat here may show on other sides of the kinks
         points = (off_ties(point, side) for side in SIDES)
-    everywhere = list(itertools.chain.from_iterable(guarded(_evidence(each, k, index)) for each in guarded(points)))
+    everywhere = list(
+        itertools.chain.from_iterable(guarded(_evidence(reference, each, k, index)) for each in guarded(points))
+    )
     told = [evidence for evidence in everywhere if evidence.wrong >= FEWEST_WRONG]
     seen = f" ({(told or everywhere)[0].seen})" if everywhere else ""
     named: dict[CauseCode, str] = {}
@@ -75,8 +80,8 @@ def _guesses(point: Point, k: int, result: ArgumentResult, kinks: bool) -> tuple
         for evidence in told[1:]:
             others = _named(_predicted(evidence)) if named else {}
             named = {code: why for code, why in named.items() if code in others}
-    elif isinstance(point, AtKinks) and everywhere and not any(evidence.wrong for evidence in everywhere):
-        named, seen = _named(guarded(at_ties(point, k))), " (right off ties and kinks)"
+    elif reference.one_sided and everywhere and not any(evidence.wrong for evidence in everywhere):
+        named, seen = _named(guarded(at_ties(reference, point, k))), " (right off ties and kinks)"
     return named, seen
 
 
@@ -90,9 +95,9 @@ def _named(found: Found) -> dict[CauseCode, str]:
     return named
 
 
-def _evidence(point: Point, k: int, index: tuple[int, ...]) -> Iterator[Evidence]:
+def _evidence(reference: Reference, point: Point, k: int, index: tuple[int, ...]) -> Iterator[Evidence]:
     for each in (with_large_dy(point), point):  # that which is right for a large dy is wrong for this one
-        evidence = Evidence.gather(each, k, index)
+        evidence = Evidence.gather(reference, each, k, index)
         if evidence is not None and (evidence.wrong or each is point):
             yield evidence
             return

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from verify.checker.exact_numbers import Array
+from verify.checker.point import Array
 from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import Evidence
-from verify.diagnosis.causes.options import at_options, guarded, option_values
+from verify.diagnosis.causes.options import at_arrays, at_options, guarded, option_values
 from verify.diagnosis.causes.padding import by_hand, padded
 from verify.diagnosis.causes.rearranged import exchanges, mirrored
 
@@ -72,7 +72,7 @@ def _in_the_corner(evidence: Evidence, changed: dict[str, Any], padding: Any) ->
 def _first_group(evidence: Evidence, groups: int) -> Found:
     """One group, of the channels of the first, whichever axis of whichever array these are."""
     point, k = evidence.point, evidence.k
-    for j in point.subject.wrt:
+    for j in point.layer.wrt:
         array: Any = point.arrays[j]
         for axis in range(array.ndim):
             if array.shape[axis] % groups or not array.size:
@@ -80,14 +80,14 @@ def _first_group(evidence: Evidence, groups: int) -> Found:
             few = array.shape[axis] // groups
             cut = np.ascontiguousarray(np.moveaxis(np.moveaxis(array, axis, 0)[:few], 0, axis))
             try:
-                other = at_options(point, {"groups": 1}, point.subject.with_array(point.arrays, j, cut))
+                other = at_options(point, {"groups": 1}, point.layer.with_array(point.arrays, j, cut))
             except Exception:  # not the array, or the axis, that is grouped
                 continue
             if other.y.shape != point.y.shape:
                 continue
             for how in ("all", "first") if j == k else ("",):
                 if evidence.fits_elsewhere(other, k, lambda v, a=axis, f=few, h=how: _of_first(v, a, f, h)):  # type: ignore[misc]
-                    name = point.subject.names[j]
+                    name = point.layer.names[j]
                     yield CauseCode.GROUPS_IGNORED, f"is the true gradient of one group, of {few} slices of {name}"
 
 
@@ -103,7 +103,7 @@ def _of_first(v: Array, axis: int, few: int, how: str) -> Array:
 def _other_arrays(evidence: Evidence) -> Found:
     """Another array mirrored, or with its axes in another order."""
     point, k = evidence.point, evidence.k
-    for j in point.subject.wrt:
+    for j in point.layer.wrt:
         array: Any = point.arrays[j]
         if j == k or array.ndim < 2:
             continue
@@ -112,13 +112,13 @@ def _other_arrays(evidence: Evidence) -> Found:
             turned = array.reshape(-1)[found.places]
             if np.array_equal(turned, array):
                 continue
-            if evidence.fits_elsewhere(point.at(point.subject.with_array(point.arrays, j, turned), point.dy), k):
+            if evidence.fits_elsewhere(at_arrays(point, point.layer.with_array(point.arrays, j, turned), point.dy), k):
                 code = CauseCode.KERNEL_NOT_FLIPPED if found.code is CauseCode.FLIPPED else CauseCode.TRANSPOSED
-                yield code, f"is the true gradient for a {point.subject.names[j]} that {found.why}"
+                yield code, f"is the true gradient for a {point.layer.names[j]} that {found.why}"
 
 
 def _other_arguments(evidence: Evidence) -> Found:
     point, k = evidence.point, evidence.k
-    for j in point.subject.wrt:
-        if j != k and point.subject.arrays[j].shape == evidence.claimed.shape and evidence.fits_elsewhere(point, j):
-            yield CauseCode.GRADIENTS_SWAPPED, f"is d{point.subject.names[j]}"
+    for j in point.layer.wrt:
+        if j != k and point.layer.arrays[j].shape == evidence.claimed.shape and evidence.fits_elsewhere(point, j):
+            yield CauseCode.GRADIENTS_SWAPPED, f"is d{point.layer.names[j]}"

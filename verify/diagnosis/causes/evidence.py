@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from verify.checker.certificate import StructureError
-from verify.checker.exact_numbers import Array, draw_integers, signed
-from verify.checker.extrapolation import Extrapolated
-from verify.checker.point import ExactPoint, Point
+from verify.checker.directions import index_of, signed, unit
+from verify.checker.exact_numbers import draw_integers
+from verify.checker.point import Array, Point, StructureError
+from verify.checker.reference import Reference
 
 _DIRECTIONS, _DIRECTION_BITS = 4, 6
 # A forward for each entry that is known: so many and no more. Of y as many entries are kept in all, or, of
@@ -31,8 +31,8 @@ MOST_ENTRIES, _MOST_KEPT, _MOST_AT_ALL = 512, 1 << 22, 1 << 24
 _MOST_EXTRAPOLATED = 48
 _FEWEST, _FEWEST_EXTRAPOLATED = 16, 4
 # Entries of y that forwards may compute for the causes of one argument, so that to fail costs no more than some
-# ten times what it costs to pass: a smooth check that passes has some eighty forwards, an exact one ten.
-_MOST_WORK, _MOST_WORK_EXTRAPOLATED, _FORWARDS_EXTRAPOLATED = 1 << 24, 1 << 25, 50
+# eleven times what it costs to pass: a smooth check that passes has some eighty forwards, an exact one fifteen.
+_MOST_WORK, _MOST_WORK_EXTRAPOLATED = 1 << 24, 1 << 25
 # So many entries must be wrong, and speak for a cause.
 FEWEST_WRONG = 2
 
@@ -49,6 +49,7 @@ class Evidence:
     indices in order; `slopes` is J v for each of `directions`.
     """
 
+    reference: Reference
     point: Point
     k: int
     known: Array
@@ -59,25 +60,25 @@ class Evidence:
     most_forwards: int
 
     @classmethod
-    def gather(cls, point: Point, k: int, index: tuple[int, ...]) -> Evidence | None:
+    def gather(cls, reference: Reference, point: Point, k: int, index: tuple[int, ...]) -> Evidence | None:
         """At a gradient that is wrong at an index; None where y is too large to know entries one by one.
 
         StructureError where the function leaves what the oracle can differentiate.
         """
-        known = _chosen(point, k, index)
+        known = _chosen(reference, point, k, index)
         if known is None:
             return None
-        most_forwards = point.subject.calls["forward"] + _budget(point)
-        shape = point.gradients[k].shape
-        columns = np.array([point.slopes(k, point.unit(k, np.unravel_index(i, shape))) for i in known])
+        most_forwards = point.layer.calls["forward"] + _budget(reference, point)
+        shape = point.claimed[k].shape
+        columns = np.array([reference.slopes(point, k, unit(point, k, index_of(i, shape))) for i in known])
         true = np.full(shape, np.nan)
         true.flat[known] = weighed(point, columns)
-        return cls(point, k, known, columns, true, *_along_directions(point, k), most_forwards)
+        return cls(reference, point, k, known, columns, true, *_along_directions(reference, point, k), most_forwards)
 
     @property
     def claimed(self) -> Array:
         """What the backward says."""
-        return self.point.gradients[self.k]
+        return self.point.claimed[self.k]
 
     @property
     def whole(self) -> bool:
@@ -139,7 +140,7 @@ class Evidence:
     def fits_upstream(self, dy: Array) -> bool:
         """Whether the claim is J^T dy for another dy."""
         pairs = zip(self.directions, self.slopes, strict=True)
-        return bool(dy.any()) and all(self.point.matches(self.k, v, dy, slopes) for v, slopes in pairs)
+        return bool(dy.any()) and all(self.reference.matches(self.point, self.k, v, dy, slopes) for v, slopes in pairs)
 
     def fits_elsewhere(self, other: Point, j: int, place: Callable[[Array], Array] = lambda v: v) -> bool:
         """Whether the claim is what `place` is the transpose of, made of another function's true gradient.
@@ -147,9 +148,12 @@ class Evidence:
         That of argument j at the other point, for its dy: claimed = place^T(J'^T dy). Raises BudgetSpent where
         forwards have computed as many entries of y as they may.
         """
-        if self.point.subject.calls["forward"] >= self.most_forwards:
+        if self.point.layer.calls["forward"] >= self.most_forwards:
             raise BudgetSpent
-        return all(self.point.matches(self.k, v, other.dy, other.slopes(j, place(v))) for v in self.directions)
+        reference, point = self.reference, self.point
+        return all(
+            reference.matches(point, self.k, v, other.dy, reference.slopes(other, j, place(v))) for v in self.directions
+        )
 
     def fits_places(self, places: Array) -> bool:
         """Whether claimed[i] is true[places[i]], flat, 0 for -1: by the entries known, then along the directions."""
@@ -163,7 +167,7 @@ class Evidence:
         return self.fits_elsewhere(self.point, self.k, lambda v: _sent_back(v, taken))
 
     def _close(self, expected: Array, rounding: Array | float = 0.0) -> Array:
-        allowed = self.point.allowed(self.k, np.nan_to_num(expected))
+        allowed = self.reference.allowed(self.point, self.k, np.nan_to_num(expected))
         return np.asarray(np.abs(self.claimed - expected) <= allowed + rounding)
 
 
@@ -180,14 +184,15 @@ def _sent_back(v: Array, places: Array) -> Array:
     return back
 
 
-def _chosen(point: Point, k: int, index: tuple[int, ...]) -> Array | None:
+def _chosen(reference: Reference, point: Point, k: int, index: tuple[int, ...]) -> Array | None:
     """Flat indices of the entries to know: all, or some at random and some on the lines through the wrong one."""
-    gradient = point.gradients[k]
+    gradient = point.claimed[k]
     if min(_FEWEST, gradient.size) * point.y.size > _MOST_AT_ALL:
         return None
     kept = _MOST_KEPT // max(point.y.size, 1)
-    if isinstance(point, Extrapolated):
-        most = max(_FEWEST_EXTRAPOLATED, min(_MOST_EXTRAPOLATED, kept, _budget(point) // (2 * _FORWARDS_EXTRAPOLATED)))
+    if reference.forwards > 1:
+        most = min(_MOST_EXTRAPOLATED, kept, _budget(reference, point) // (2 * reference.forwards))
+        most = max(_FEWEST_EXTRAPOLATED, most)
     else:
         most = max(_FEWEST, min(MOST_ENTRIES, kept))
     if gradient.size <= most:
@@ -198,9 +203,9 @@ def _chosen(point: Point, k: int, index: tuple[int, ...]) -> Array | None:
     return np.array(sorted(known))
 
 
-def _budget(point: Point) -> int:
+def _budget(reference: Reference, point: Point) -> int:
     """How many forwards may be spent on the causes of one argument."""
-    work = _MOST_WORK_EXTRAPOLATED if isinstance(point, Extrapolated) else _MOST_WORK
+    work = _MOST_WORK_EXTRAPOLATED if reference.forwards > 1 else _MOST_WORK
     return work // max(point.y.size, 1)
 
 
@@ -212,17 +217,17 @@ def _line(shape: tuple[int, ...], index: tuple[int, ...], axis: int) -> Array:
     return np.asarray(np.ravel_multi_index(line, shape))
 
 
-def _along_directions(point: Point, k: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+def _along_directions(reference: Reference, point: Point, k: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """Random directions, and the slopes along them."""
     generator = np.random.default_rng(1)
-    shape, dtype = point.gradients[k].shape, point.gradients[k].dtype
-    if not isinstance(point, ExactPoint):
+    shape, dtype = point.claimed[k].shape, point.claimed[k].dtype
+    if not reference.exact:
         directions = tuple(signed(generator, shape).astype(dtype) for _ in range(_DIRECTIONS))
-        return directions, tuple(point.slopes(k, v) for v in directions)
+        return directions, tuple(reference.slopes(point, k, v) for v in directions)
     for bits in range(_DIRECTION_BITS, 1, -2):
         directions = tuple(draw_integers(generator, shape, bits, dtype) for _ in range(_DIRECTIONS))
         try:
-            return directions, tuple(point.slopes(k, v) for v in directions)
+            return directions, tuple(reference.slopes(point, k, v) for v in directions)
         except StructureError:  # these leave the exact numbers: take smaller ones
             continue
-    raise StructureError(f"no direction in {point.subject.names[k]} of {math.prod(shape)} entries is exact")
+    raise StructureError(f"no direction in {point.layer.names[k]} of {math.prod(shape)} entries is exact")

@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.exact_numbers import Array
-from verify.checker.layer import Arrays
-from verify.checker.point import Point
+from verify.checker.point import Array, Arrays, Point
 from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import Evidence
 from verify.diagnosis.causes.options import at_options, guarded
@@ -46,16 +44,16 @@ def padded(evidence: Evidence, padding: Any) -> Found:
         if j == k:
             fits = evidence.fits_elsewhere(same, k, lambda v, o=other: _pad(v, o, 0.0))  # type: ignore[misc]
         else:
-            moved = _padless(point, point.subject.with_array(point.arrays, j, _pad(array, other, 0.0)))
+            moved = _padless(point, point.layer.with_array(point.arrays, j, _pad(array, other, 0.0)))
             fits = moved.y.shape == point.y.shape and evidence.fits_elsewhere(moved, k)
         if fits:
             where = f"at {_before(other)} in its padding, not at {_before(pads)}"
-            yield CauseCode.PADDING_CROPPED, f"is the true one for {point.subject.names[j]} {where}"
+            yield CauseCode.PADDING_CROPPED, f"is the true one for {point.layer.names[j]} {where}"
 
 
 def by_hand(point: Point, padding: Any) -> ByHand | None:
     """The array that is padded, and by how much; None where there is no such array, or no such padding."""
-    for j in point.subject.wrt:
+    for j in point.layer.wrt:
         array: Any = point.arrays[j]
         for fill in (0.0, -4.0 * (1 + float(np.abs(array).max(initial=0.0)))):  # for maxima, less than every entry
             for pads in guarded(_sides(point, padding, j)):
@@ -67,7 +65,7 @@ def by_hand(point: Point, padding: Any) -> ByHand | None:
 
 def _padded(point: Point, j: int, pads: Pads, fill: float) -> Iterator[Point]:
     array: Any = point.arrays[j]
-    yield _padless(point, point.subject.with_array(point.arrays, j, _pad(array, pads, fill)))
+    yield _padless(point, point.layer.with_array(point.arrays, j, _pad(array, pads, fill)))
 
 
 def _sides(point: Point, padding: Any, j: int) -> Iterator[Pads]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from verify.checker.exact_numbers import Array
+from verify.checker.point import Array
 from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import Evidence
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from verify.checker.exact import Differences
-from verify.checker.exact_numbers import Array
-from verify.checker.layer import Arrays
-from verify.checker.references.at_ties import AtKinks
+from verify.checker.directions import unit
+from verify.checker.exact_numbers import draw_integers
+from verify.checker.point import Array, Arrays, Point
+from verify.checker.reference import Reference, point_at
 from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import FEWEST_WRONG, MOST_ENTRIES, weighed
 
@@ -22,13 +22,13 @@ _GAP_BITS, _DY_BITS = 9, 10
 SIDES = ("positive", "as given", "mirrored")
 
 
-def off_ties(point: Differences, side: str) -> Differences:
+def off_ties(point: Point, side: str) -> Point:
     """A point of integers in gaps, in the order and with the signs of the arrays, mirrored, or all positive.
 
     Of equal entries the first becomes the largest; zeros become negative.
     """
-    subject = point.subject
-    values = np.concatenate([np.ravel(np.asarray(point.arrays[k], np.float64)) for k in subject.wrt])
+    layer = point.layer
+    values = np.concatenate([np.ravel(np.asarray(point.arrays[k], np.float64)) for k in layer.wrt])
     order = np.lexsort((-np.arange(values.size), values))
     rank = np.empty_like(order)
     rank[order] = np.arange(values.size)
@@ -36,19 +36,20 @@ def off_ties(point: Differences, side: str) -> Differences:
     gapped = (2 * (rank - below) + 1) * 2 ** (_GAP_BITS - 1) * (-1 if side == "mirrored" else 1)
     arrays: Arrays = point.arrays
     start = 0
-    for k in subject.wrt:
-        array = subject.arrays[k]
+    for k in layer.wrt:
+        array = layer.arrays[k]
         part = gapped[start : start + array.size].reshape(array.shape).astype(array.dtype)
-        arrays, start = subject.with_array(arrays, k, part), start + array.size
-    return Differences.draw(subject, arrays, _DY_BITS, np.random.default_rng(0))
+        arrays, start = layer.with_array(arrays, k, part), start + array.size
+    rng = np.random.default_rng(0)
+    return point_at(layer, arrays, lambda y: draw_integers(rng, y.shape, _DY_BITS, y.dtype))
 
 
-def at_ties(point: AtKinks, k: int) -> Iterator[tuple[CauseCode, str]]:
+def at_ties(reference: Reference, point: Point, k: int) -> Iterator[tuple[CauseCode, str]]:
     """The choices at ties and kinks that are what the backward claims."""
-    claimed: Any = point.gradients[k]
+    claimed: Any = point.claimed[k]
     if claimed.size > MOST_ENTRIES:
         return
-    ahead, behind = (side * _columns(point, k, side) for side in (1, -1))
+    ahead, behind = (side * _columns(reference, point, k, side) for side in (1, -1))
     kinked = ahead != behind
     tied = int(kinked.sum(axis=0).max(initial=0))  # of entries that one entry of y hangs on
     if np.count_nonzero(kinked.any(axis=tuple(range(1, kinked.ndim)))) < FEWEST_WRONG:
@@ -68,12 +69,12 @@ def at_ties(point: AtKinks, k: int) -> Iterator[tuple[CauseCode, str]]:
         yield CauseCode.WRONG_SIDE_OF_KINK, "takes the mean of both sides' slopes"
 
 
-def _columns(point: AtKinks, k: int, side: int) -> Array:
-    shape = point.gradients[k].shape
-    return np.array([point.slopes(k, side * point.unit(k, index)) for index in np.ndindex(*shape)])
+def _columns(reference: Reference, point: Point, k: int, side: int) -> Array:
+    shape = point.claimed[k].shape
+    return np.array([reference.slopes(point, k, side * unit(point, k, index)) for index in np.ndindex(*shape)])
 
 
-def _fits(point: AtKinks, claimed: Array, columns: Array) -> bool:
+def _fits(point: Point, claimed: Array, columns: Array) -> bool:
     """Whether the claim is what these columns make; the shares of a tie are rounded, as any sum of y.size products."""
     predicted = weighed(point, columns).reshape(claimed.shape)
     scale = weighed(point, np.abs(columns) * np.sign(point.dy)).reshape(claimed.shape)

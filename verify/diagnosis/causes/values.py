@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from verify.checker.exact_numbers import Array
 from verify.checker.layer import LayerUnderTest
+from verify.checker.point import Array
 from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import FEWEST_WRONG, Evidence
+from verify.diagnosis.causes.options import at_arrays
 
 # A factor is one more rounding, in the fit and in the backward, of each product: 8 units in the last place.
 _OF_A_FACTOR = 8
@@ -80,16 +81,16 @@ def _follows_batch(evidence: Evidence) -> bool | None:
 
 def _of_fewer(evidence: Evidence, cut: list[int]) -> float:
     """The claim over the derivative, along a direction, where these arrays lack their last image."""
-    point, k, own = evidence.point, evidence.k, evidence.point.subject
+    point, k, own = evidence.point, evidence.k, evidence.point.layer
     arrays = tuple(a[:-1] if j in cut and a is not None else a for j, a in enumerate(point.arrays))
-    subject = LayerUnderTest(own._forward, own._backward, arrays, own.options, own.wrt)
-    subject.calls = own.calls  # a call counts as the layer's
-    other = point.at(arrays, point.dy[:-1] if point.y.ndim else point.dy, subject)
+    layer = LayerUnderTest(own.forward, own.backward, arrays, own.options, own.names, own.wrt)
+    layer.calls = own.calls  # a call counts as the layer's
+    other = at_arrays(point, arrays, point.dy[:-1] if point.y.ndim else point.dy, layer)
     if other.y.shape != other.dy.shape:
         raise ValueError(f"y of shape {other.y.shape} for one image less than {point.y.shape}")
-    claimed = subject.pull_back(arrays, other.dy, subject.value_and_cache(arrays)[1])[k]
+    claimed = layer.pull_back(arrays, other.dy, layer.value_and_cache(arrays)[1])[k]
     v = evidence.directions[0][:-1] if k in cut else evidence.directions[0]
-    return float((claimed * v).sum()) / float((other.dy * other.slopes(k, v)).sum())
+    return float((claimed * v).sum()) / float((other.dy * evidence.reference.slopes(other, k, v)).sum())
 
 
 def reduced(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
@@ -162,7 +163,7 @@ def _factor(evidence: Evidence) -> float | None:
 
 def _sizes(evidence: Evidence, factor: float) -> str:
     """What of y or of the argument has as many entries as the factor, or its inverse, says."""
-    for name, shape in (("y", evidence.point.y.shape), (evidence.point.subject.names[evidence.k], evidence.true.shape)):
+    for name, shape in (("y", evidence.point.y.shape), (evidence.point.layer.names[evidence.k], evidence.true.shape)):
         for count in range(1, len(shape) + 1):
             for axes in itertools.combinations(range(len(shape)), count):
                 size = math.prod(shape[axis] for axis in axes)

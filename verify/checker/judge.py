@@ -1,0 +1,161 @@
+"""The judge: it compares what backward claims with what a reference says. Nothing else says PASS or FAIL.
+
+A reference gives an interval for <dy, J v>. A claim inside it is right. A claim outside it is wrong, unless one of the
+reference's objections says why this cannot be decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, ArgumentResult
+from verify.checker.directions import not_finite
+from verify.checker.layer import LayerUnderTest
+from verify.checker.linearity import opinions
+from verify.checker.objections.randomness import is_constant, where_not_repeated
+from verify.checker.point import Point, Worst
+from verify.checker.reference import Disagreement, Interval, Reference, scaled
+
+# Upstream gradients 2^12 times smaller: a gradient that is finite then was too large for floating point before.
+_LESS = 2.0**-12
+
+
+class Finding(NamedTuple):
+    """What is known of one argument's gradient; of a wrong one, the reference and the point that show it."""
+
+    result: ArgumentResult
+    reference: Reference | None = None
+    point: Point | None = None
+
+
+def judge(references: Iterable[Reference], layer: LayerUnderTest, rng: np.random.Generator) -> dict[int, Finding]:
+    """Compare every argument at every point of every reference; a wrong argument is not asked again."""
+    found = {k: Finding(ArgumentResult(k, layer.names[k], layer.arrays[k].shape, PASS)) for k in layer.wrt}
+    for reference in references:
+        asked = reference.advisory
+        for point in reference.points(layer, rng):
+            for k in _open(found, layer):
+                found[k] = _worse(found[k], compare(reference, point, k, rng), reference)
+            if not asked:
+                _ask_linearity(reference, point, found)
+                asked = True
+            del point  # before the next one is made: a large check then takes less memory
+    if not layer.calls["backward"]:  # no argument has entries: the call and the shapes are checked all the same
+        y, cache = layer.value_and_cache(layer.arrays)
+        layer.pull_back(layer.arrays, np.ones_like(y), cache)
+    return found
+
+
+def compare(reference: Reference, point: Point, k: int, rng: np.random.Generator) -> Finding:
+    """The verdict on argument k at one point."""
+    result = ArgumentResult(k, point.layer.names[k], point.claimed[k].shape, PASS)
+    problem = _not_finite(reference, point, k, result, rng)
+    if problem is not None:
+        return problem
+    for v in reference.directions(point, k, rng):
+        interval = reference.derivative(point, k, v)
+        claim = reference.claim(point, k, v)
+        result = _with_errors(result, interval, float(claim))
+        if interval.excess(claim) == 0:
+            continue
+        case = Disagreement(reference, point, k, v, interval, rng)
+        for objection in reference.objections:
+            if reason := objection(case):
+                return Finding(_undecided(result, reason)._replace(detection_floor=reference.floor(point, k)))
+        return _wrong(reference, point, result, case.worst, reference.where)
+    return _right(reference, point, result, rng)
+
+
+def _with_errors(result: ArgumentResult, interval: Interval, claim: float) -> ArgumentResult:
+    """The largest error and tolerance so far; where the arithmetic is exact both stay 0."""
+    if not interval.tolerated:
+        return result
+    error = abs(claim - float(interval.nearest(claim)))
+    return result._replace(error=max(result.error, error), tolerance=max(result.tolerance, interval.tolerated))
+
+
+def _right(reference: Reference, point: Point, result: ArgumentResult, rng: np.random.Generator) -> Finding:
+    """PASS, or INCONCLUSIVE if the tolerance is so wide that passing says nothing."""
+    k = result.position
+    floor, reason = reference.floor(point, k), reference.useless(point, k)
+    if not reason:
+        return Finding(result._replace(detection_floor=floor, note=reference.note(point, k)))
+    index = where_not_repeated(point, k)
+    if index is not None:
+        worst = reference.worst(point, k, index)
+        return _wrong(reference, point, result, worst, "called again, backward gives another gradient")
+    if not is_constant(point.layer, k, rng):
+        return Finding(_undecided(result, reason)._replace(detection_floor=floor))
+    within = (floor or 0.0) * (float(np.abs(point.claimed[k]).max()) or 1.0)
+    note = f"0 to within {within:.2g}: y stays as it is wherever {result.name} is moved"
+    return Finding(result._replace(detection_floor=floor, note=note))
+
+
+def _undecided(result: ArgumentResult, reason: str) -> ArgumentResult:
+    return result._replace(verdict=INCONCLUSIVE, detection_floor=None, note=reason)
+
+
+def _wrong(reference: Reference, point: Point, result: ArgumentResult, worst: Worst, note: str) -> Finding:
+    if worst.analytic == worst.numeric:
+        note = f"{note}: each entry alone may claim so much, all together may not".removeprefix(": ")
+    elif abs(worst.analytic - worst.numeric) <= worst.tolerance:
+        text = f"off by {result.error:.2g} along a random direction, where {result.tolerance:.2g} is tolerated"
+        note = f"no entry alone is off by more than its tolerance, but all together are: {text}"
+    return _fail(reference, point, result, worst, note)
+
+
+def _fail(reference: Reference, point: Point, result: ArgumentResult, worst: Worst, note: str) -> Finding:
+    error = abs(worst.analytic - worst.numeric)
+    failed = result._replace(verdict=FAIL, error=error, tolerance=worst.tolerance, worst=worst, note=note)
+    return Finding(failed, reference, point)
+
+
+def _not_finite(
+    reference: Reference, point: Point, k: int, result: ArgumentResult, rng: np.random.Generator
+) -> Finding | None:
+    """The verdict where y or the gradient holds NaN or infinities; None where all is finite."""
+    if not np.isfinite(point.y).all():
+        return Finding(_undecided(result, "y is not finite at these arrays: take arrays at which it is"))
+    index = not_finite(point.claimed[k])
+    if index is None:
+        return None
+    if reference.exact:  # is it the function it is taken for?
+        reference.derivative(point, k, next(reference.directions(point, k, rng)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not reference.exact and np.isfinite(scaled(point, _LESS).claimed[k]).all():
+            reason = "the gradient overflows with 8 to 16 upstream, as it should or not: take arrays of moderate size"
+            return Finding(_undecided(result, reason))
+        return _wrong(reference, point, result, reference.worst(point, k, index), reference.where)
+
+
+def _ask_linearity(reference: Reference, point: Point, found: dict[int, Finding]) -> None:
+    """Ask whether backward is linear in dy, for each argument that passed at the reference's first point."""
+    passed = {k: each.result.detection_floor or 0.0 for k, each in found.items() if each.result.verdict == PASS}
+    floors = {k: floor for k, floor in passed.items() if point.claimed[k].size}
+    for k, opinion in opinions(point, floors).items():
+        result = found[k].result
+        if opinion.worst is not None and opinion.point is not None:
+            found[k] = _fail(reference, opinion.point, result, opinion.worst, opinion.note)
+        else:
+            how = f"up to {opinion.off:.1e} of its largest entry" if opinion.off else "to the last bit"
+            text = (f"backward is linear in dy {how}",)
+            found[k] = found[k]._replace(result=result._replace(second_opinions=text))
+
+
+def _open(found: dict[int, Finding], layer: LayerUnderTest) -> list[int]:
+    """The arguments that have entries, and are not wrong yet."""
+    return [k for k, each in found.items() if each.result.verdict != FAIL and layer.arrays[k].size]
+
+
+def _worse(before: Finding, now: Finding, reference: Reference) -> Finding:
+    """What two comparisons say together: wrong before undecided before right."""
+    order = (PASS, INCONCLUSIVE, FAIL)
+    if order.index(now.result.verdict) > order.index(before.result.verdict):
+        return now if now.result.verdict == FAIL or not reference.advisory else before
+    if before.result.verdict != PASS or reference.advisory:
+        return before
+    opinions = before.result.second_opinions
+    return Finding(now.result._replace(note=now.result.note or before.result.note, second_opinions=opinions))

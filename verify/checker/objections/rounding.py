@@ -1,0 +1,121 @@
+"""May rounding explain the disagreement: in the backward, in the reference, or in the layer itself?"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from verify.checker.conditioning import FACTORS, MOST_AMPLIFIED, moved_by_ulps
+from verify.checker.directions import unit
+from verify.checker.extrapolation import SAFETY
+from verify.checker.layer import NoResult
+from verify.checker.point import StructureError
+from verify.checker.reference import Disagreement, scaled
+
+# A disagreement of up to so many tolerances neither passes nor fails: the conditioning is an estimate.
+DOUBTFUL = 8.0
+# So many roundings may be left of terms that cancel, and more than a few are; one of float32 is 2^29 of float64.
+_ROUNDED, _LAST_BITS = 2.0**24, 2.0**10
+# Before anything is called wrong: two signs of three or four numbers are alike in all of 16 draws once in 2^16.
+_MANY_DRAWS, _DRAWS = 16, 8
+
+
+def backward_rounds(case: Disagreement[Any]) -> None:
+    """Raise StructureError where the wrong entry had to be rounded, and is off by no more than that.
+
+    It had to be where it is no integer, or where the exact one does not fit its dtype. The rounding is at most that of
+    a sum of so many products, each rounded (Higham 2002, section 3.1). Of 0 nothing rounds.
+    """
+    point, dtype = case.point, case.point.dy.dtype
+    analytic = case.worst.analytic
+    basis = unit(point, case.k, case.index)
+    numeric = Fraction(case.reference.derivative(point, case.k, basis).nearest(Fraction(analytic)))
+    products = point.dy * case.reference.slopes(point, case.k, basis)
+    rounding = np.count_nonzero(products) * float(np.finfo(dtype).eps) * float(np.abs(products).sum())
+    fits = Fraction(float(dtype.type(float(numeric)))) == numeric
+    exact = fits and (analytic.is_integer() or Fraction(analytic) == numeric)
+    if not exact and abs(analytic - float(numeric)) <= rounding:
+        raise StructureError(
+            f"the backward rounds: d{case.name}[{', '.join(map(str, case.index))}] is {analytic!r}, "
+            f"where {float(numeric)!r} is exact"
+        )
+
+
+def entries_round(case: Disagreement[Any]) -> None:
+    """Raise StructureError where a claim is off by no more than the roundings of the entries that make it.
+
+    That is asked of all of them together, and of the entry that is off by most: n roundings of the largest
+    (Higham 2002, section 3.1).
+    """
+    gradient = case.point.claimed[case.k]
+    rounding = case.point.dy.size * float(np.finfo(gradient.dtype).eps)
+    together = rounding * float(np.abs(gradient * case.v).sum())
+    if case.excess > together or np.array_equal(gradient, np.rint(gradient)):
+        return
+    worst = case.worst
+    if abs(worst.analytic - worst.numeric) <= rounding * float(np.abs(gradient).max()):
+        raise StructureError(f"the backward rounds: d{case.name} is off by {float(case.excess):.3g} in all")
+
+
+def too_close(case: Disagreement[Any]) -> str | None:
+    """Off by little more than is tolerated: the conditioning, which is part of it, is an estimate."""
+    residual, allowed = float(case.excess) + case.interval.tolerated, case.interval.tolerated
+    if residual > DOUBTFUL * allowed:
+        return None
+    return f"too close to tell: off by {residual:.2g}, rounding is expected up to {allowed:.2g}"
+
+
+def ulps_along(case: Disagreement[Any]) -> str | None:
+    """An ulp in the arrays, fixed ones included, moves the gradient by as much as it is off along v.
+
+    Complex numbers, of float64 and summed in another order, may take a branch that the arrays do not.
+    """
+    point, layer = case.point, case.point.layer
+    found = [
+        moved_by_ulps(layer, point.dy, point.claimed, case.rng, _MANY_DRAWS, fixed)[case.k]
+        for fixed in (None, layer.fixed)
+    ]
+    amplified = MOST_AMPLIFIED * float((np.max(found, axis=0) * np.abs(case.v)).sum(dtype=np.float64))
+    residual, closer = float(case.excess) + case.interval.tolerated, case.interval.tolerated + amplified
+    if residual > DOUBTFUL * closer:
+        return None
+    return f"too close to tell: off by {residual:.2g}, an ulp in the arrays moves the gradient by {closer:.2g}"
+
+
+def products_round(case: Disagreement[Any]) -> str | None:
+    """Backward rounds by as much as it is off, where large terms cancel.
+
+    Then the gradient of 3/4 dy over 3/4, of which all products round otherwise, has another entry there, by more than
+    the last bits. Beside dy y / a such rounding must be small: a backward that computes in float32 is wrong.
+    """
+    point, worst, array = case.point, case.worst, case.point.arrays[case.k]
+    assert array is not None
+    entries = [float(scaled(point, factor).claimed[case.k][worst.index]) / factor for factor in FACTORS]
+    rounded = max(abs(entry - worst.analytic) for entry in entries)
+    scale = float(np.abs(point.dy).max()) * float(np.abs(point.y).max()) / (float(np.abs(array).max()) or 1.0)
+    eps = float(np.finfo(array.dtype).eps)
+    error = abs(worst.analytic - worst.numeric)
+    if not max(error / SAFETY, _LAST_BITS * eps * abs(worst.analytic)) <= rounded <= _ROUNDED * eps * scale:
+        return None
+    return f"off by {error:.2g}, and backward rounds by {rounded:.2g}: take arrays of moderate size"
+
+
+def ulps_at_entry(case: Disagreement[Any]) -> str | None:
+    """An ulp in the arrays moves the wrong entry, and the gradient along v, by as much as they are off.
+
+    A backward that gives another entry when it is called again is random, and not excused.
+    """
+    point, worst, k = case.point, case.worst, case.k
+    try:
+        moved = moved_by_ulps(point.layer, point.dy, point.claimed, case.rng, _DRAWS, point.layer.fixed)[k]
+    except NoResult:  # at the edge of the domain
+        return None
+    error, along = abs(worst.analytic - worst.numeric), float(case.excess) + case.interval.tolerated
+    amplified = MOST_AMPLIFIED * float(moved[worst.index])
+    if along > MOST_AMPLIFIED * float(moved.sum()) or error > amplified:
+        return None
+    if scaled(point, 1.0).claimed[k][worst.index] != point.claimed[k][worst.index]:
+        return None
+    return f"off by {error:.2g}, an ulp in the arrays moves the gradient by up to {amplified:.2g}"
