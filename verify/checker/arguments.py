@@ -34,29 +34,25 @@ def _positions(wrt: Sequence[int] | None, arrays: tuple[Any, ...], names: tuple[
     if wrt is not None:
         check_wrt(wrt, len(arrays))
     for position in floating if wrt is None else wrt:
-        _check_array(position, arrays[position], names[position], wrt)
+        array, name = arrays[position], names[position]
+        if not is_floating(array):
+            what = "None" if array is None else f"dtype {getattr(array, 'dtype', type(array).__name__)}"
+            raise TypeError(f"wrt={wrt!r}: {name} is no floating array, but {what}")
+        if array.dtype.kind == "c":
+            raise TypeError(f"{name} is complex; gradients are checked at real arrays")
+        if array.dtype.itemsize > 8:
+            raise TypeError(f"{name} has dtype {array.dtype}: at most float64 is checked")
+        if not np.isfinite(array).all():
+            index = not_finite(array) or ()
+            hint = "; `wrt` leaves out fixed arrays, such as a mask of -inf" if wrt is None else ""
+            where = f"{name}[{', '.join(map(str, index))}]"
+            raise ValueError(f"{where} is {array[index]}: arrays must be finite{hint}")
     chosen = floating if wrt is None else tuple(int(k) for k in wrt)
     if not chosen:
         given = f" ({kinds(names, arrays)})" if arrays else ""
         why = "wrt is empty" if wrt is not None else f"none of the {len(arrays)} arrays is floating{given}"
         raise ValueError(f"nothing to check: {why}")
     return chosen
-
-
-def _check_array(position: int, array: Any, name: str, wrt: Sequence[int] | None) -> None:
-    """Raise TypeError or ValueError unless this is a finite array of at most float64."""
-    if not is_floating(array):
-        what = "None" if array is None else f"dtype {getattr(array, 'dtype', type(array).__name__)}"
-        raise TypeError(f"wrt={wrt!r}: {name} is no floating array, but {what}")
-    if np.iscomplexobj(array):
-        raise TypeError(f"{name} is complex; gradients are checked at real arrays")
-    if array.dtype.itemsize > 8:
-        raise TypeError(f"{name} has dtype {array.dtype}: at most float64 is checked")
-    index = not_finite(array)
-    if index is not None:
-        where = f"{name}[{', '.join(map(str, index))}]"
-        hint = "; `wrt` leaves out fixed arrays, such as a mask of -inf" if wrt is None else ""
-        raise ValueError(f"{where} is {array[index]}: arrays must be finite{hint}")
 
 
 def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> inspect.Signature | None:

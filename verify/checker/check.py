@@ -7,11 +7,12 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from verify.checker.arguments import layer_under_test
+from verify.checker.candidates import CANDIDATES, ORACLES, Candidate
 from verify.checker.certificate import (
     FAIL,
     INCONCLUSIVE,
@@ -23,91 +24,16 @@ from verify.checker.certificate import (
     Inconclusive,
     worst_of,
 )
-from verify.checker.judge import Finding, judge
+from verify.checker.judge import judge
+from verify.checker.kink_search import COARSEST
 from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult
-from verify.checker.objections import kinks, rounding, steps, structure
 from verify.checker.point import Array, StructureError
-from verify.checker.reference import Reference
-from verify.checker.references import at_ties, differences, multilinear
-from verify.checker.references.complex_step import ComplexStep
-from verify.checker.references.differences import Differences
-from verify.checker.references.exact_complex_step import ExactComplexStep
-from verify.checker.references.multilinear import Multilinear
-from verify.checker.references.piecewise_linear import PiecewiseLinear
 from verify.diagnosis.causes import find_causes
 from verify.diagnosis.reproduction import reproduce
 
-# Structure -> the name of what checks it, strongest first: the order in which "auto" tries them.
-ORACLES = {
-    "multilinear": "exact integers",
-    "piecewise-linear": "exact gapped integers",
-    "piecewise-multilinear": "exact complex integers",
-    "analytic": "complex step",
-    "smooth": "extrapolated differences",
-}
 # Of an error in one entry the complex step sees at least a half, along a direction of entries from 1/2 to 1. Of errors
 # in several, which may cancel, it sees an eighth of the largest in one of its two directions.
 _SUPPORT = 8
-
-
-class Candidate(NamedTuple):
-    """A structure, and the references that check it. Each lists its objections in the order in which they are asked."""
-
-    structure: str
-    references: Callable[[float], tuple[Reference, ...]]
-
-
-_SMOOTH = (
-    steps.plateaus,
-    steps.contradictory,
-    kinks.too_many,
-    kinks.irregular,
-    steps.too_steep,
-    rounding.products_round,
-    rounding.ulps_at_entry,
-)
-CANDIDATES = (
-    Candidate(
-        "multilinear",
-        lambda miss: (
-            Multilinear(miss, (multilinear.range_not_proved, structure.not_multilinear, rounding.backward_rounds)),
-        ),
-    ),
-    Candidate(
-        "multilinear",
-        lambda miss: (Multilinear(miss, (structure.not_multilinear, rounding.backward_rounds), proved=True),),
-    ),
-    Candidate(
-        "piecewise-linear",
-        lambda miss: (
-            # First at the arrays given: a function of another structure shows there, before it is believed elsewhere.
-            at_ties.AtTies(
-                miss,
-                (
-                    rounding.entries_round,
-                    rounding.backward_rounds,
-                    kinks.y_jumps,
-                    kinks.irregular_at_ties,
-                    steps.insensitive,
-                    structure.not_piecewise_linear,
-                ),
-            ),
-            PiecewiseLinear(miss, (structure.not_piecewise_linear, rounding.backward_rounds)),
-            Differences(_SMOOTH, only_where=at_ties.rounding_crosses_a_kink),
-        ),
-    ),
-    Candidate(
-        "piecewise-multilinear",
-        lambda miss: (ExactComplexStep(miss, (steps.insensitive, kinks.many_branches, rounding.backward_rounds)),),
-    ),
-    Candidate(
-        "analytic",
-        lambda miss: (
-            ComplexStep((rounding.too_close, steps.differences_agree, kinks.many_branches, rounding.ulps_along)),
-        ),
-    ),
-    Candidate("smooth", lambda miss: (Differences(_SMOOTH),)),
-)
 
 
 def gradcheck(
@@ -152,7 +78,22 @@ def gradcheck(
     layer = layer_under_test(forward, backward, arrays, options, wrt)
     started = time.perf_counter()
     outcome = _outcome(layer, structure, seed, miss_probability)
-    certificate = outcome.certificate(layer, seed, time.perf_counter() - started)
+    exact, passed = outcome.missed is not None, outcome.verdict == PASS
+    certificate = Certificate(
+        verdict=outcome.verdict,
+        structure=outcome.structure,
+        oracle=ORACLES[outcome.structure],
+        seed=seed,
+        arguments=outcome.arguments,
+        causes=outcome.causes,
+        miss_probability=outcome.missed if passed else None,
+        detection_floor=max(outcome.floors, default=None) if passed and not exact else None,
+        forward_calls=layer.calls["forward"],
+        backward_calls=layer.calls["backward"],
+        seconds=time.perf_counter() - started,
+        reasons=outcome.reasons,
+        reproduction=outcome.reproduction,
+    )
     if raise_on_failure and certificate.verdict != PASS:
         raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from outcome.raised
     return certificate
@@ -184,25 +125,6 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     raised: BaseException | None = None
 
-    def certificate(self, layer: LayerUnderTest, seed: int, seconds: float) -> Certificate:
-        """The certificate, with the work it took."""
-        passed = self.verdict == PASS
-        return Certificate(
-            verdict=self.verdict,
-            structure=self.structure,
-            oracle=ORACLES[self.structure],
-            seed=seed,
-            arguments=self.arguments,
-            causes=self.causes,
-            miss_probability=self.missed if passed else None,
-            detection_floor=max(self.floors, default=None) if passed and self.missed is None else None,
-            forward_calls=layer.calls["forward"],
-            backward_calls=layer.calls["backward"],
-            seconds=seconds,
-            reasons=self.reasons,
-            reproduction=self.reproduction,
-        )
-
     @property
     def floors(self) -> list[float]:
         """The detection floors. Of entries at kinks, and of a gradient of 0, the notes say more."""
@@ -227,9 +149,10 @@ def _outcome(layer: LayerUnderTest, structure: str, seed: int, miss_probability:
                 raise
             problem = error
         else:
-            hidden = 0.0 if last else _undetectable_error(outcome, layer)
+            hidden = 0.0 if last or outcome.missed is not None else _undetectable_error(outcome, layer)
             if not hidden:
-                return _chosen(outcome, fallback, tuple(reasons.values()))
+                outcome = replace(outcome, reasons=tuple(reasons.values()))
+                return _less_doubtful(outcome, fallback) if fallback else outcome
             fallback = replace(outcome, reasons=tuple(reasons.values()))
             text = f"but rounding would hide an error of {hidden:.1g} of the largest entry"
             reasons[candidate.structure] = f"{candidate.structure}, {text}"
@@ -262,21 +185,14 @@ def _asked(candidate: Candidate, layer: LayerUnderTest, rng: np.random.Generator
     arguments = tuple(each.result for each in found.values())
     verdicts = {result.verdict for result in arguments}
     missed = [each.missed for each in references if each.missed is not None]
-    return Outcome(
-        candidate.structure,
-        FAIL if FAIL in verdicts else INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS,
-        arguments,
-        _causes(found, kinks=candidate.structure == "piecewise-linear"),
-        reproduce(found, worst_of(arguments)),
-        max(missed) if missed else None,
-    )
-
-
-def _causes(found: Mapping[int, Finding], *, kinks: bool) -> list[Cause]:
+    outcome = Outcome(candidate.structure, PASS, arguments, missed=max(missed) if missed else None)
+    if FAIL not in verdicts:
+        return replace(outcome, verdict=INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS)
     try:
-        return find_causes(found, kinks=kinks)
+        causes = find_causes(found, kinks=candidate.structure == "piecewise-linear")
     except ContractError as fault:  # it may well be why the gradient is wrong
-        return [Cause(fault.code, fault.argument, str(fault))]
+        causes = [Cause(fault.code, fault.argument, str(fault))]
+    return replace(outcome, verdict=FAIL, causes=causes, reproduction=reproduce(found, worst_of(arguments)))
 
 
 def _undetectable_error(outcome: Outcome, layer: LayerUnderTest) -> float:
@@ -284,21 +200,19 @@ def _undetectable_error(outcome: Outcome, layer: LayerUnderTest) -> float:
     if outcome.verdict == FAIL or layer.dtype != np.float64:
         return 0.0
     undecided = [each.detection_floor or 0.0 for each in outcome.arguments if each.verdict != PASS]
-    return max((each for each in (*undecided, *outcome.floors) if each > differences.COARSEST), default=0.0)
+    return max((each for each in (*undecided, *outcome.floors) if each > COARSEST), default=0.0)
 
 
-def _chosen(outcome: Outcome, fallback: Outcome | None, reasons: tuple[str, ...]) -> Outcome:
+def _less_doubtful(outcome: Outcome, fallback: Outcome) -> Outcome:
     """The outcome, or that of a complex step that could not be sure, if differences decide nothing against it.
 
     At enormous steps, as beside one large entry, differences may differentiate another function. What they call wrong
     does not count if the complex step saw it to be right.
     """
-    if fallback is None:
-        return replace(outcome, reasons=reasons)
     errors = {result.position: result.error for result in fallback.arguments}
     wrong = [result for result in outcome.arguments if result.verdict == FAIL]
     contradicted = wrong and all(errors[result.position] < result.error / _SUPPORT for result in wrong)
-    return fallback if outcome.verdict == INCONCLUSIVE or contradicted else replace(outcome, reasons=reasons)
+    return fallback if outcome.verdict == INCONCLUSIVE or contradicted else outcome
 
 
 def _contract_failure(layer: LayerUnderTest, structure: str, fault: ContractError) -> Outcome:

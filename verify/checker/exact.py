@@ -65,7 +65,7 @@ class ExactDifference(ExactReference):
 
     def slopes(self, point: Point, k: int, v: Array) -> Array:
         """(f(a + step v) - f(a)) / step, exactly."""
-        change = point.layer.value(_moved(point, k, v))
+        change = point.layer.value(point.layer.moved(point.arrays, k, point.step * v))
         check_exact(change)
         change -= point.y
         if point.step != 1:
@@ -89,7 +89,7 @@ def difference(point: Point, k: int, v: Array) -> Fraction:
     dy is random: if an entry of f is not affine along v, both are equal with probability 1 / |S| at most.
     """
     there = exact_dot(point.dy, point.y)
-    ahead, behind = (_weighed(point, k, v, side) - there for side in (1, -1))
+    ahead, behind = (_weighed(point, k, v, step) - there for step in (point.step, -point.step))
     if ahead != -behind:
         raise StructureError(
             f"not affine in {point.layer.names[k]}: on exact numbers <dy, f(a + v) - f(a)> is {float(ahead):.6g}, "
@@ -98,16 +98,11 @@ def difference(point: Point, k: int, v: Array) -> Fraction:
     return ahead
 
 
-def _weighed(point: Point, k: int, v: Array, side: int) -> Fraction:
-    """<dy, f(a + side step v)>. y is not copied, and no cache kept: a large check then takes less memory."""
-    y = point.layer.borrowed(_moved(point, k, v, side))[0]
+def _weighed(point: Point, k: int, v: Array, step: float) -> Fraction:
+    """<dy, f(a + step v)>. y is not copied, and no cache kept: a large check then takes less memory."""
+    y = point.layer.borrowed(point.layer.moved(point.arrays, k, v if step == 1 else step * v))[0]
     check_exact(y)
     return exact_dot(point.dy, y)
-
-
-def _moved(point: Point, k: int, v: Array, side: int = 1) -> Arrays:
-    step = side * point.step
-    return point.layer.moved(point.arrays, k, v if step == 1 else step * v)
 
 
 def check_exact(y: Array) -> None:
@@ -133,10 +128,10 @@ def through_zero(point: Point, k: int, v: Array) -> Array:
 
 def placed(layer: LayerUnderTest, drawn: Sequence[Array], unit: float) -> Arrays:
     """The layer's arrays, those of wrt replaced by what was drawn, times a unit."""
-    arrays: Arrays = layer.arrays
+    arrays = list(layer.arrays)
     for k, array in zip(layer.wrt, drawn, strict=True):
-        arrays = layer.with_array(arrays, k, np.asarray(unit * array).astype(layer.arrays[k].dtype))
-    return arrays
+        arrays[k] = np.asarray(unit * array).astype(arrays[k].dtype)
+    return tuple(arrays)
 
 
 def upstream_bits(layer: LayerUnderTest, y: Array, other_bits: int) -> int:

@@ -93,20 +93,17 @@ def exact_dot(u: Array, v: Array) -> Fraction:
         if not (np.isfinite(one).all() and np.isfinite(other).all()):
             raise ValueError("not finite")
         try:
-            total += _dyadic_dot(one, other)
-        except ValueError:  # too many bits for int64
+            shifts = dyadic_shift(one, _MOST_SHIFT), dyadic_shift(other, _MOST_SHIFT)
+        except ValueError:  # too many bits
             total += _wide_dot(one, other)
+            continue
+        bits = integer_bits(one, shifts[0]), integer_bits(other, shifts[1])
+        if max(bits) > _INTEGER_BITS:
+            total += _wide_dot(one, other)
+            continue
+        one, other = np.ldexp(one, shifts[0]), np.ldexp(other, shifts[1])
+        total += Fraction(_integer_dot(one, bits[0], other, bits[1]), 1 << sum(shifts))
     return total
-
-
-def _dyadic_dot(u: Array, v: Array) -> Fraction:
-    """The inner product of multiples of some 2^-shift; ValueError where 62 bits do not hold them."""
-    shifts = [dyadic_shift(each, _MOST_SHIFT) for each in (u, v)]
-    bits = [integer_bits(each, shift) for each, shift in zip((u, v), shifts, strict=True)]
-    if max(bits) > _INTEGER_BITS:
-        raise ValueError(f"more than {_INTEGER_BITS} bits")
-    one, other = (np.ldexp(each, shift) if shift else each for each, shift in zip((u, v), shifts, strict=True))
-    return Fraction(_integer_dot(one, bits[0], other, bits[1]), 1 << sum(shifts))
 
 
 def _wide_dot(u: Array, v: Array) -> Fraction:

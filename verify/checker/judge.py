@@ -12,12 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, ArgumentResult
-from verify.checker.directions import not_finite
+from verify.checker.directions import index_of
 from verify.checker.layer import LayerUnderTest
 from verify.checker.linearity import opinions
 from verify.checker.objections.randomness import is_constant, where_not_repeated
 from verify.checker.point import Point, Worst
-from verify.checker.reference import Disagreement, Interval, Reference, scaled
+from verify.checker.reference import Disagreement, Reference, scaled
 
 # Upstream gradients 2^12 times smaller: a gradient that is finite then was too large for floating point before.
 _LESS = 2.0**-12
@@ -37,7 +37,7 @@ def judge(references: Iterable[Reference], layer: LayerUnderTest, rng: np.random
     for reference in references:
         asked = reference.advisory
         for point in reference.points(layer, rng):
-            for k in _open(found, layer):
+            for k in (k for k in layer.wrt if found[k].result.verdict != FAIL and layer.arrays[k].size):
                 found[k] = _worse(found[k], compare(reference, point, k, rng), reference)
             if not asked:
                 _ask_linearity(reference, point, found)
@@ -52,43 +52,36 @@ def judge(references: Iterable[Reference], layer: LayerUnderTest, rng: np.random
 def compare(reference: Reference, point: Point, k: int, rng: np.random.Generator) -> Finding:
     """The verdict on argument k at one point."""
     result = ArgumentResult(k, point.layer.names[k], point.claimed[k].shape, PASS)
-    problem = _not_finite(reference, point, k, result, rng)
-    if problem is not None:
-        return problem
+    if not (np.isfinite(point.y).all() and np.isfinite(point.claimed[k]).all()):
+        return _not_finite(reference, point, k, result, rng)
     for v in reference.directions(point, k, rng):
         interval = reference.derivative(point, k, v)
         claim = reference.claim(point, k, v)
-        result = _with_errors(result, interval, float(claim))
+        if interval.tolerated:
+            error, tolerance = abs(float(claim) - float(interval.nearest(claim))), interval.tolerated
+            result = result._replace(error=max(result.error, error), tolerance=max(result.tolerance, tolerance))
         if interval.excess(claim) == 0:
             continue
         case = Disagreement(reference, point, k, v, interval, rng)
         for objection in reference.objections:
             if reason := objection(case):
-                return Finding(_undecided(result, reason)._replace(detection_floor=reference.floor(point, k)))
+                return Finding(_undecided(result, reason)._replace(detection_floor=reference.promise(point, k).floor))
         return _wrong(reference, point, result, case.worst, reference.where)
     return _right(reference, point, result, rng)
-
-
-def _with_errors(result: ArgumentResult, interval: Interval, claim: float) -> ArgumentResult:
-    """The largest error and tolerance so far; where the arithmetic is exact both stay 0."""
-    if not interval.tolerated:
-        return result
-    error = abs(claim - float(interval.nearest(claim)))
-    return result._replace(error=max(result.error, error), tolerance=max(result.tolerance, interval.tolerated))
 
 
 def _right(reference: Reference, point: Point, result: ArgumentResult, rng: np.random.Generator) -> Finding:
     """PASS, or INCONCLUSIVE if the tolerance is so wide that passing says nothing."""
     k = result.position
-    floor, reason = reference.floor(point, k), reference.useless(point, k)
-    if not reason:
-        return Finding(result._replace(detection_floor=floor, note=reference.note(point, k)))
+    floor, useless, note = reference.promise(point, k)
+    if not useless:
+        return Finding(result._replace(detection_floor=floor, note=note))
     index = where_not_repeated(point, k)
     if index is not None:
         worst = reference.worst(point, k, index)
         return _wrong(reference, point, result, worst, "called again, backward gives another gradient")
     if not is_constant(point.layer, k, rng):
-        return Finding(_undecided(result, reason)._replace(detection_floor=floor))
+        return Finding(_undecided(result, useless)._replace(detection_floor=floor))
     within = (floor or 0.0) * (float(np.abs(point.claimed[k]).max()) or 1.0)
     note = f"0 to within {within:.2g}: y stays as it is wherever {result.name} is moved"
     return Finding(result._replace(detection_floor=floor, note=note))
@@ -115,19 +108,17 @@ def _fail(reference: Reference, point: Point, result: ArgumentResult, worst: Wor
 
 def _not_finite(
     reference: Reference, point: Point, k: int, result: ArgumentResult, rng: np.random.Generator
-) -> Finding | None:
-    """The verdict where y or the gradient holds NaN or infinities; None where all is finite."""
+) -> Finding:
+    """The verdict where y or the gradient holds NaN or infinities."""
     if not np.isfinite(point.y).all():
         return Finding(_undecided(result, "y is not finite at these arrays: take arrays at which it is"))
-    index = not_finite(point.claimed[k])
-    if index is None:
-        return None
     if reference.exact:  # is it the function it is taken for?
         reference.derivative(point, k, next(reference.directions(point, k, rng)))
     with np.errstate(over="ignore", invalid="ignore"):
         if not reference.exact and np.isfinite(scaled(point, _LESS).claimed[k]).all():
             reason = "the gradient overflows with 8 to 16 upstream, as it should or not: take arrays of moderate size"
             return Finding(_undecided(result, reason))
+        index = index_of(int(np.isfinite(point.claimed[k]).argmin()), point.claimed[k].shape)
         return _wrong(reference, point, result, reference.worst(point, k, index), reference.where)
 
 
@@ -143,11 +134,6 @@ def _ask_linearity(reference: Reference, point: Point, found: dict[int, Finding]
             how = f"up to {opinion.off:.1e} of its largest entry" if opinion.off else "to the last bit"
             text = (f"backward is linear in dy {how}",)
             found[k] = found[k]._replace(result=result._replace(second_opinions=text))
-
-
-def _open(found: dict[int, Finding], layer: LayerUnderTest) -> list[int]:
-    """The arguments that have entries, and are not wrong yet."""
-    return [k for k, each in found.items() if each.result.verdict != FAIL and layer.arrays[k].size]
 
 
 def _worse(before: Finding, now: Finding, reference: Reference) -> Finding:

@@ -6,7 +6,7 @@ give or take what they may be off by. All other entries are checked without thes
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,8 @@ from verify.checker.extrapolation import SAFETY, Estimate, one_sided
 from verify.checker.line import Line
 from verify.checker.point import Array, Point
 
+# An error of a thousandth of an entry must not pass.
+COARSEST = 1e-3
 MOST_KINKS = 64
 # Entries at kinks, and points beside the arrays, at which regularity is asked.
 _BESIDE = 8
@@ -102,3 +104,44 @@ class KinkSearch(NamedTuple):
     def _sides(self, v: Array) -> tuple[Array, Array, Array]:
         levels = range(max(0, self.known.level - _COARSER), self.known.level + 1)
         return one_sided(Line(self.point, self.k, v), levels, self.known.noise)
+
+
+@dataclass
+class Seen:
+    """What differences along two directions showed of one argument."""
+
+    directions: list[Array]
+    estimates: list[Estimate]
+    largest: float
+    entries: int
+    right: list[bool]
+    insensitive_step: float | None = None
+    flat: Array | None = None
+    kinked: list[int] | None = field(default_factory=list)
+    unsure: float = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """What f is uncertain by shows better in two directions: the worse error serves both."""
+        error = max(each.error for each in self.estimates)
+        return SAFETY * error if np.isfinite(error) else np.inf
+
+    @property
+    def slope(self) -> float:
+        """How large an entry of the gradient is, by the differences."""
+        return max(abs(each.value) for each in self.estimates) / self.entries
+
+    @property
+    def is_sharp(self) -> bool:
+        """Whether an error of a thousandth would have been found."""
+        scale = max(self.largest, self.slope)
+        return np.isfinite(self.tolerance) and (4 * self.tolerance <= COARSEST * scale or scale == 0)
+
+    @property
+    def wrong_along_all(self) -> bool:
+        """Whether no direction agrees."""
+        return not any(self.right)
+
+    def search(self, point: Point, k: int) -> KinkSearch:
+        """One-sided derivatives, as precise as these differences allow."""
+        return KinkSearch(point, k, self.estimates[0])

@@ -88,7 +88,8 @@ class LayerUnderTest:
     def moved(self, arrays: Arrays, position: int, step: Array) -> tuple[Array | None, ...]:
         """The arrays with a step added to one of them, in its dtype."""
         array: Any = arrays[position]
-        return self.with_array(arrays, position, np.asarray(array + step.astype(array.dtype, copy=False)))
+        moved = np.asarray(array + step.astype(array.dtype, copy=False))
+        return (*arrays[:position], moved, *arrays[position + 1 :])
 
     def complex_value(self, arrays: Arrays, position: int, step: Array) -> Array:
         """The forward's y at complex128 arrays, one of them moved by i * step; StructureError if it refuses them."""
@@ -108,25 +109,22 @@ class LayerUnderTest:
 
     def pull_back(self, arrays: Arrays, dy: Array, cache: Any) -> dict[int, Array]:
         """The backward's gradient for each position in wrt; ContractError where it breaks the contract."""
-        gradients = self._guarded("backward", [*arrays, dy], dy, cache)
+        gradients = self.call("backward", [*arrays, dy], dy, cache)
         if not isinstance(gradients, (tuple, list)):
-            raise ContractError(
-                "gradient-count", None, None, f"backward must return a tuple, got {type(gradients).__name__}"
-            )
-        gradients = self._without_places_of_integers(gradients)
+            text = f"backward must return a tuple, got {type(gradients).__name__}"
+            raise ContractError("gradient-count", None, None, text)
+        if len(self.differentiable) < len(self.arrays) == len(gradients):
+            gradients = self._without_places_of_integers(gradients)
         expected = len(self.differentiable)
         if len(gradients) < expected or any(extra is not None for extra in gradients[expected:]):
             names = ", ".join(self.names[k] for k in self.differentiable)
-            raise ContractError(
-                "gradient-count", None, None, f"backward returned {len(gradients)} gradients for {expected}: {names}"
-            )
+            text = f"backward returned {len(gradients)} gradients for {expected}: {names}"
+            raise ContractError("gradient-count", None, None, text)
         by_position = dict(zip(self.differentiable, gradients, strict=False))
         return {k: self._inspect(k, by_position[k]) for k in self.wrt}
 
     def _without_places_of_integers(self, gradients: Sequence[Array | None]) -> Sequence[Array | None]:
         """The gradients less the None that stand for integer arrays, where there is one for every array."""
-        if len(self.differentiable) == len(self.arrays) or len(gradients) != len(self.arrays):
-            return gradients
         if any(gradients[k] is not None for k in range(len(self.arrays)) if k not in self.differentiable):
             return gradients
         return [gradients[k] for k in self.differentiable]
@@ -140,7 +138,7 @@ class LayerUnderTest:
         """The forward's y and cache, where y is good until the next call only."""
         # Arithmetic turns arrays without axes into scalars; the layer gets arrays.
         arrays = [np.asarray(array) if isinstance(array, np.generic) else array for array in arrays]
-        result = self._guarded("forward", arrays, *arrays, **self.options)
+        result = self.call("forward", arrays, *arrays, **self.options)
         if not isinstance(result, tuple) or len(result) != 2:
             got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
             raise _no_result(f"forward must return (y, cache), got {got}")
@@ -174,23 +172,21 @@ class LayerUnderTest:
             return True
         return not all(np.array_equal(first, other, equal_nan=True) for other in others)
 
-    def call(self, who: str, arrays: Arrays, *arguments: Any, **options: Any) -> Any:
-        """Call forward or backward, and count it; what it raises becomes a NoResult that says at which arrays."""
+    def call(self, who: str, given: Sequence[Any], *arguments: Any, **options: Any) -> Any:
+        """Call forward or backward, and count it. What it writes to its arguments is undone, and a ContractError.
+
+        What it raises becomes a NoResult that says at which arrays.
+        """
         self.calls[who] += 1
+        marks = [self._mark(array) for array in given]
         try:
-            return (self.forward if who == "forward" else self.backward)(*arguments, **options)
+            result = (self.forward if who == "forward" else self.backward)(*arguments, **options)
         except ContractError:  # an adapter knows better what went wrong
             raise
         except Exception as error:
             fault = ForwardRaised if who == "forward" else NoResult
-            where = kinds(self.names, arrays)
-            raise fault("raised", None, None, f"{who} raised {_text(error)} at arrays {where}") from error
-
-    def _guarded(self, who: str, given: Sequence[Any], *arguments: Any, **options: Any) -> Any:
-        """Call forward or backward; undo what it writes to its arguments, and raise a ContractError for it."""
-        marks = [self._mark(array) for array in given]
-        try:
-            result = self.call(who, given, *arguments, **options)
+            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise fault("raised", None, None, f"{who} raised {text} at arrays {kinds(self.names, given)}") from error
         finally:
             written = self._restored(given, marks)
         for position in written:
@@ -221,9 +217,8 @@ class LayerUnderTest:
         if not isinstance(gradient, (np.ndarray, np.generic)):
             raise ContractError("no-gradient", position, name, f"d{name} is {type(gradient).__name__}, not an array")
         if gradient.shape != array.shape:
-            raise ContractError(
-                "wrong-shape", position, name, f"d{name} has shape {gradient.shape}, {name} has {array.shape}"
-            )
+            text = f"d{name} has shape {gradient.shape}, {name} has {array.shape}"
+            raise ContractError("wrong-shape", position, name, text)
         dtype = gradient.dtype
         if dtype != array.dtype and dtype.newbyteorder("=") != array.dtype.newbyteorder("="):
             raise ContractError("wrong-dtype", position, name, f"d{name} has dtype {dtype}, {name} has {array.dtype}")
@@ -248,7 +243,3 @@ def _from_bytes(mark: bytes, like: Array) -> Array:
 
 def _no_result(explanation: str) -> NoResult:
     return NoResult("forward-result", None, None, explanation)
-
-
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -16,7 +16,7 @@ import numpy as np
 from verify.checker.directions import index_of
 from verify.checker.layer import NoResult
 from verify.checker.point import Array, Point, Worst
-from verify.checker.reference import scaled
+from verify.checker.reference import with_upstream
 
 # Nothing underflows by 2^-20; in a dtype of a smaller range, an eighth of its exponents keeps clear of both ends.
 _POWER, _SHARE_OF_EXPONENTS = 20, 8
@@ -44,9 +44,14 @@ def opinions(point: Point, floors: dict[int, float]) -> dict[int, Opinion]:
     # Made small, no entry exceeds 2^(4 - bits), however large the integers are that an exact reference draws.
     down = bits + max(0, math.frexp(float(np.abs(point.dy).max(initial=0.0)))[1] - 4)
     for factor, size in ((-(2.0**-down), f"/2^{down}"), (-(2.0**bits), f" * 2^{bits}")):
-        other = _scaled(point, factor)
-        if other is None:
-            continue
+        large = abs(factor) > 1
+        try:
+            with np.errstate(over="ignore" if large else None, invalid="ignore" if large else None):
+                other = with_upstream(point, point.dy * point.dy.dtype.type(factor))
+        except NoResult:
+            if large:  # backward may refuse that
+                continue
+            raise
         for k in floors:
             now, before = _opinion(point, other, k, factor, floors[k]), found.get(k, Opinion(0.0))
             if now.worst is not None:
@@ -54,18 +59,6 @@ def opinions(point: Point, floors: dict[int, float]) -> dict[int, Opinion]:
             found[k] = (before if before.worst else now)._replace(off=max(before.off, now.off))
         del other  # before the next one is made: a large check then takes less memory
     return found
-
-
-def _scaled(point: Point, factor: float) -> Point | None:
-    """The point with dy times the factor; None where backward refuses a large dy."""
-    large = abs(factor) > 1
-    try:
-        with np.errstate(over="ignore" if large else None, invalid="ignore" if large else None):
-            return scaled(point, factor)
-    except NoResult:
-        if large:
-            return None
-        raise
 
 
 def _opinion(point: Point, other: Point, k: int, factor: float, floor: float) -> Opinion:

@@ -87,6 +87,18 @@ CENTRAL = Way(
 )
 
 
+class Promise(NamedTuple):
+    """What passing promises of one argument.
+
+    `floor` is the smallest error in one entry, relative to the largest, that was bound to show. `useless` says why
+    passing says nothing, if so much is tolerated. `note` is what a reader must know.
+    """
+
+    floor: float | None = None
+    useless: str = ""
+    note: str = ""
+
+
 class Reference(ABC):
     """One way to differentiate a forward. One file each."""
 
@@ -151,17 +163,9 @@ class Reference(ABC):
         analytic = float(point.claimed[k][index])
         return Worst(k, index, analytic, float(interval.nearest(analytic)), interval.tolerated)
 
-    def floor(self, point: Point, k: int) -> float | None:
-        """The smallest error in one entry, relative to the largest, that was bound to show; None if any was."""
-        return None
-
-    def useless(self, point: Point, k: int) -> str:
-        """Why passing says nothing here, since so much is tolerated; empty where it says enough."""
-        return ""
-
-    def note(self, point: Point, k: int) -> str:
-        """What a reader must know of a gradient that passed."""
-        return ""
+    def promise(self, point: Point, k: int) -> Promise:
+        """What a gradient that passed may be said to be. An exact reference has nothing to add to `missed`."""
+        return Promise()
 
 
 R = TypeVar("R", bound=Reference)

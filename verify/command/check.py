@@ -13,7 +13,7 @@ from rich.console import Console
 
 from verify.adapters import UnknownArgument, adapt, gradcheck
 from verify.checker.arguments import check_call
-from verify.checker.check import ORACLES
+from verify.checker.candidates import ORACLES
 from verify.checker.point import StructureError
 from verify.command import output, targets
 from verify.command.run import ERROR, Row, exit_code

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cnn_core import Implementation
 from verify import Certificate, gradcheck
-from verify.checker.check import ORACLES
+from verify.checker.candidates import ORACLES
 from verify.layers import LAYERS, Case, Layer
 
 Found = TypeVar("Found")

@@ -26,7 +26,7 @@ from verify.checker.exact_numbers import MOST_BITS, WIDE_BITS, draw_integers, ex
 from verify.checker.locate import descend
 from verify.checker.objections.kinks import is_linear, is_regular, jumps
 from verify.checker.point import Array, Point, Worst
-from verify.checker.reference import AHEAD, BEHIND, BY_COMPLEX, Interval, Objection, Way, point_at
+from verify.checker.reference import AHEAD, BEHIND, BY_COMPLEX, Interval, Objection, Promise, Way, point_at
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
@@ -87,9 +87,9 @@ class AtTies(ExactDifference):
         if len(tied) > _ALONE:
             self._notes[k] = f"of {len(tied)} entries at ties or 0, {_ALONE} were asked alone"
 
-    def note(self, point: Point, k: int) -> str:
+    def promise(self, point: Point, k: int) -> Promise:
         """How many entries at ties were not asked alone."""
-        return self._notes.get(k, "")
+        return Promise(note=self._notes.get(k, ""))
 
     def derivative(self, point: Point, k: int, v: Array) -> Interval:
         """From the least to the largest of the one-sided derivatives; or that of the branch which the forward takes."""

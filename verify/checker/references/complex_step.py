@@ -36,7 +36,7 @@ from verify.checker.conditioning import FACTORS, MOST_AMPLIFIED, moved_by_ulps
 from verify.checker.directions import draw_upstream, signed
 from verify.checker.objections.rounding import DOUBTFUL
 from verify.checker.point import Array, Arrays, Point, StructureError, Worst
-from verify.checker.reference import BY_COMPLEX, Interval, Objection, Reference, Way, point_at
+from verify.checker.reference import BY_COMPLEX, Interval, Objection, Promise, Reference, Way, point_at
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
@@ -105,16 +105,12 @@ class ComplexStep(Reference):
         """<dy, J v> - <da, v>."""
         return float((point.dy * self.slopes(point, k, v)).sum()) - self.claim(point, k, v)
 
-    def floor(self, point: Point, k: int) -> float:
+    def promise(self, point: Point, k: int) -> Promise:
         """|v| >= 1/2, the right gradient may be off by the tolerance, and up to DOUBTFUL tolerances nothing fails."""
         largest = float(np.abs(point.claimed[k]).max())
-        return 2 * (DOUBTFUL + 1) / (largest or 1.0) * self._tolerance.get(k, 0.0)
-
-    def useless(self, point: Point, k: int) -> str:
-        """Where an error as large as the gradient could hide."""
-        if not point.claimed[k].any() or self.floor(point, k) <= _COARSEST:
-            return ""
-        return "rounding hides this gradient: it could not be told from zero"
+        floor = 2 * (DOUBTFUL + 1) / (largest or 1.0) * self._tolerance.get(k, 0.0)
+        hidden = bool(largest) and floor > _COARSEST
+        return Promise(floor, "rounding hides this gradient: it could not be told from zero" if hidden else "")
 
     def allowed(self, point: Point, k: int, expected: Array) -> Array:
         """The rounding of each entry, at the scale of the largest."""

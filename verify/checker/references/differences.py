@@ -13,24 +13,22 @@ If an error of a thousandth of an entry could pass, the verdict is INCONCLUSIVE,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from verify.checker.directions import draw_upstream, index_of, not_finite, restricted, signed, unit
-from verify.checker.extrapolation import SAFETY, Estimate, Ladder, short_estimate, slopes_at, to_zero
-from verify.checker.kink_search import KinkSearch
+from verify.checker.extrapolation import SAFETY, Ladder, short_estimate, slopes_at, to_zero
+from verify.checker.kink_search import COARSEST, Seen
 from verify.checker.line import Line
 from verify.checker.locate import descend
 from verify.checker.point import Array, Point, Worst
-from verify.checker.reference import CENTRAL, Interval, Objection, Reference, Way, point_at, with_upstream
+from verify.checker.reference import CENTRAL, Interval, Objection, Promise, Reference, Way, point_at, with_upstream
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
 
-# An error of a thousandth of an entry must not pass.
-COARSEST = 1e-3
 # Two gradients that differ by less, relatively, are taken for one, when a cause is sought.
 _ALIKE = 1e-6
 # Among more entries halving may end at another one, at which more steps would show no more.
@@ -38,47 +36,6 @@ _MANY = 1 << 12
 _REPEATS = 3
 # So often flat entries of y are left out, and others found to be flat.
 _PLATEAUS = 4
-
-
-@dataclass
-class Seen:
-    """What differences along two directions showed of one argument."""
-
-    directions: list[Array]
-    estimates: list[Estimate]
-    largest: float
-    entries: int
-    right: list[bool]
-    insensitive_step: float | None = None
-    flat: Array | None = None
-    kinked: list[int] | None = field(default_factory=list)
-    unsure: float = 0.0
-
-    @property
-    def tolerance(self) -> float:
-        """What f is uncertain by shows better in two directions: the worse error serves both."""
-        error = max(each.error for each in self.estimates)
-        return SAFETY * error if np.isfinite(error) else np.inf
-
-    @property
-    def slope(self) -> float:
-        """How large an entry of the gradient is, by the differences."""
-        return max(abs(each.value) for each in self.estimates) / self.entries
-
-    @property
-    def is_sharp(self) -> bool:
-        """Whether an error of a thousandth would have been found."""
-        scale = max(self.largest, self.slope)
-        return np.isfinite(self.tolerance) and (4 * self.tolerance <= COARSEST * scale or scale == 0)
-
-    @property
-    def wrong_along_all(self) -> bool:
-        """Whether no direction agrees."""
-        return not any(self.right)
-
-    def search(self, point: Point, k: int) -> KinkSearch:
-        """One-sided derivatives, as precise as these differences allow."""
-        return KinkSearch(point, k, self.estimates[0])
 
 
 class Differences(Reference):
@@ -217,33 +174,20 @@ class Differences(Reference):
             found = Ladder(line).estimate()
         return Worst(k, index, analytic, found.value, SAFETY * found.error)
 
-    def floor(self, point: Point, k: int) -> float | None:
+    def promise(self, point: Point, k: int) -> Promise:
         """|v| >= 1/2, and the right gradient may be off by the tolerance. Of entries at kinks the note says it."""
         seen = self.seen[k]
-        if not seen.directions[-1].any():
-            return None
-        return 4 * seen.tolerance / (seen.largest or 1.0)
-
-    def useless(self, point: Point, k: int) -> str:
-        """Why an error of a thousandth could hide, and what would help."""
-        seen = self.seen[k]
         if not np.isfinite(seen.tolerance):
-            return "f is finite at no five steps in a row: too close to where it overflows or ends"
-        off = seen.unsure / (max(seen.largest, seen.slope) or 1.0)
-        if seen.kinked and off > COARSEST:
-            return f"{self._at_kinks(seen)}, which are known to {off:.1g} of the largest only"
-        return "" if seen.is_sharp else self._remedy(point, k, seen)
-
-    def note(self, point: Point, k: int) -> str:
-        """How many entries are at kinks, if differences disagreed without them."""
-        seen = self.seen[k]
-        if not seen.kinked:
-            return ""
-        off = seen.unsure / (max(seen.largest, seen.slope) or 1.0)
-        return f"{self._at_kinks(seen)}, to {off:.1g} of the largest entry"
-
-    def _at_kinks(self, seen: Seen) -> str:
-        return f"{len(seen.kinked or [])} of {seen.entries} entries at kinks, each between its one-sided derivatives"
+            return Promise(np.inf, "f is finite at no five steps in a row: too close to where it overflows or ends")
+        floor = 4 * seen.tolerance / (seen.largest or 1.0) if seen.directions[-1].any() else None
+        note = ""
+        if seen.kinked:
+            off = seen.unsure / (max(seen.largest, seen.slope) or 1.0)
+            note = f"{len(seen.kinked)} of {seen.entries} entries at kinks, each between its one-sided derivatives"
+            if off > COARSEST:
+                return Promise(floor, f"{note}, which are known to {off:.1g} of the largest only")
+            note = f"{note}, to {off:.1g} of the largest entry"
+        return Promise(floor, "" if seen.is_sharp else self._remedy(point, k, seen), note)
 
     def _remedy(self, point: Point, k: int, seen: Seen) -> str:
         line, name = self._line(point, k, seen.directions[0]), point.layer.names[k]
