@@ -80,7 +80,8 @@ def imported(tree: ast.Module, package: str, known: Iterable[str]) -> set[str]:
             names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        found |= {name.removeprefix(package + ".").replace(".", "/") + ".py" for name in names if package in name}
+        inside = [name.removeprefix(package + ".") for name in names if name.startswith(package + ".")]
+        found |= {name.replace(".", "/") + ".py" for name in inside}
     return found & set(known)
 
 
