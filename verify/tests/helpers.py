@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
-from hypothesis import assume
+from hypothesis import assume, settings
 from hypothesis import strategies as st
 
 from cnn_core import Implementation
 from verify import Certificate, gradcheck
 from verify.checker.candidates import ORACLES
 from verify.layers import LAYERS, Case, Layer
+from verify.profiles import EXAMPLES
 
 Found = TypeVar("Found")
 
@@ -41,7 +42,8 @@ BOTH = [
     for implementation in layer.implementations
 ]
 STRUCTURES = ["auto", *ORACLES]
-SEEDS = pytest.mark.parametrize("seed", range(5))
+# Three in the profile `quick`, five in the others.
+SEEDS = pytest.mark.parametrize("seed", range(3 if settings().max_examples <= EXAMPLES["quick"] else 5))
 
 
 def nonempty(data: st.DataObject, layer: Layer) -> tuple[Case, int]:

@@ -25,7 +25,7 @@ def _run(*arguments: str) -> Result:
 
 
 def _replaced(monkeypatch: pytest.MonkeyPatch, name: str, backward: Any, forward: Any = None, **changes: Any) -> None:
-    """Put a layer whose fast backward, and perhaps forward, is another in the place of the right one."""
+    """Replace the fast backward of a layer, and its forward if one is given."""
 
     class Module:
         naive = LAYERS[name].reference
@@ -36,7 +36,7 @@ def _replaced(monkeypatch: pytest.MonkeyPatch, name: str, backward: Any, forward
 
 
 def _passed(result: Result) -> list[str]:
-    """The first word of each row that passed."""
+    """Return the first word of each row that passed."""
     assert result.exit_code == 0, result.output
     return [line.split("  ")[0] for line in result.output.splitlines() if line.rstrip().endswith("PASS")]
 

@@ -158,7 +158,7 @@ def test_a_machine_is_of_the_same_kind_whatever_its_versions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fact", "value", "told"),
+    ("fact", "value", "message"),
     [
         ("processor", "Another, 4 cores", "processor 'A Processor, 4 cores', here 'Another, 4 cores'"),
         ("threads", "8 for each contender", "threads '2 for each contender', here '8 for each contender'"),
@@ -166,8 +166,8 @@ def test_a_machine_is_of_the_same_kind_whatever_its_versions() -> None:
         ("dtype", "float64", "dtype 'float32', here 'float64'"),
     ],
 )
-def test_a_run_on_another_kind_of_machine_is_told_apart(fact: str, value: str, told: str) -> None:
-    assert of_another_kind(MACHINE, {**MACHINE, fact: value}) == [told]
+def test_a_run_on_another_kind_of_machine_is_told_apart(fact: str, value: str, message: str) -> None:
+    assert of_another_kind(MACHINE, {**MACHINE, fact: value}) == [message]
 
 
 def test_a_run_on_another_kind_of_machine_is_not_compared(tmp_path: Path) -> None:
@@ -176,8 +176,8 @@ def test_a_run_on_another_kind_of_machine_is_not_compared(tmp_path: Path) -> Non
     stored.write_text(json.dumps(STORED._replace(machine=other)._asdict()), encoding="utf-8")
     result = CliRunner().invoke(main, [_run(tmp_path / "run.json", 1.0), "--baseline", str(stored)])
     assert result.exit_code == 2
-    told = " ".join(result.stderr.replace("│", " ").split())
-    assert "comes from another kind of machine (processor 'Another Processor', here 'A Processor, 4 cores'" in told
+    text = " ".join(result.stderr.replace("│", " ").split())
+    assert "comes from another kind of machine (processor 'Another Processor', here 'A Processor, 4 cores'" in text
 
 
 def test_a_run_that_measures_nothing_is_not_stored(tmp_path: Path) -> None:

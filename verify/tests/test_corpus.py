@@ -1,4 +1,4 @@
-"""The corpus of verdicts: it is complete, it accuses no right gradient, and a verdict that changes shows in it."""
+"""The corpus of verdicts is complete, calls no right gradient wrong, and shows every verdict that changes."""
 
 from __future__ import annotations
 

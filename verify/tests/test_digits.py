@@ -1,4 +1,4 @@
-"""The whole network on real digits, and the tutorial's own mistakes planted in it."""
+"""The whole network on real digits, right and with the mistakes of the tutorial."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arithmetic the exact oracles rest on, against Python's own fractions."""
+"""The arithmetic of exact references, against Python's fractions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_products_of_any_floats_do_not_round(pairs: list[tuple[float, float]]) -
 
 @pytest.mark.parametrize("bits", [(52, 20), (43, 44), (53, 34), (44, 44), (53, 53)])
 def test_long_sums_of_the_largest_do_not_round(bits: tuple[int, int]) -> None:
-    """Of one sign, and odd, so that each partial sum rounds: the sums int64 and floating point are farthest off."""
+    """Odd numbers of one sign: every partial sum rounds, and int64 overflows most."""
     largest = [2**each - 1 for each in bits]
     u, v = (np.full(100_000, float(value)) for value in largest)
     assert exact_dot(u, v) == 100_000 * largest[0] * largest[1]

@@ -22,17 +22,17 @@ SHAPE, KERNEL = (2, 2, 5, 4), (2, 2, 3, 2)
 
 
 def _half_again(right: Any) -> Callable[..., Any]:
-    """A closure: no name leads to it."""
+    """Return a closure, which cannot be imported."""
     return lambda dy, cache: tuple(None if g is None else 1.5 * g for g in right(dy, cache))
 
 
 def wrong_convolution(dy: Any, cache: Any) -> Any:
-    """To be imported by the lines."""
+    """Return negated gradients. The printed lines import this function."""
     return tuple(None if g is None else -g for g in conv2d.im2col.backward(dy, cache))
 
 
 class Scale:
-    """A layer whose functions are found through their class."""
+    """A layer whose functions are imported through their class."""
 
     @staticmethod
     def forward(x: Any) -> Any:
@@ -77,14 +77,14 @@ ORACLES: dict[str, tuple[str, Any, tuple[Any, ...], dict[str, Any]]] = {
 
 
 def _shown(text: str, **names: Any) -> tuple[float, float]:
-    """What the lines print, run as they are but for what is said to be the reader's."""
+    """Run the lines, without those for the reader to fill in, and return what they print."""
     printed: list[Any] = []
     exec("\n".join(runnable(text)), {**names, "print": lambda *values: printed.extend(values)})
     return float(printed[0]), float(printed[1])
 
 
 def _said(text: str) -> tuple[float, float]:
-    """What the comment of the last line says will be printed."""
+    """Return the two values in the comment of the last line."""
     found = re.search(r"# (\S+), where differences say (\S+)$", text)
     assert found is not None, text
     return float(found[1]), float(found[2])
@@ -127,8 +127,8 @@ def test_lines_of_what_can_be_imported_run_in_a_process_of_their_own() -> None:
         assert tuple(map(float, printed)) == _said(found.reproduction)
 
 
-def test_where_small_numbers_do_not_show_it_the_arrays_found_stand_there() -> None:
-    """A relu that is wrong at 0 alone."""
+def test_lines_hold_the_arrays_found_where_small_numbers_hide_the_error() -> None:
+    """The relu is wrong at 0 alone."""
 
     def backward(dy: Any, cache: Any) -> Any:
         return (np.where(cache.x >= 0, dy, 0.0),)
@@ -151,7 +151,7 @@ def test_a_gradient_that_is_not_finite_is_shown() -> None:
     assert np.isfinite(true)
 
 
-def test_what_passes_and_what_breaks_a_contract_has_no_lines() -> None:
+def test_a_pass_and_a_broken_contract_have_no_lines() -> None:
     def check(backward: Any) -> Certificate:
         return certificate_of(lambda x: (3 * x, None), backward, (np.ones(3),))
 
@@ -213,7 +213,7 @@ MISLEADING: dict[str, tuple[Any, Any, Any, Any]] = {
 
 
 @pytest.mark.parametrize("name", MISLEADING)
-def test_by_the_lines_a_right_backward_is_right(name: str) -> None:
+def test_lines_show_that_a_right_backward_is_right(name: str) -> None:
     forward, wrong, right, values = MISLEADING[name]
     with np.errstate(all="ignore"):
         found = certificate_of(forward, wrong, (np.array(values),), seed=0)
@@ -225,7 +225,7 @@ def test_by_the_lines_a_right_backward_is_right(name: str) -> None:
     assert said == pytest.approx(true, rel=1e-6)
 
 
-def test_what_was_loaded_from_a_file_under_a_name_of_its_own_is_yours(tmp_path: Path) -> None:
+def test_lines_do_not_import_a_file_loaded_under_a_private_name(tmp_path: Path) -> None:
     path = tmp_path / "lay.py"
     path.write_text("def f(x):\n    return 3 * x, None\n\ndef b(dy, _):\n    return (2 * dy,)\n")
     forward, backward = load(f"{path}:f,b").layer

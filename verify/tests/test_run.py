@@ -17,7 +17,7 @@ from verify.layers import LAYERS, Case, Layer
 
 
 def _two_bugs(dy: Any, cache: Any) -> Any:
-    """Of a large w dw is transposed in its memory; of a smaller one dx has the wrong sign; of the smallest, none."""
+    """Transpose dw of a large w, negate dx for a smaller w, and be right for the smallest."""
     dx, dw = map(np.asarray, linear.vectorized.backward(dy, cache)[:2])
     if dw.size >= 9:
         return dx, dw.T.reshape(dw.shape).copy()
@@ -34,7 +34,7 @@ TWO_BUGS = linear.vectorized._replace(backward=_two_bugs)
 
 
 def _assigned(dy: Any, cache: Any) -> Any:
-    """A pool whose windows assign."""
+    """Assign at overlapping windows instead of adding."""
     dx = np.zeros(cache.x_shape)
     for n, c, i, j in np.ndindex(*dy.shape):
         h, v = divmod(int(cache.indices[n, c, i, j]), cache.columns.size)
@@ -48,7 +48,7 @@ def _pooled(shape: tuple[int, int]) -> Case:
 
 
 def _windows() -> st.SearchStrategy[Case]:
-    """Images on which no windows overlap, two overlap, and many do: the simplest come first."""
+    """Draw images, the simplest first: no windows overlap, two overlap, many overlap."""
     return st.sampled_from([(2, 2), (2, 3), (4, 3), (4, 4), (4, 5), (4, 6)]).map(_pooled)
 
 
@@ -58,7 +58,7 @@ POOL = replace(LAYERS["max_pool2d"], cases=_windows)
 
 @pytest.fixture
 def causes_seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The first cause of every failure on the way, shrinking included."""
+    """Collect the first cause of every failure, shrinking included."""
     seen: list[str] = []
     kind = run._kind
 
@@ -72,7 +72,7 @@ def causes_seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _rows(code: str, seen: list[str], wrong: Implementation, layer: Layer) -> Iterator[Row]:
-    """The rows of those of 20 seeds whose first failure has this cause."""
+    """Yield the rows of the seeds, of 20, whose first failure has this cause."""
     for seed in range(20):
         seen.clear()
         row = verify_layer(layer, wrong, 100, seed)
@@ -81,7 +81,7 @@ def _rows(code: str, seen: list[str], wrong: Implementation, layer: Layer) -> It
 
 
 def _ends(wrong: Implementation, layer: Layer, seeds: int) -> set[str]:
-    """The causes that so many seeds end at."""
+    """Return the causes at which shrinking ends, for this number of seeds."""
     certificates = [verify_layer(layer, wrong, 100, seed).certificate for seed in range(seeds)]
     return {each.causes[0].code for each in certificates if each is not None}
 
@@ -95,7 +95,7 @@ def test_a_bug_does_not_shrink_into_another(code: str, case: str, causes_seen: l
 
 
 def test_a_bug_meets_the_other_as_it_shrinks(causes_seen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the test above guards against: unguarded, all end as the other."""
+    """Without the guard that the test above needs, every case ends as the other bug."""
     next(_rows("transposed", causes_seen, TWO_BUGS, LINEAR))
     assert set(causes_seen) == {"transposed", "sign"}
     monkeypatch.setattr(run, "_kind", lambda certificate: certificate.verdict)
@@ -103,7 +103,7 @@ def test_a_bug_meets_the_other_as_it_shrinks(causes_seen: list[str], monkeypatch
 
 
 def test_a_bug_does_not_shrink_until_it_has_no_name(causes_seen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The smallest windows that overlap make one wrong entry, which speaks for nothing."""
+    """The smallest windows that overlap make one wrong entry. One entry shows no cause."""
     row = next(_rows("overlap-assigned", causes_seen, ASSIGNED, POOL))
     assert row.certificate is not None
     assert row.certificate.causes[0].code == "overlap-assigned"
