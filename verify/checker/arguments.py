@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from verify.checker.directions import not_finite
 from verify.checker.layer import LayerUnderTest, is_floating, kinds
 from verify.checker.point import Array
 
@@ -43,7 +42,7 @@ def _positions(wrt: Sequence[int] | None, arrays: tuple[Any, ...], names: tuple[
         if array.dtype.itemsize > 8:
             raise TypeError(f"{name} has dtype {array.dtype}: at most float64 is checked")
         if not np.isfinite(array).all():
-            index = not_finite(array) or ()
+            index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])  # of a scalar, the one index is ()
             hint = "; `wrt` leaves out fixed arrays, such as a mask of -inf" if wrt is None else ""
             where = f"{name}[{', '.join(map(str, index))}]"
             raise ValueError(f"{where} is {array[index]}: arrays must be finite{hint}")

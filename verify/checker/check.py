@@ -78,8 +78,15 @@ def gradcheck(
     layer = layer_under_test(forward, backward, arrays, options, wrt)
     started = time.perf_counter()
     outcome = _outcome(layer, structure, seed, miss_probability)
+    certificate = _certificate(layer, outcome, seed, time.perf_counter() - started)
+    if raise_on_failure and certificate.verdict != PASS:
+        raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from outcome.raised
+    return certificate
+
+
+def _certificate(layer: LayerUnderTest, outcome: Outcome, seed: int, seconds: float) -> Certificate:
     exact, passed = outcome.missed is not None, outcome.verdict == PASS
-    certificate = Certificate(
+    return Certificate(
         verdict=outcome.verdict,
         structure=outcome.structure,
         oracle=ORACLES[outcome.structure],
@@ -90,13 +97,10 @@ def gradcheck(
         detection_floor=max(outcome.floors, default=None) if passed and not exact else None,
         forward_calls=layer.calls["forward"],
         backward_calls=layer.calls["backward"],
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         reasons=outcome.reasons,
         reproduction=outcome.reproduction,
     )
-    if raise_on_failure and certificate.verdict != PASS:
-        raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from outcome.raised
-    return certificate
 
 
 def _checked_settings(structure: str, miss_probability: float, seed: int | None) -> int:

@@ -34,11 +34,3 @@ def restricted(direction: Array, coordinates: Array) -> Array:
 def index_of(coordinate: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The index of a flat coordinate, in Python's integers."""
     return tuple(int(i) for i in np.unravel_index(coordinate, shape))
-
-
-def not_finite(gradient: Array) -> tuple[int, ...] | None:
-    """The index of the first NaN or infinite entry; None if all are finite."""
-    finite = np.isfinite(gradient)
-    if finite.all():
-        return None
-    return tuple(int(i) for i in np.argwhere(~finite)[0])  # of a scalar, the one index is ()

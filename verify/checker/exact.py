@@ -22,7 +22,7 @@ from verify.checker.exact_numbers import (
     mantissa_bits,
 )
 from verify.checker.point import Array, Arrays, Point, StructureError, Worst
-from verify.checker.reference import AHEAD, BY_ONE, Interval, Reference, Way
+from verify.checker.reference import Interval, Reference, Way
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
@@ -58,6 +58,13 @@ class ExactReference(Reference):
         if abs(float(one.sum()) - float(other.sum())) > rounding:
             return False
         return exact_dot(point.claimed[k], v) == exact_dot(dy, slopes)
+
+
+BY_ONE = Way(
+    "{as_array}(a + step) if i == {k} else a", "forward(*moved, **options)[0] - y", drawn="rng.integers(-4, 5, {shape})"
+)
+AHEAD = Way("{as_array}(a + step * {h}) if i == {k} else a", "(forward(*moved, **options)[0] - y) / {h}")
+BEHIND = Way("{as_array}(a - step * {h}) if i == {k} else a", "(y - forward(*moved, **options)[0]) / {h}")
 
 
 class ExactDifference(ExactReference):

@@ -7,14 +7,13 @@ over a ladder of halved steps. Each window of five steps is extrapolated to h = 
 
 - truncation: the changes to the window's extrapolation through four steps, and to the next window's;
 - noise: where two windows differ, the difference times the step is the uncertainty of f's values. The largest over
-  all windows of shorter steps counts, since noise rules there. So rounding in float32 inside f, added noise, and
-  plateaus that a short step does not leave are measured where they are seen;
+  all windows of shorter steps counts, since noise, float32 inside f, and plateaus rule there;
 - rounding: eps sum|dy||f| / h of f, and eps sum|da||a| / h of the arrays that are moved;
 - rounding of the changes: n eps sum|dy||f(a + h v) - f(a)| / h with n the entries of y and of the array. Where a and
   f(a) are 0 this is all there is: each step halves every rounding with it, and no window shows any.
 
-The window with the least sum is taken, unless shorter steps contradict it. Ten times the sum is tolerated. Over thirty
-functions whose derivatives are known, `tox -e calibrate` found the true error below the sum in every case.
+The window with the least sum is taken, unless shorter steps contradict it, and ten times the sum is tolerated. Over
+thirty known functions `tox -e calibrate` found the true error below the sum in every case.
 """
 
 from __future__ import annotations

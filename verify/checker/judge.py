@@ -15,9 +15,10 @@ from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, ArgumentResult
 from verify.checker.directions import index_of
 from verify.checker.layer import LayerUnderTest
 from verify.checker.linearity import opinions
+from verify.checker.objections import Disagreement
 from verify.checker.objections.randomness import is_constant, where_not_repeated
 from verify.checker.point import Point, Worst
-from verify.checker.reference import Disagreement, Reference, scaled
+from verify.checker.reference import Reference, scaled
 
 # Upstream gradients 2^12 times smaller: a gradient that is finite then was too large for floating point before.
 _LESS = 2.0**-12
@@ -128,9 +129,12 @@ def _ask_linearity(reference: Reference, point: Point, found: dict[int, Finding]
     floors = {k: floor for k, floor in passed.items() if point.claimed[k].size}
     for k, opinion in opinions(point, floors).items():
         result = found[k].result
-        if opinion.worst is not None and opinion.point is not None:
+        if opinion.worst is not None and point.layer.is_random():
+            reason = "two calls of the forward with the same arrays differ: fix its randomness"
+            found[k] = Finding(_undecided(result, reason))
+        elif opinion.worst is not None and opinion.point is not None:
             found[k] = _fail(reference, opinion.point, result, opinion.worst, opinion.note)
-        else:
+        elif opinion.off or not reference.exact:
             how = f"up to {opinion.off:.1e} of its largest entry" if opinion.off else "to the last bit"
             text = (f"backward is linear in dy {how}",)
             found[k] = found[k]._replace(result=result._replace(second_opinions=text))

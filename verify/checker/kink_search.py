@@ -1,7 +1,6 @@
 """Where extrapolated differences disagree with a gradient: find the entries at kinks, by halving.
 
-Along an entry at a kink the one-sided derivatives differ. What may be claimed there lies between them (Clarke 1983),
-give or take what they may be off by. All other entries are checked without these.
+Along an entry at a kink the one-sided derivatives differ. What may be claimed there lies between them (Clarke 1983).
 """
 
 from __future__ import annotations

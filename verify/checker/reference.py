@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from verify.checker.point import Array, Arrays, Point, Worst
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
+    from verify.checker.objections import Objection
 
 Number = Fraction | float
 
@@ -69,21 +69,9 @@ class Way(NamedTuple):
     enough: float = 0.0
 
 
-BY_ONE = Way(
-    "{as_array}(a + step) if i == {k} else a", "forward(*moved, **options)[0] - y", drawn="rng.integers(-4, 5, {shape})"
-)
-AHEAD = Way("{as_array}(a + step * {h}) if i == {k} else a", "(forward(*moved, **options)[0] - y) / {h}")
-BEHIND = Way("{as_array}(a - step * {h}) if i == {k} else a", "(y - forward(*moved, **options)[0]) / {h}")
 BY_COMPLEX = Way(
     "{as_array}(a + step * {h}j) if i == {k} else a + 0j if i in {floating} else a",
     "forward(*moved, **options)[0].imag / {h}",
-)
-# Known to less than a ten-thousandth: truncation is of order h^2, rounding of order eps / h.
-CENTRAL = Way(
-    "({as_array}(a + step * {h}), {as_array}(a - step * {h})) if i == {k} else (a, a)",
-    "(forward(*(a for a, _ in moved), **options)[0] - forward(*(b for _, b in moved), **options)[0]) / (2 * {h})",
-    h=1e-5,
-    enough=1e-4,
 )
 
 
@@ -166,45 +154,6 @@ class Reference(ABC):
     def promise(self, point: Point, k: int) -> Promise:
         """What a gradient that passed may be said to be. An exact reference has nothing to add to `missed`."""
         return Promise()
-
-
-R = TypeVar("R", bound=Reference)
-
-
-@dataclass
-class Disagreement(Generic[R]):
-    """A claim that lies outside its interval: what an objection is asked about."""
-
-    reference: R
-    point: Point
-    k: int
-    v: Array
-    interval: Interval
-    rng: np.random.Generator
-
-    @property
-    def name(self) -> str:
-        """The argument's name."""
-        return self.point.layer.names[self.k]
-
-    @cached_property
-    def excess(self) -> Number:
-        """By how much the claim lies outside."""
-        return self.interval.excess(self.reference.claim(self.point, self.k, self.v))
-
-    @cached_property
-    def index(self) -> tuple[int, ...]:
-        """The index of a wrong entry."""
-        return self.reference.locate(self.point, self.k, self.v, self.rng)
-
-    @cached_property
-    def worst(self) -> Worst:
-        """Both values of that entry."""
-        return self.reference.worst(self.point, self.k, self.index)
-
-
-# Returns a reason why this cannot be decided, or None. Raises StructureError if the reference is the wrong one.
-Objection = Callable[[Disagreement[Any]], str | None]
 
 
 def point_at(layer: LayerUnderTest, arrays: Arrays, upstream: Callable[[Array], Array], step: float = 1.0) -> Point:

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from verify.checker.exact import AHEAD, BEHIND
 from verify.checker.judge import Finding
 from verify.checker.point import Point, Worst
-from verify.checker.reference import AHEAD, BEHIND, BY_COMPLEX, CENTRAL, Reference, Way
+from verify.checker.reference import BY_COMPLEX, Reference, Way
+from verify.checker.references.differences import CENTRAL
 
 YOURS = "...  # yours"
 _SEEDS = range(8)

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import ARRAYS, SEEDS, STRUCTURES, certificate_of, drawn, product, product_back
+from helpers import ARRAYS, SEEDS, STRUCTURES, certificate_of, drawn, product, product_back, certificate_of
 from verify import Certificate
 
 
 def _check(structure: str, forward: Any = product, backward: Any = product_back, **keywords: Any) -> Certificate:
     return certificate_of(forward, backward, ARRAYS, structure=structure, **{"seed": 0, **keywords})
+
+
+_X = np.array([[1.0, -2.0, 3.0], [0.5, 2.0, -1.0]])
 
 
 def _noisy(generator: np.random.Generator) -> Iterator[Callable[..., Any]]:
@@ -36,6 +39,21 @@ def test_a_random_forward_is_no_failure_and_the_message_says_random(structure: s
             assert found.verdict != "FAIL", found
             if found.verdict == "INCONCLUSIVE":
                 assert "two calls of the forward with the same arrays differ" in str(found)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_dropout_of_each_entry_is_not_called_nonlinear_in_dy(structure: str, seed: int) -> None:
+    """Its mask is another at each call, and so is its gradient for a scaled dy."""
+    generator = np.random.default_rng(seed)
+
+    def dropout(x: np.ndarray) -> Any:
+        mask = 2.0 * (generator.random(x.shape) < 0.5)
+        return x * mask, mask
+
+    found = certificate_of(dropout, lambda dy, mask: (dy * mask,), (_X,), structure=structure, seed=seed)
+    assert found.verdict == "INCONCLUSIVE", found
+    assert "two calls of the forward with the same arrays differ" in str(found)
 
 
 @pytest.mark.parametrize("raising", [2, 3, 4, 9])

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from verify.checker.exact_numbers import draw_integers
+from verify.checker.objections import Disagreement
 from verify.checker.point import Array, Point, StructureError
-from verify.checker.reference import Disagreement, Reference
+from verify.checker.reference import Reference
 
 if TYPE_CHECKING:
     from verify.checker.references.at_ties import AtTies
-    from verify.checker.references.differences import Differences
 
 # Points beside the arrays, and directions there: at a median of three equal numbers more than half of the pairs tell.
 _BESIDE = 8
@@ -58,22 +58,6 @@ def many_branches(case: Disagreement[Any]) -> None:
     """Raise StructureError where the complex step takes another branch for another direction."""
     if not is_linear(lambda v: case.reference.slopes(case.point, case.k, v), case.v.shape, case.rng):
         raise StructureError(f"a tie at these arrays: the complex step in {case.name} is not linear")
-
-
-def too_many(case: Disagreement[Differences]) -> str | None:
-    """More entries are at kinks than can be asked one by one."""
-    if case.reference.seen[case.k].kinked is not None:
-        return None
-    return "too many entries are at kinks: take arrays with fewer"
-
-
-def irregular(case: Disagreement[Differences]) -> str | None:
-    """Where y is not regular, extrapolated one-sided derivatives do not bound what may be claimed."""
-    seen = case.reference.seen[case.k]
-    if seen.search(case.point, case.k).is_regular(seen.kinked or [], seen.directions[0], case.rng):
-        return None
-    text = f"one-sided derivatives in {case.name} do not tell what may be claimed at its kinks"
-    return f"{text}, as at a median of equal numbers: take arrays off them"
 
 
 def jumps(reference: Reference, point: Point, k: int, v: Array) -> bool:

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from verify.checker.conditioning import FACTORS, MOST_AMPLIFIED, moved_by_ulps
+from verify.checker.conditioning import DOUBTFUL, FACTORS, MOST_AMPLIFIED, moved_by_ulps
 from verify.checker.directions import unit
 from verify.checker.extrapolation import SAFETY
 from verify.checker.layer import NoResult
+from verify.checker.objections import Disagreement
 from verify.checker.point import StructureError
-from verify.checker.reference import Disagreement, scaled
+from verify.checker.reference import scaled
 
-# A disagreement of up to so many tolerances neither passes nor fails: the conditioning is an estimate.
-DOUBTFUL = 8.0
 # So many roundings may be left of terms that cancel, and more than a few are; one of float32 is 2^29 of float64.
 _ROUNDED, _LAST_BITS = 2.0**24, 2.0**10
 # Before anything is called wrong: two signs of three or four numbers are alike in all of 16 draws once in 2^16.

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from verify.checker.directions import signed, unit
 from verify.checker.extrapolation import MOST_LEVELS, SAFETY, Ladder
 from verify.checker.line import Line
-from verify.checker.point import StructureError
-from verify.checker.reference import Disagreement
+from verify.checker.objections import Disagreement
+from verify.checker.point import Array, StructureError
+from verify.checker.reference import with_upstream
 
 if TYPE_CHECKING:
+    from verify.checker.kink_search import Seen
     from verify.checker.references.differences import Differences
 
 # Down to steps of 2^-37 of the arrays' scale, at which float32 inside a float64 forward has long stopped moving y.
 _LEVELS = 36
 # A function as steep as claimed within the shortest step alone is so many times less steep nine halvings earlier.
 _STEEPER = 2.0**9
+# So often flat entries of y are left out, and others found to be flat.
+_PLATEAUS = 4
+# A hundred roundings are no rounding, and a hundredth is no change.
+_NOISY = 100
 
 
 def insensitive(case: Disagreement[Any]) -> None:
@@ -48,10 +56,32 @@ def _plain(case: Disagreement[Any]) -> Ladder:
 def plateaus(case: Disagreement[Differences]) -> str | None:
     """y is flat at short steps, and longer ones are too coarse. But off its flat entries the gradient may be wrong."""
     seen = case.reference.seen[case.k]
-    if seen.insensitive_step is None or case.reference.is_wrong_off_plateaus(case.point, case.k, case.rng):
+    if seen.insensitive_step is None or _is_wrong_off_plateaus(case):
         return None
     text = f"y is flat at steps of {seen.insensitive_step:.2g}, or insensitive to them"
     return f"{text}: move the arrays, or compute in float64 throughout"
+
+
+def _is_wrong_off_plateaus(case: Disagreement[Differences]) -> bool:
+    """Whether the gradient is wrong even with nothing upstream of the entries of y that are flat at short steps."""
+    reference, point, k = case.reference, case.point, case.k
+    before, found = reference.seen[k], False
+    for _ in range(_PLATEAUS):
+        point = with_upstream(point, _without(point.dy, reference.seen[k].flat))
+        if not point.dy.any() or not np.isfinite(point.claimed[k]).all():
+            break
+        directions = reference.directions(point, k, case.rng)
+        outside = [reference.derivative(point, k, v).excess(reference.claim(point, k, v)) for v in directions]
+        seen = reference.seen[k]
+        if seen.insensitive_step is None:
+            found = any(outside) and seen.is_sharp and seen.kinked is not None
+            break
+    reference.seen[k] = before
+    return found
+
+
+def _without(dy: Array, flat: Array | None) -> Array:
+    return dy if flat is None else np.where(flat, 0, dy).astype(dy.dtype)
 
 
 def contradictory(case: Disagreement[Differences]) -> str | None:
@@ -72,3 +102,39 @@ def too_steep(case: Disagreement[Differences]) -> str | None:
         return None
     text = f"differences say {worst.numeric:.3g}, and {steep:.3g} at the shortest step, {h:.2g}"
     return f"y changes too fast beside {case.name}[{', '.join(map(str, worst.index))}]: {text}; move it"
+
+
+def too_many(case: Disagreement[Differences]) -> str | None:
+    """More entries are at kinks than can be asked one by one."""
+    if case.reference.seen[case.k].kinked is not None:
+        return None
+    return "too many entries are at kinks: take arrays with fewer"
+
+
+def irregular(case: Disagreement[Differences]) -> str | None:
+    """Where y is not regular, extrapolated one-sided derivatives do not bound what may be claimed."""
+    seen = case.reference.seen[case.k]
+    if seen.search(case.point, case.k).is_regular(seen.kinked or [], seen.directions[0], case.rng):
+        return None
+    text = f"one-sided derivatives in {case.name} do not tell what may be claimed at its kinks"
+    return f"{text}, as at a median of equal numbers: take arrays off them"
+
+
+def remedy(line: Line, seen: Seen) -> str:
+    """Why differences are known no better here, and what would help."""
+    point, name = line.point, line.point.layer.names[line.k]
+    noise, rounding = max(each.noise for each in seen.estimates), line.rounding()
+    note = f"the differences in {name} are known to {seen.tolerance:.2g} only, of {seen.slope:.2g} an entry"
+    if line.repeated:
+        return f"{note}: two calls of the forward with the same arrays differ; fix its randomness"
+    ladder = Ladder(line)
+    ladder.estimate()
+    # At the two shortest steps y changes by as much: noise would differ, and what a slope adds halves.
+    for one, two in (ladder.ahead[-2:], ladder.behind[-2:]):
+        if abs(one) > _NOISY * rounding and abs(one - two) <= abs(one) / _NOISY:
+            return f"{note}: y jumps at the arrays given: move {name} off the jump"
+    if noise > _NOISY * rounding:
+        return f"{note}: f is uncertain by {noise:.2g}; let the forward compute in float64 throughout"
+    if point.claimed[line.k].dtype != np.float64 or point.y.dtype != np.float64:
+        return f"{note}: float32 is too coarse for differences, check in float64"
+    return f"{note}: take arrays of moderate size, away from kinks and poles"

@@ -9,8 +9,8 @@ import numpy as np
 
 from verify.checker.exact import check_exact, difference, placed, through_zero
 from verify.checker.exact_numbers import GUARD_BITS, MOST_BITS, draw_gapped, draw_integers, dyadic_shift, mantissa_bits
+from verify.checker.objections import Disagreement
 from verify.checker.point import Point, StructureError
-from verify.checker.reference import Disagreement
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest

@@ -6,9 +6,9 @@ claimed derivative must lie between them (Clarke 1983):
 
     sum(min(dy * D-, dy * D+)) <= sum(da * v) <= sum(max(dy * D-, dy * D+))
 
-Away from kinks, and along directions in which equal entries move together, this is equality. Where the forward takes
-complex numbers and branches on their real parts, Im f(a + iv) is the derivative of the branch it takes, exactly. Then
-the claim must equal that: the forward's own rule for ties (the first maximum; relu'(0) = 0) is the backward's.
+Away from kinks this is equality. Where the forward takes complex numbers and branches on their real parts,
+Im f(a + iv) is the derivative of the branch it takes, exactly. Then the claim must equal that: the forward's own rule
+for ties (the first maximum; relu'(0) = 0) is the backward's.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from verify.checker.directions import index_of, restricted
-from verify.checker.exact import ExactDifference, check_exact, plan, upstream_bits
+from verify.checker.exact import AHEAD, BEHIND, ExactDifference, check_exact, plan, upstream_bits
 from verify.checker.exact_numbers import MOST_BITS, WIDE_BITS, draw_integers, exact_dot, mantissa_bits
 from verify.checker.locate import descend
 from verify.checker.objections.kinks import is_linear, is_regular, jumps
 from verify.checker.point import Array, Point, Worst
-from verify.checker.reference import AHEAD, BEHIND, BY_COMPLEX, Interval, Objection, Promise, Way, point_at
+from verify.checker.reference import BY_COMPLEX, Interval, Promise, Way, point_at
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
+    from verify.checker.objections import Objection
     from verify.checker.point import Arrays
 
 # Entries at ties that are asked alone: each takes two forwards.
@@ -52,8 +53,8 @@ class AtTies(ExactDifference):
     def points(self, layer: LayerUnderTest, rng: np.random.Generator) -> Iterator[Point]:
         """The arrays given, rounded to a grid that keeps ties, zeros and signs."""
         self._rng = rng
-        self.bits = bits = _grid_bits(layer)
-        arrays, cell = _on_grid(layer, bits)
+        self.bits = bits = grid_bits(layer)
+        arrays, cell = on_grid(layer, bits)
         rate, trials = plan(2, bits, self._miss_probability)  # dy and v enter once each
 
         def upstream(y: Array) -> Array:
@@ -171,13 +172,7 @@ class AtTies(ExactDifference):
         yield from (BY_COMPLEX, AHEAD._replace(h=point.step), BEHIND._replace(h=point.step))
 
 
-def rounding_crosses_a_kink(layer: LayerUnderTest) -> bool:
-    """Whether a kink lies between some entry and its rounding: then another reference must look at the arrays given."""
-    arrays, _ = _on_grid(layer, _grid_bits(layer))
-    return not all(_lies_on_one_piece(layer, k, arrays) for k in layer.wrt)
-
-
-def _grid_bits(layer: LayerUnderTest) -> int:
+def grid_bits(layer: LayerUnderTest) -> int:
     """How many bits the arrays, directions and dy may have.
 
     A third of the mantissa is for sums, slopes, and what fractions leave free. The arrays, of which a product takes an
@@ -186,7 +181,7 @@ def _grid_bits(layer: LayerUnderTest) -> int:
     return min(MOST_BITS, (mantissa_bits(layer.dtype) * 2 // 3 - 2) // (len(layer.wrt) + 1))
 
 
-def _on_grid(layer: LayerUnderTest, bits: int) -> tuple[Arrays, float]:
+def on_grid(layer: LayerUnderTest, bits: int) -> tuple[Arrays, float]:
     """The arrays, rounded to multiples of a cell, and the cell."""
     largest = max((float(np.abs(layer.arrays[k]).max(initial=0.0)) for k in layer.wrt), default=0.0)
     cell = 2.0 ** max(math.frexp(largest)[1] - bits, _LEAST_EXPONENT if largest else 0)
@@ -201,20 +196,3 @@ def _rounded(array: Array, cell: float) -> Array:
     cells = np.rint(array / cell)
     cells = np.where((cells == 0) & (array != 0), np.sign(array), cells)
     return np.asarray(cells * cell).astype(array.dtype)
-
-
-def _lies_on_one_piece(layer: LayerUnderTest, k: int, rounded: Arrays) -> bool:
-    """Whether f is affine from the rounded argument k to the one given.
-
-    Half way it is the mean of both ends, up to the rounding of a sum of so many products (Higham 2002, section 3.1).
-    """
-    given: Any = layer.arrays[k]
-    there: Any = rounded[k]
-    if np.array_equal(given, there):
-        return True
-    middle = np.asarray(there + (given - there) / 2).astype(given.dtype)
-    ends = [layer.value(layer.with_array(rounded, k, end)).astype(np.float64) for end in (given, there)]
-    between = layer.value(layer.with_array(rounded, k, middle)).astype(np.float64)
-    largest = max(float(np.abs(end).max(initial=0.0)) for end in ends)
-    rounding = 4 * max(int(layer.arrays[j].size) for j in layer.wrt) * float(np.finfo(given.dtype).eps) * largest
-    return bool((np.abs(between - (ends[0] + ends[1]) / 2) <= rounding).all())

@@ -32,14 +32,14 @@ import numpy as np
 
 from verify.checker.certificate import finite
 from verify.checker.complex_consistency import check_consistent
-from verify.checker.conditioning import FACTORS, MOST_AMPLIFIED, moved_by_ulps
+from verify.checker.conditioning import DOUBTFUL, FACTORS, MOST_AMPLIFIED, moved_by_ulps
 from verify.checker.directions import draw_upstream, signed
-from verify.checker.objections.rounding import DOUBTFUL
 from verify.checker.point import Array, Arrays, Point, StructureError, Worst
-from verify.checker.reference import BY_COMPLEX, Interval, Objection, Promise, Reference, Way, point_at
+from verify.checker.reference import BY_COMPLEX, Interval, Promise, Reference, Way, point_at
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
+    from verify.checker.objections import Objection
 
 _STEP = 2.0**-200
 _TRUNCATION = 2.0**-300  # of order step^2 = 2^-400, with room for third derivatives up to 2^100

@@ -26,10 +26,11 @@ from verify.checker.complex_consistency import check_consistent
 from verify.checker.exact import ExactReference, check_exact, plan
 from verify.checker.exact_numbers import GUARD_BITS, MOST_BITS, WIDE_BITS, draw_integers, dyadic_shift, mantissa_bits
 from verify.checker.point import Array, Point, StructureError, Worst
-from verify.checker.reference import BY_COMPLEX, Interval, Objection, Way, point_at
+from verify.checker.reference import BY_COMPLEX, Interval, Way, point_at
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
+    from verify.checker.objections import Objection
 
 _FEWEST_BITS = 3  # fewer leave a direction but a few values
 _FEWEST_TRIALS = 2

@@ -21,10 +21,11 @@ import numpy as np
 from verify.checker.exact import ExactDifference, check_exact, placed, plan, through_zero, upstream_bits
 from verify.checker.exact_numbers import GUARD_BITS, MOST_BITS, draw_integers, mantissa_bits
 from verify.checker.point import Array, Arrays, Point, StructureError
-from verify.checker.reference import Disagreement, Objection, point_at
+from verify.checker.reference import point_at
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
+    from verify.checker.objections import Disagreement, Objection
 
 
 # A first guess, from which the range of larger integers is computed.

@@ -17,10 +17,11 @@ from verify.checker.exact import ExactDifference, check_exact, placed, plan
 from verify.checker.exact_numbers import GUARD_BITS, MOST_BITS, WIDE_BITS, draw_gapped, draw_integers
 from verify.checker.objections.structure import bits_above_unit, check_affine_between_kinks
 from verify.checker.point import Array, Point, StructureError
-from verify.checker.reference import Objection, point_at
+from verify.checker.reference import point_at
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
+    from verify.checker.objections import Objection
     from verify.checker.point import Arrays
 
 _ROOM_FOR_FRACTIONS = 16  # bits for each array, beside those that count entries
