@@ -92,7 +92,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
 
 
 def check_wrt(wrt: Any, count: int) -> None:
-    """Raise TypeError or ValueError unless these are positions in so many arrays, each named once."""
+    """Raise TypeError or ValueError unless these are positions in `count` arrays, each named once."""
     if not isinstance(wrt, (tuple, list, range)):
         raise TypeError(f"wrt must be a sequence of positions, got {wrt!r}")
     for position in wrt:

@@ -44,7 +44,7 @@ def rounding_crosses_a_kink(layer: LayerUnderTest) -> bool:
 def _lies_on_one_piece(layer: LayerUnderTest, k: int, rounded: Arrays) -> bool:
     """Whether f is affine from the rounded argument k to the one given.
 
-    Half way it is the mean of both ends, up to the rounding of a sum of so many products (Higham 2002, section 3.1).
+    Half way it is the mean of both ends, up to the rounding of the longest sum of products (Higham 2002, section 3.1).
     """
     given: Any = layer.arrays[k]
     there: Any = rounded[k]

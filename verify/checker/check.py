@@ -31,8 +31,7 @@ from verify.checker.point import Array, StructureError
 from verify.diagnosis.causes import find_causes
 from verify.diagnosis.reproduction import reproduce
 
-# Of an error in one entry the complex step sees at least a half, along a direction of entries from 1/2 to 1. Of errors
-# in several, which may cancel, it sees an eighth of the largest in one of its two directions.
+# Of an error in one entry the complex step sees at least a half; of several that may cancel, an eighth of the largest.
 _SUPPORT = 8
 
 
@@ -70,7 +69,7 @@ def gradcheck(
     - A layer that does wrong when it is called is FAIL, with a cause. GradientMismatch has the exception of a backward
       as its `__cause__`.
     - A call that goes wrong only at arrays that a reference made speaks against that reference. "auto" goes on to the
-      next, and a structure declared is a StructureError. "smooth", which stays near the arrays given, is INCONCLUSIVE.
+      next. A declared structure is a StructureError. "smooth" stays near the arrays given, and is INCONCLUSIVE.
     - A random forward is INCONCLUSIVE under every structure that notices it.
     """
     __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
@@ -172,8 +171,8 @@ def _outcome(layer: LayerUnderTest, structure: str, seed: int, miss_probability:
                 else _cannot_decide(layer, candidate.structure, problem)
             )
             return replace(found, reasons=tuple(reasons.values()))
-        kind = "" if isinstance(problem, (StructureError, NoResult)) else f"{type(problem).__name__}: "
-        reasons[candidate.structure] = f"not {candidate.structure}: {kind}{problem}"
+        known = isinstance(problem, (StructureError, NoResult))
+        reasons[candidate.structure] = f"not {candidate.structure}: {problem if known else repr(problem)}"
     raise AssertionError("unreachable: the last candidate returns or raises")
 
 
@@ -210,8 +209,7 @@ def _undetectable_error(outcome: Outcome, layer: LayerUnderTest) -> float:
 def _less_doubtful(outcome: Outcome, fallback: Outcome) -> Outcome:
     """The outcome, or that of a complex step that could not be sure, if differences decide nothing against it.
 
-    At enormous steps, as beside one large entry, differences may differentiate another function. What they call wrong
-    does not count if the complex step saw it to be right.
+    At enormous steps, beside one large entry, what differences call wrong does not count if the complex step agrees.
     """
     errors = {result.position: result.error for result in fallback.arguments}
     wrong = [result for result in outcome.arguments if result.verdict == FAIL]
@@ -232,24 +230,21 @@ def _contract_failure(layer: LayerUnderTest, structure: str, fault: ContractErro
 
 def _cannot_decide(layer: LayerUnderTest, structure: str, problem: Exception) -> Outcome:
     """INCONCLUSIVE where the forward is random; StructureError otherwise."""
-    remedy = "fix its randomness"
     if layer.is_random():
-        note = f"two calls of the forward with the same arrays differ: {remedy}"
+        note = "two calls of the forward with the same arrays differ: fix its randomness"
         return Outcome(structure, INCONCLUSIVE, _same_for_all(layer, layer.wrt, INCONCLUSIVE, note))
     if isinstance(problem, StructureError):
         raise problem
     if structure != "smooth":
         raise StructureError(f"{problem}, made for this structure") from problem.__cause__
     # Differences make no arrays of their own but such as may leave the domain.
-    note = f"{problem}, but not when called again: {remedy}"
-    arguments = _same_for_all(layer, layer.wrt, INCONCLUSIVE, note)
+    arguments = _same_for_all(
+        layer, layer.wrt, INCONCLUSIVE, f"{problem}, but not when called again: fix its randomness"
+    )
     return Outcome(structure, INCONCLUSIVE, arguments, raised=problem.__cause__)
 
 
-def _same_for_all(
-    layer: LayerUnderTest, positions: Sequence[int], verdict: str, note: str
-) -> tuple[ArgumentResult, ...]:
+def _same_for_all(layer: LayerUnderTest, wrt: Sequence[int], verdict: str, note: str) -> tuple[ArgumentResult, ...]:
     """One sentence that speaks for all of these arguments."""
-    return tuple(
-        ArgumentResult(k, layer.names[k], layer.arrays[k].shape, verdict, error=math.inf, note=note) for k in positions
-    )
+    places = [(k, layer.names[k], layer.arrays[k].shape) for k in wrt]
+    return tuple(ArgumentResult(*place, verdict, error=math.inf, note=note) for place in places)

@@ -37,6 +37,7 @@ class _Margins(NamedTuple):
     common: float
 
 
+# h is about the root of eps, where truncation and rounding of a difference meet; margins are 2^26 and 2^15 times h^2.
 _DOUBLE, _SINGLE = _Margins(2.0**-24, 2.0**-22, 2.0**-24), _Margins(2.0**-12, 2.0**-9, 2.0**-16)
 # Roundings of a difference of two values, each of a few operations.
 _ROUNDINGS = 8

@@ -22,7 +22,7 @@ FACTORS = (0.75, 0.625, 0.875)
 # A few draws of signs show how one ulp is amplified typically. The worst is more: with 16 in the place of 64, 3 of 100
 # correct batch norms of two images failed.
 MOST_AMPLIFIED = 64.0
-# A disagreement of up to so many tolerances neither passes nor fails: the conditioning is an estimate.
+# A disagreement of up to 8 tolerances neither passes nor fails: the conditioning is an estimate.
 DOUBTFUL = 8.0
 
 

@@ -150,7 +150,7 @@ def upstream_bits(layer: LayerUnderTest, y: Array, other_bits: int) -> int:
 def plan(degree: int, bits: int, miss_probability: float) -> tuple[float, int]:
     """The probability d / |S| that one trial misses, and how many trials the one asked for takes.
 
-    S are the 2^(bits + 1) integers of so many bits. A backward that is wrong by a polynomial of degree d in the drawn
+    S are the 2^(bits + 1) integers of that size. A backward that is wrong by a polynomial of degree d in the drawn
     numbers survives one draw with at most that probability (Schwartz 1980, Zippel 1979; Freivalds 1977).
     """
     rate = degree / (2 << bits)

@@ -17,10 +17,11 @@ from verify.checker.point import Array, Point
 
 # An error of a thousandth of an entry must not pass.
 COARSEST = 1e-3
+# Each takes up to 2 log2(n) one-sided derivatives, of some twenty forwards: more would take tens of thousands.
 MOST_KINKS = 64
 # Entries at kinks, and points beside the arrays, at which regularity is asked.
 _BESIDE = 8
-# Where slopes change at 0, central differences need short steps. One-sided ones need not: they may begin so many
+# Where slopes change at 0, central differences need short steps. One-sided ones need not: they may begin 12
 # levels earlier.
 _COARSER = 12
 # A hundredth: of slopes ahead and behind, more is a kink and no curvature.
@@ -135,11 +136,6 @@ class Seen:
         """Whether an error of a thousandth would have been found."""
         scale = max(self.largest, self.slope)
         return np.isfinite(self.tolerance) and (4 * self.tolerance <= COARSEST * scale or scale == 0)
-
-    @property
-    def wrong_along_all(self) -> bool:
-        """Whether no direction agrees."""
-        return not any(self.right)
 
     def search(self, point: Point, k: int) -> KinkSearch:
         """One-sided derivatives, as precise as these differences allow."""

@@ -40,6 +40,11 @@ class Line(NamedTuple):
         total = float((self.point.dy * change).sum())
         return total if np.isfinite(total) else np.nan
 
+    def central(self, h: float) -> float:
+        """sum(dy * (f(a + h v) - f(a - h v))) / 2h."""
+        ahead, behind = self.changes(h)
+        return self.weigh(ahead - behind) / (2 * h)
+
     def rounding(self) -> float:
         """What sum(dy * f) may be off by, by rounding alone: of f itself, and of the array that is moved."""
         point = self.point

@@ -1,9 +1,9 @@
 """A second opinion on what passed, under every reference: backward is linear in dy.
 
-The gradient of dy times a power of two is that of dy, times that power, to the last bit: it goes through every product
-and sum without rounding. So dy is negated and made smaller, so that no entry exceeds 2^-16, and larger, by 2^20. A
-backward that treats small, large or negative upstream gradients in another way (a threshold, a clip, a quantisation)
-shows, and so does one that is random.
+A power of two goes through every product and sum without rounding. So the gradient of dy times that power is that of
+dy, times that power, to the last bit. dy is negated and made smaller, so that no entry exceeds 2^-16, and larger, by
+2^20. A backward that treats small, large or negative upstream gradients in another way shows: one with a threshold, a
+clip, a quantisation, or one that is random.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from verify.checker.reference import with_upstream
 
 # Nothing underflows by 2^-20; in a dtype of a smaller range, an eighth of its exponents keeps clear of both ends.
 _POWER, _SHARE_OF_EXPONENTS = 20, 8
-# A backward may halve a large dy until it is small, and square as often (PyTorch's matrix exponential): it loses a bit
-# each time. 1,200 of them lost at most 15 roundings of the largest dy. In float32 64 roundings would be all there is,
+# A backward may halve a large dy until it is small, and square as often. It loses a bit each time. 1,200 of PyTorch's
+# matrix exponentials lost at most 15 roundings of the largest dy. In float32 64 roundings would be all there is,
 # so a millionth is the most.
 _ROUNDINGS, _MOST_LOST = 64, 2.0**-20
 

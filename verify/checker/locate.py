@@ -13,6 +13,7 @@ from verify.checker.point import Array
 
 Number = TypeVar("Number", Fraction, float)
 
+# One descent may follow errors that cancel. Of three, calibration found the right entry in 0.998 of cases.
 _DESCENTS = 3
 
 

@@ -92,18 +92,12 @@ class Reference(ABC):
 
     exact = False
     objections: tuple[Objection, ...] = ()
-    # A bound on the probability that a wrong gradient passed; None where rounding is tolerated.
-    missed: float | None = None
-    # How many forwards a derivative takes, about.
-    forwards = 1
-    # Said of a gradient that fails.
-    where = ""
-    # Whether only its FAIL counts.
-    advisory = False
-    # Whether it differentiates to one side, at kinks.
-    one_sided = False
-    # Of the integers in a direction, where directions are of integers.
-    bits = 0
+    missed: float | None = None  # bounds the probability that a wrong gradient passed; None where rounding is tolerated
+    forwards = 1  # about as many a derivative takes
+    where = ""  # said of a gradient that fails
+    advisory = False  # whether only its FAIL counts
+    one_sided = False  # whether it differentiates to one side, at kinks
+    bits = 0  # of the integers in a direction, where directions are of integers
 
     @abstractmethod
     def points(self, layer: LayerUnderTest, rng: np.random.Generator) -> Iterator[Point]:

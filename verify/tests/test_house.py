@@ -55,6 +55,19 @@ def test_imports_run_one_way(package: Path) -> None:
             assert any((module + ".").startswith(name + ".") for name in MAY_IMPORT[package]), f"{path}: {module}"
 
 
+def test_the_checkers_parts_know_only_what_they_need() -> None:
+    checker = VERIFY / "checker"
+    for path in checker.rglob("*.py"):
+        imported = _imports(path)
+        if path.name != "check.py":
+            assert not any(module.startswith("verify.diagnosis") for module in imported), path
+        if path.parent.name == "references":
+            others = {f"verify.checker.references.{each.stem}" for each in path.parent.glob("*.py")} - {"__init__"}
+            assert not imported & (others | {"verify.checker.judge", "verify.checker.check"}), path
+        if path.parent.name == "objections":
+            assert not any(module.startswith(("verify.checker.judge", "verify.checker.check")) for module in imported)
+
+
 def test_the_readme_shows_the_layers_that_are_declared() -> None:
     assert markdown_table() in (ROOT / "README.md").read_text(encoding="utf-8")
 

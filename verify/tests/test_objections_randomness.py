@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import ARRAYS, SEEDS, STRUCTURES, certificate_of, drawn, product, product_back, certificate_of
+from helpers import ARRAYS, SEEDS, STRUCTURES, certificate_of, drawn, product, product_back
 from verify import Certificate
 
 

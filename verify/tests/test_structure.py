@@ -51,23 +51,7 @@ TOO_MUCH: dict[str, dict[str, str]] = {
 }
 
 # Constants whose value no comment explains yet. A name leaves this list with the commit that explains it.
-UNEXPLAINED = {
-    "verify.checker.complex_consistency._DOUBLE",
-    "verify.checker.complex_consistency._SINGLE",
-    "verify.checker.extrapolation.WINDOW",
-    "verify.checker.kink_search.MOST_KINKS",
-    "verify.checker.locate._DESCENTS",
-    "verify.checker.references.complex_step._STEP",
-    "verify.checker.references.complex_step._ELEMENTARY",
-    "verify.checker.references.complex_step._EXPONENTIAL",
-    "verify.checker.references.exact_complex_step._FEWEST_TRIALS",
-    "verify.diagnosis.causes._MOST_GUESSES",
-    "verify.diagnosis.causes.evidence._DIRECTIONS",
-    "verify.diagnosis.causes.evidence._DIRECTION_BITS",
-    "verify.diagnosis.causes.upstream._MOST_IMAGES",
-    "verify.diagnosis.reproduction._SEEDS",
-    "verify.diagnosis.reproduction._MOST_LITERALS",
-}
+UNEXPLAINED: set[str] = set()
 
 
 @pytest.fixture(scope="module")

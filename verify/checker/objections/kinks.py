@@ -87,7 +87,7 @@ def is_regular(reference: Reference, point: Point, k: int, rng: np.random.Genera
 
 
 def is_linear(slopes: Callable[[Array], Array], shape: tuple[int, ...], rng: np.random.Generator) -> bool:
-    """Whether slopes add up, but for rounding. NumPy's sort orders equal numbers by their imaginary parts.
+    """Whether slopes add up, except for rounding. NumPy's sort orders equal numbers by their imaginary parts.
 
     Where twice the way is not twice as far, the slope is no number (that of a square root at 0), and shows no branch.
     """

@@ -15,7 +15,7 @@ from verify.checker.objections import Disagreement
 from verify.checker.point import StructureError
 from verify.checker.reference import scaled
 
-# So many roundings may be left of terms that cancel, and more than a few are; one of float32 is 2^29 of float64.
+# Terms that cancel may leave 2^24 roundings; fewer than 2^10 are the last bits. One of float32 is 2^29 of float64.
 _ROUNDED, _LAST_BITS = 2.0**24, 2.0**10
 # Before anything is called wrong: two signs of three or four numbers are alike in all of 16 draws once in 2^16.
 _MANY_DRAWS, _DRAWS = 16, 8
@@ -25,7 +25,7 @@ def backward_rounds(case: Disagreement[Any]) -> None:
     """Raise StructureError where the wrong entry had to be rounded, and is off by no more than that.
 
     It had to be where it is no integer, or where the exact one does not fit its dtype. The rounding is at most that of
-    a sum of so many products, each rounded (Higham 2002, section 3.1). Of 0 nothing rounds.
+    the sum of these products, each rounded (Higham 2002, section 3.1). Of 0 nothing rounds.
     """
     point, dtype = case.point, case.point.dy.dtype
     analytic = case.worst.analytic

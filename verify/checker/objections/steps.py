@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # Down to steps of 2^-37 of the arrays' scale, at which float32 inside a float64 forward has long stopped moving y.
 _LEVELS = 36
-# A function as steep as claimed within the shortest step alone is so many times less steep nine halvings earlier.
+# A function as steep as claimed within the shortest step alone is 2^9 times less steep nine halvings earlier.
 _STEEPER = 2.0**9
 # So often flat entries of y are left out, and others found to be flat.
 _PLATEAUS = 4
@@ -86,7 +86,7 @@ def _without(dy: Array, flat: Array | None) -> Array:
 
 def contradictory(case: Disagreement[Differences]) -> str | None:
     """Along another direction the gradient is right: what f is uncertain by shows better in two."""
-    if case.reference.seen[case.k].wrong_along_all:
+    if not any(case.reference.seen[case.k].right):
         return None
     return "the differences contradict each other: right along one direction, wrong along another"
 
@@ -96,8 +96,7 @@ def too_steep(case: Disagreement[Differences]) -> str | None:
     worst, point = case.worst, case.point
     line = Line(point, case.k, unit(point, case.k, case.index))
     h = line.step(MOST_LEVELS)
-    ahead, behind = line.changes(h)
-    steep = line.weigh(ahead - behind) / (2 * h)
+    steep = line.central(h)
     if not (_STEEPER * abs(worst.numeric) < abs(steep) <= 2 * abs(worst.analytic) and steep * worst.analytic > 0):
         return None
     text = f"differences say {worst.numeric:.3g}, and {steep:.3g} at the shortest step, {h:.2g}"

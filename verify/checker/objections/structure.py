@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # A maximum of two, or a median of three, shows no kink along a random direction and one through zero in 9 of 100 draws
 # (measured). Eight such pairs show none in 4 of 10^9.
 _DRAWS = 8
-# An entry of a floor seems affine every other time: so many entries are seen in all, and all seem so once in 2^32.
+# An entry of a floor seems affine every other time: 32 entries, seen in all, seem so once in 2^32.
 _ENTRIES = 32
 _SMALL_BITS = 2  # integers so small that any layer keeps them exact: they show the bits of a leaky slope
 _DY_BITS = 20  # of upstream gradients that weigh the entries of y

@@ -40,7 +40,7 @@ _LEAST_EXPONENT = -500
 
 
 class AtTies(ExactDifference):
-    """Exact differences to one side, by steps so short that no other kink lies within them."""
+    """Exact differences to one side, by steps within which no other kink lies."""
 
     where = "at the arrays given"
     one_sided = True
@@ -67,7 +67,7 @@ class AtTies(ExactDifference):
         self.missed = rate**trials
 
     def directions(self, point: Point, k: int, rng: np.random.Generator) -> Iterator[Array]:
-        """One of independent entries; one along which equal entries move together; entries at ties, each alone.
+        """One of independent entries, one along which equal entries move together, and entries at ties, each alone.
 
         The second breaks no tie: its interval is one point, and a backward that rewards every tie shows. The third are
         for many ties, whose interval is wide: a claim that is too large is made up for by others that are too small.

@@ -15,10 +15,10 @@ with gamma_k = k eps / (1 - k eps) (Higham 2002, section 3.1). k is the sum of
 
 The third term is the floor. Where a function saturates (a confident softmax) its derivative vanishes, but the roundings
 inside do not. The gradient at u, the arrays scaled to entries of at most 1, stands for them. The last term is the
-conditioning, measured: delta is how far the gradient moves when the arrays move by an ulp (a batch norm of two images
-has little left after it subtracts). Where that is not enough, the complex step's own rounding is measured, as of a
-solution with a matrix that the forward keeps to itself. Slopes along 3/4 v, 5/8 v and 7/8 v, rescaled, differ from that
-along v by rounding alone. c times their spread is added to the tolerance and to the detection floor.
+conditioning: delta is measured, as how far the gradient moves when the arrays move by an ulp. A batch norm of two
+images has little left after it subtracts. Where that is not enough, the complex step's own rounding is measured, as of
+a solution with a matrix that the forward keeps to itself. Slopes along 3/4 v, 5/8 v and 7/8 v, rescaled, differ from
+that along v by rounding alone. c times their spread is added to the tolerance and to the detection floor.
 
 A wrong gradient can widen these only by claiming to be large or to jump. Then the detection floor says so.
 """
@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
     from verify.checker.objections import Objection
 
+# h^2 = 2^-400 leaves no truncation, and h times a slope above 2^-800 is a normal number.
 _STEP = 2.0**-200
 _TRUNCATION = 2.0**-300  # of order step^2 = 2^-400, with room for third derivatives up to 2^100
+# What the head of this module adds to k.
 _ELEMENTARY, _EXPONENTIAL = 32, 4
 # What differs by more, between multiples of one direction, is no rounding: at 0 a square root has no slope at all.
 _NO_SLOPE = 2.0**-9
@@ -50,7 +52,7 @@ _NO_SLOPE = 2.0**-9
 _DIRECTIONS = 2
 # Four draws of signs show how one ulp is amplified typically.
 _CONDITION_DRAWS = 4
-# Above it a gradient could not be told from zero.
+# Above it a gradient could not be distinguished from zero.
 _COARSEST = 0.5
 
 

@@ -1,8 +1,7 @@
 """Extrapolated differences, for a smooth function of which nothing else is known.
 
-A gradient is wrong if it is off by more than ten times the error of the differences, along two directions. If entries
-of y stay as they are at short steps, it must be wrong by longer ones as well. At a kink the claim may lie anywhere
-between the one-sided derivatives (Clarke 1983): entries at kinks are found by halving, and each is compared alone.
+A gradient is wrong if it is off by more than ten times the error of the differences, along two directions. At a kink
+the claim may lie anywhere between the one-sided derivatives (Clarke 1983): there each entry is compared alone.
 """
 
 from __future__ import annotations
@@ -25,13 +24,12 @@ if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
     from verify.checker.objections import Objection
 
+Remedy = Callable[[Line, Seen], str]
 # Two gradients that differ by less, relatively, are taken for one, when a cause is sought.
 _ALIKE = 1e-6
-# Among more entries halving may end at another one, at which more steps would show no more.
-_MANY = 1 << 12
+_MANY = 1 << 12  # among more entries halving may end at another one, at which more steps would show no more
+# Of a random forward the largest of three differences is taken for its noise.
 _REPEATS = 3
-
-
 # Known to less than a ten-thousandth: truncation is of order h^2, rounding of order eps / h.
 CENTRAL = Way(
     "({as_array}(a + step * {h}), {as_array}(a - step * {h})) if i == {k} else (a, a)",
@@ -47,11 +45,7 @@ class Differences(Reference):
     forwards = 50
 
     def __init__(
-        self,
-        objections: tuple[Objection, ...],
-        remedy: Callable[[Line, Seen], str],
-        *,
-        only_where: Callable[[LayerUnderTest], bool] | None = None,
+        self, objections: tuple[Objection, ...], remedy: Remedy, *, only_where: Callable[..., bool] | None = None
     ) -> None:
         self.objections, self._remedy = objections, remedy
         self._only_where, self.advisory = only_where, only_where is not None
@@ -91,14 +85,14 @@ class Differences(Reference):
         seen = Seen(directions, estimates, float(np.abs(gradient).max()), gradient.size, [])
         self._compare(seen, ladders)
         steps = [ladder.steps[ladder.insensitive] for ladder in ladders if ladder.insensitive is not None]
-        if seen.wrong_along_all and steps:
+        if not any(seen.right) and steps:
             coarse = replace(seen, estimates=[ladder.coarse_estimate() for ladder in ladders])
             self._compare(coarse, ladders)
             if coarse.is_sharp:
                 seen = coarse
             else:
                 seen.insensitive_step, seen.flat = max(steps), np.any([ladder.flat for ladder in ladders], axis=0)
-        if seen.wrong_along_all and seen.insensitive_step is None:
+        if not any(seen.right) and seen.insensitive_step is None:
             seen.kinked = seen.search(point, k).kinked((directions[0], directions[1]))
         return seen
 
@@ -137,11 +131,8 @@ class Differences(Reference):
         line, seen = self.line(point, k, v), self.seen.get(k)
         if seen is None:
             return Ladder(line).estimate().value - line.claimed()
-        steps = [line.step(level) for level in (seen.estimates[0].level, seen.estimates[0].level + 1)]
-        rows = []
-        for h in steps:
-            ahead, behind = line.changes(h)
-            rows.append(line.weigh(ahead - behind) / (2 * h))
+        level = seen.estimates[0].level
+        rows = [line.central(line.step(each)) for each in (level, level + 1)]
         return float(to_zero(np.array(rows), even=True)) - line.claimed()
 
     def locate(self, point: Point, k: int, v: Array, rng: np.random.Generator) -> tuple[int, ...]:

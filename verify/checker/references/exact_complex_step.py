@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from verify.checker.objections import Objection
 
 _FEWEST_BITS = 3  # fewer leave a direction but a few values
-_FEWEST_TRIALS = 2
 
 
 class ExactComplexStep(ExactReference):
@@ -49,7 +48,6 @@ class ExactComplexStep(ExactReference):
         room = _bits_in_range(layer, layer.value(layer.arrays))
         self.bits, self._rng = min(MOST_BITS, room), rng
         rate, trials = plan(2, self.bits, self._miss_probability)
-        trials = max(_FEWEST_TRIALS, trials)
         for _ in range(trials):
             yield point_at(layer, layer.arrays, lambda y: draw_integers(rng, y.shape, min(WIDE_BITS, room), y.dtype))
         self.missed = rate**trials

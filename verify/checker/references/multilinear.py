@@ -33,7 +33,7 @@ _TRIED_BITS = 6
 
 
 # If y has few entries a draw may cross no kink of a function that is not affine: a median of three passed once in 60
-# checks. So many entries of y are seen in all.
+# checks. 16 entries of y are seen in all.
 _ENTRIES = 16
 
 
@@ -94,8 +94,8 @@ def proved_bits(layer: LayerUnderTest) -> int:
     """How many bits the integers may have for every intermediate to stay exact.
 
     The layer is run on arrays filled with one value. For nonnegative coefficients no partial sum of a drawn case can
-    be larger; for others `check_affine` guards. What is affine in each of d arrays grows at most with the d-th power
-    of that value, and so do gradients, in which dy takes the place of an array.
+    be larger; for others `check_affine` guards. A function that is affine in each of d arrays
+    grows at most with the d-th power of that value. So do gradients, in which dy takes the place of an array.
     """
     limit = 2.0 ** mantissa_bits(layer.dtype)
     for bits in (_TRIED_BITS, 1):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _ROOM_FOR_FRACTIONS = 16  # bits for each array, beside those that count entries
 # Of few entries of y one draw takes few branches, and its mirror image may take the same. A gradient that is right in
-# a third of the branches only passes so many points with probability 3^-16 at most.
+# a third of the branches only passes 32 points with probability 3^-16 at most.
 _POINTS = 32
 _FEWEST_BITS = 3  # below that a direction or dy has but a few values
 

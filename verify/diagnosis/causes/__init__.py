@@ -3,9 +3,11 @@
 A cause is named only if what it predicts equals what the backward claims, as exactly as the oracle can
 tell, and if more than one entry speaks for it. It is a guess, and printed as one; "unknown" is an answer.
 
-`codes` lists the causes; `evidence` is what a prediction is held against; the others make predictions:
-`values` and `rearranged` of the true gradient, `upstream` of dy, `elsewhere` and `padding` of the function at
-other options and arrays, `ties` at kinks, `reruns` of what a call leaves behind.
+`codes` lists the causes. `evidence` is what a prediction is compared with. The others make predictions:
+
+- `values` and `rearranged` of the true gradient, `upstream` of dy;
+- `elsewhere` and `padding` of the function at other options and arrays;
+- `ties` at kinks, `reruns` of what a call leaves behind.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ __all__ = ["CauseCode", "cause_page", "cause_table", "find_causes"]
 
 Found = Iterator[tuple[CauseCode, str]]
 
+# A reader looks at two or three guesses. More would say that none is likely.
 _MOST_GUESSES = 3
 
 

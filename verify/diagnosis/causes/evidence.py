@@ -23,12 +23,14 @@ from verify.checker.exact_numbers import draw_integers
 from verify.checker.point import Array, Point, StructureError
 from verify.checker.reference import Reference
 
+# A prediction that is wrong in one entry holds along all four with probability (2 * 2^6 + 1)^-4, below 4e-9.
 _DIRECTIONS, _DIRECTION_BITS = 4, 6
-# A forward for each entry that is known: so many and no more. Of y as many entries are kept in all, or, of
+# A forward for each known entry: at most 512. Of y as many entries are kept in all, or, of
 # a large y, what sixteen take: up to 128 MiB in float64.
 MOST_ENTRIES, _MOST_KEPT, _MOST_AT_ALL = 512, 1 << 22, 1 << 24
 # An extrapolated derivative takes some forty forwards.
 _MOST_EXTRAPOLATED = 48
+# Fewer entries could not tell most causes from another.
 _FEWEST, _FEWEST_EXTRAPOLATED = 16, 4
 # Entries of y that forwards may compute for the causes of one argument, so that to fail costs no more than some
 # eleven times what it costs to pass: a smooth check that passes has some eighty forwards, an exact one fifteen.

@@ -1,4 +1,4 @@
-"""The same function with other options."""
+"""A function with other options, or at other arrays."""
 
 from __future__ import annotations
 

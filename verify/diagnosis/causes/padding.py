@@ -92,7 +92,7 @@ def _pad(array: Array, pads: Pads, fill: float) -> Array:
 
 
 def _elsewhere(pads: Pads) -> Iterator[Pads]:
-    """The same padding in all, with the array at another place in it: the trailing side first, an end, the other."""
+    """Paddings as large in all, with the array at another place: the trailing side first, then either end."""
     every = [[(before, after), (after, before), (0, before + after), (before + after, 0)] for before, after in pads]
     for chosen in itertools.product(*(dict.fromkeys(sides) for sides in every)):
         if chosen != pads:

@@ -18,9 +18,11 @@ from verify.diagnosis.causes.evidence import Evidence
 
 # Of more axes there are too many orders.
 _MOST_AXES = 5
+# Of four groups there are 24 orders; of more only turns are tried.
 _MOST_GROUPS = 4
+# Kernels of 7 and paddings of 3, the largest in common use, shift by no more.
 _FARTHEST = 3
-# What is left over is less than a stride, or a batch: so many slices at most.
+# What is left over is less than a stride, or a batch: at most these slices.
 MOST_LOST = 8
 
 

@@ -52,7 +52,7 @@ def stateful(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
 
 
 def with_large_dy(point: Point) -> Point:
-    """The same where dy is not small: a gradient that is cut to whole numbers is 0 of small ones."""
+    """The point with a dy that is not small: a gradient that is cut to whole numbers is 0 of small ones."""
     exponent = int(np.frexp(np.abs(point.dy).max(initial=0.0))[1])
     return point if exponent > min(_POWERS) else scaled(point, 2.0 ** (max(_POWERS) - exponent))
 
@@ -76,7 +76,7 @@ def not_linear(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
 
 
 def ignores_upstream(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
-    """The same gradient for twice the upstream gradient."""
+    """A gradient that stays as it is for twice the upstream gradient."""
     point, k = evidence.point, evidence.k
     if np.count_nonzero(np.nan_to_num(evidence.true)) < FEWEST_WRONG:
         return  # the true gradient does not change, either

@@ -18,7 +18,7 @@ from verify.diagnosis.causes.evidence import FEWEST_WRONG, MOST_ENTRIES, weighed
 _GAP_BITS, _DY_BITS = 9, 10
 
 
-# All positive, where a relu shows most; as the arrays are; mirrored: what is flat on one side shows on another.
+# All positive shows most of a relu. Mirrored shows what is flat as the arrays are.
 SIDES = ("positive", "as given", "mirrored")
 
 

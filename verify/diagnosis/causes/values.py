@@ -16,6 +16,7 @@ from verify.diagnosis.causes.options import at_arrays
 
 # A factor is one more rounding, in the fit and in the backward, of each product: 8 units in the last place.
 _OF_A_FACTOR = 8
+# Of five axes there are 120 orders.
 _MOST_ORDERS_OF = 5
 # (N - 1) / N is off by more than this for every N up to 999: a factor that stays N does not follow.
 _FOLLOWS = 1e-3
