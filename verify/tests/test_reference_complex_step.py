@@ -123,3 +123,17 @@ def test_complex_constants_stay_fixed() -> None:
     assert checked(1).verdict == "PASS"
     assert "z holds complex numbers" in str(checked(1))  # no value was cast to a real one
     assert checked(1.001).verdict == "FAIL"
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "PASS"), (1.001, "FAIL")])
+def test_a_pole_at_the_scaled_arrays_widens_no_tolerance(factor: float, verdict: str) -> None:
+    """Scaled to entries of at most 1, one of these arrays lies on the pole of 1 / (x - 1)."""
+
+    def backward(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+        return (-factor * dy / (x - 1) ** 2,)
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = certificate_of(
+            lambda x: (1 / (x - 1), x), backward, (np.array([4.0, 2.0]),), structure="analytic", seed=0
+        )
+    assert found.verdict == verdict, found

@@ -30,9 +30,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verify.checker.certificate import finite
 from verify.checker.complex_consistency import check_consistent
-from verify.checker.conditioning import DOUBTFUL, FACTORS, MOST_AMPLIFIED, moved_by_ulps
+from verify.checker.conditioning import DOUBTFUL, FACTORS, MOST_AMPLIFIED, finite, moved_by_ulps
 from verify.checker.directions import draw_upstream, signed
 from verify.checker.point import Array, Arrays, Point, StructureError, Worst
 from verify.checker.reference import BY_COMPLEX, Interval, Promise, Reference, Way, point_at
