@@ -66,7 +66,7 @@ def dyadic_shift(values: Array, most: int = 60) -> int:
 
 
 def _shift(values: Array) -> int:
-    if (np.rint(values) == values).all():
+    if np.array_equal(np.rint(values), values):
         return 0
     if not np.isfinite(values).all():
         raise ValueError("not finite")
@@ -88,27 +88,31 @@ def exact_dot(u: Array, v: Array) -> Fraction:
     left, right = u.reshape(-1), v.reshape(-1)
     total = Fraction(0)
     for start in range(0, left.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        one, other = (each[part].astype(np.float64, copy=False) for each in (left, right))
-        if not (np.isfinite(one).all() and np.isfinite(other).all()):
-            raise ValueError("not finite")
-        try:
-            shifts = dyadic_shift(one, _MOST_SHIFT), dyadic_shift(other, _MOST_SHIFT)
-        except ValueError:  # too many bits
-            total += _wide_dot(one, other)
-            continue
-        bits = integer_bits(one, shifts[0]), integer_bits(other, shifts[1])
-        if max(bits) > _INTEGER_BITS:
-            total += _wide_dot(one, other)
-            continue
-        one, other = np.ldexp(one, shifts[0]), np.ldexp(other, shifts[1])
-        total += Fraction(_integer_dot(one, bits[0], other, bits[1]), 1 << sum(shifts))
+        one, other = _integers(left[start : start + _CHUNK]), _integers(right[start : start + _CHUNK])
+        if one is None or other is None:
+            total += _wide_dot(left[start : start + _CHUNK], right[start : start + _CHUNK])
+        else:
+            total += Fraction(_integer_dot(*one[:2], *other[:2]), 1 << (one[2] + other[2]))
     return total
+
+
+def _integers(values: Array) -> tuple[Array, int, int] | None:
+    """The values times 2^shift, which are integers, their bits, and the shift; None where 62 bits do not hold them."""
+    wide = values.astype(np.float64, copy=False)
+    largest = float(np.abs(wide).max())
+    if not largest < math.inf:
+        raise ValueError("not finite")
+    shift = _shift(wide)
+    mantissa, exponent = math.frexp(largest)
+    bits = max(0, exponent + shift - (mantissa == 0.5))
+    if bits > _INTEGER_BITS or shift > _MOST_SHIFT:
+        return None
+    return (wide * 2.0**shift if shift else wide), bits, shift
 
 
 def _wide_dot(u: Array, v: Array) -> Fraction:
     """The inner product of any finite numbers, in Python's integers: all products share the least exponent."""
-    (left, low), (right, high) = (np.frexp(each) for each in (u, v))
+    (left, low), (right, high) = (np.frexp(each.astype(np.float64, copy=False)) for each in (u, v))
     exponents = low + high
     least = int(exponents.min())
     factors = (np.ldexp(each, 53).astype(np.int64).tolist() for each in (left, right))

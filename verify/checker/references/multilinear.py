@@ -58,7 +58,7 @@ class Multilinear(ExactDifference):
         while trials > 1 and first * rate ** (trials - 1) <= self._miss_probability:
             trials -= 1
         yield self._point(layer, rng, fraction_bits, 2.0**-fraction_bits)
-        for _ in range(max(trials, -(-_ENTRIES // max(1, self._outputs)) - 1)):
+        for _ in range(max(trials, -(-_ENTRIES // (self._outputs or _ENTRIES)) - 1)):
             yield self._point(layer, rng, bits, 1.0)
         self.missed = first * rate**trials
 
