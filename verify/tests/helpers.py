@@ -111,6 +111,23 @@ def median_back(dy: np.ndarray, cache: Any) -> tuple[np.ndarray]:
     return (dy * (np.arange(length) == index),)
 
 
+def relu(x: np.ndarray) -> tuple[Any, Any]:
+    """Return max(x, 0), of real numbers only."""
+    refuse_complex(x)
+    return np.maximum(x, 0), x
+
+
+def relu_back(at_zero: float) -> Callable[..., Any]:
+    """Return a backward of `relu` that claims this slope at 0."""
+    return lambda dy, x: (dy * np.where(x > 0, 1, np.where(x < 0, 0, at_zero)),)
+
+
+def elu(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return 2 (e^x - 1) below 0, and x above: its slopes at 0 are 2 and 1."""
+    refuse_complex(x)
+    return np.where(x > 0, x, 2 * np.expm1(x)), x
+
+
 def normalised(x: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Any]:
     """Return the batch normalisation of x + b. It does not depend on b."""
     z = x + b

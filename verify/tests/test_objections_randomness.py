@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from helpers import ARRAYS, SEEDS, STRUCTURES, certificate_of, drawn, product, product_back
+from helpers import (
+    ARRAYS,
+    SEEDS,
+    STRUCTURES,
+    certificate_of,
+    drawn,
+    normalised,
+    normalised_back,
+    product,
+    product_back,
+    refuse_complex,
+)
 from verify import Certificate
+from verify.checker import judge
+from verify.checker.linearity import Opinion, opinions
+from verify.checker.point import Point
 
 
 def _check(structure: str, forward: Any = product, backward: Any = product_back, **keywords: Any) -> Certificate:
@@ -96,3 +110,95 @@ def test_random_gradients_are_not_excused_as_ill_conditioned(seed: int) -> None:
 
     x = drawn(seed, 4, 5)
     assert certificate_of(lambda x: (np.sin(x), x), backward, (x,), seed=seed, structure="smooth").verdict == "FAIL"
+
+
+class _Judged(NamedTuple):
+    """A layer, its verdict if the judge asks a question, and its verdict if another function takes its place."""
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+    arrays: tuple[np.ndarray, ...]
+    structure: str
+    asked: str
+    replaced: str
+    by: Callable[..., Any]
+
+
+def _random_back(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+    """Return dx of a sine, right on average."""
+    return (dy * np.cos(x) * _RANDOM.choice([0.0, 2.0], x.shape),)
+
+
+def _normalised_in_c(x: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, Any]:
+    refuse_complex(x, b)
+    return normalised(x, b)
+
+
+def _tanh(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    y = np.tanh(x)
+    return y, y
+
+
+def _tanh_back(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray]:
+    return (dy * (1 - y * y),)
+
+
+def _exponential(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    y = np.exp(x)
+    return y, y
+
+
+def _clipped_back(dy: np.ndarray, y: np.ndarray) -> tuple[np.ndarray]:
+    return (np.clip(dy, -1e4, 1e4) * y,)
+
+
+def _without_tolerance(point: Point, floors: dict[int, float]) -> dict[int, Opinion]:
+    return opinions(point, dict.fromkeys(floors, -1.0))
+
+
+_RANDOM = np.random.default_rng(0)
+_SATURATED = (18 + 0.1 * np.abs(drawn(0, 4)),)  # 1 - tanh(x)^2 is an ulp of 1 or two
+# What the judge asks of a gradient that passes. "right" is what a right gradient needs, "wrong" what no wrong one is
+# excused from.
+_JUDGED = {
+    "is_constant, right": _Judged(
+        _normalised_in_c,
+        normalised_back,
+        (drawn(0, 8, 3), drawn(1, 3)),
+        "smooth",
+        "PASS",
+        "INCONCLUSIVE",
+        lambda *_: False,
+    ),
+    "is_constant, wrong": _Judged(
+        _tanh,
+        lambda dy, y: (2 * _tanh_back(dy, y)[0],),
+        _SATURATED,
+        "smooth",
+        "INCONCLUSIVE",
+        "PASS",
+        lambda *_: True,
+    ),
+    "where_not_repeated, right": _Judged(
+        _tanh, _tanh_back, _SATURATED, "smooth", "INCONCLUSIVE", "FAIL", lambda *_: (0,)
+    ),
+    "where_not_repeated, wrong": _Judged(
+        lambda x: (1e20 + np.sin(x), x), _random_back, (drawn(0, 4),), "smooth", "FAIL", "PASS", lambda *_: None
+    ),
+    "opinions, right": _Judged(
+        _exponential, lambda dy, y: (dy * y,), (drawn(0, 4),), "analytic", "PASS", "FAIL", _without_tolerance
+    ),
+    "opinions, wrong": _Judged(_exponential, _clipped_back, (drawn(0, 4),), "analytic", "FAIL", "PASS", lambda *_: {}),
+}
+
+
+@pytest.mark.parametrize("name", _JUDGED)
+def test_each_question_of_the_judge_decides_a_verdict(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = _JUDGED[name]
+
+    def verdict() -> str:
+        return certificate_of(row.forward, row.backward, row.arrays, structure=row.structure, seed=0).verdict
+
+    assert verdict() == row.asked
+    monkeypatch.setattr(judge, name.split(",")[0], row.by)
+    assert verdict() == row.replaced

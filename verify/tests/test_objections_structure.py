@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import certificate_of, drawn
+from helpers import ARRAYS, certificate_of, drawn, product, product_back, relu, relu_back
+from objection_rows import (
+    Layer,
+    Row,
+    Table,
+    all_rows,
+    check_excuses_no_error,
+    check_necessary,
+    rows_with_a_right_layer,
+    times,
+)
 from verify import StructureError, gradcheck
 
 
@@ -196,3 +206,32 @@ def test_a_gradient_misjudged_once_is_judged_rightly(name: str, seed: int) -> No
     found, missed = (certificate_of(forward, backward, (x,), seed=seed) for backward in (right, wrong))
     assert found.verdict != "FAIL", found
     assert missed.verdict != "PASS", missed
+
+
+# Right gradients that once failed because the drawn numbers hid what the function is.
+ROWS: Table = {
+    # A floor of integers is linear, and so is that of one entry between them every other time.
+    ("structure.not_multilinear", "multilinear"): Row(
+        right=Layer(lambda x: (np.floor(x), None), _zero, (drawn(0, 1),)),
+        wrong=Layer(lambda x: (x.copy(), None), times(2, _same), (drawn(0, 1),)),
+    ),
+    ("structure.not_piecewise_linear", "piecewise-linear"): Row(
+        right=Layer(lambda x: (np.floor(x), None), _zero, (drawn(0, 1),)),
+        wrong=Layer(relu, relu_back(2), (np.array([0.0, 1, -2]),)),
+    ),
+    # No right gradient is known that needs it: what rounds is excused by `rounding.backward_rounds` as well.
+    ("multilinear.range_not_proved", "multilinear"): Row(
+        right=None,
+        wrong=Layer(product, times(2, product_back), ARRAYS),
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "structure", "row"), rows_with_a_right_layer(ROWS))
+def test_a_right_gradient_fails_without_the_objection(name: str, structure: str, row: Row) -> None:
+    check_necessary(name, structure, row)
+
+
+@pytest.mark.parametrize(("name", "structure", "row"), all_rows(ROWS))
+def test_the_objection_does_not_excuse_a_wrong_gradient(name: str, structure: str, row: Row) -> None:
+    check_excuses_no_error(name, structure, row)
