@@ -92,7 +92,7 @@ def test_the_first_objection_with_a_reason_makes_a_claim_outside_undecided() -> 
     assert (result.verdict, result.note) == ("INCONCLUSIVE", "first")
 
 
-def test_an_objection_is_told_by_how_much_the_claim_lies_outside() -> None:
+def test_an_objection_is_given_the_excess_of_the_claim() -> None:
     excesses: list[Number] = []
     _compared(_EXACT, Fraction(4, 3), lambda case: excesses.append(case.excess))
     assert excesses == [1]
