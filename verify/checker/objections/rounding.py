@@ -77,7 +77,7 @@ def ulps_along(case: Disagreement[Any]) -> str | None:
         for fixed in (None, layer.fixed)
     ]
     amplified = MOST_AMPLIFIED * float((np.max(found, axis=0) * np.abs(case.v)).sum(dtype=np.float64))
-    residual, closer = float(case.excess) + case.interval.tolerated, case.interval.tolerated + amplified
+    residual, closer = float(case.excess) + case.interval.tolerated, max(case.interval.tolerated, amplified)
     if residual > DOUBTFUL * closer:
         return None
     return f"too close to tell: off by {residual:.2g}, an ulp in the arrays moves the gradient by {closer:.2g}"

@@ -40,7 +40,7 @@ _LEAST_EXPONENT = -500
 
 
 class AtTies(ExactDifference):
-    """Exact differences to one side, by steps within which no other kink lies."""
+    """Exact differences to one side."""
 
     where = "at the arrays given"
     one_sided = True
@@ -48,12 +48,13 @@ class AtTies(ExactDifference):
     def __init__(self, miss_probability: float, objections: tuple[Objection, ...] = ()) -> None:
         self.objections, self._miss_probability = objections, miss_probability
         self._notes: dict[int, str] = {}
+        self._one_branch: dict[int, bool] = {}
         self._rng = np.random.default_rng(0)
 
     def points(self, layer: LayerUnderTest, rng: np.random.Generator) -> Iterator[Point]:
         """The arrays given, rounded to a grid that keeps ties, zeros and signs."""
-        self._rng = rng
-        self.bits = bits = grid_bits(layer)
+        self._rng, self.bits = rng, grid_bits(layer)
+        bits = self.bits
         arrays, cell = on_grid(layer, bits)
         rate, trials = plan(2, bits, self._miss_probability)  # dy and v enter once each
 
@@ -69,8 +70,8 @@ class AtTies(ExactDifference):
     def directions(self, point: Point, k: int, rng: np.random.Generator) -> Iterator[Array]:
         """One of independent entries, one along which equal entries move together, and entries at ties, each alone.
 
-        The second breaks no tie: its interval is one point, and a backward that rewards every tie shows. The third are
-        for many ties, whose interval is wide: a claim that is too large is made up for by others that are too small.
+        The second breaks no tie: a backward that rewards every tie shows. The interval of many ties is wide: there a
+        claim that is too large shows only alone.
         """
         array: Any = point.arrays[k]
         distinct, place, count = np.unique(array, return_inverse=True, return_counts=True)
@@ -101,7 +102,7 @@ class AtTies(ExactDifference):
         if between.low == between.high == claim:
             return between
         branch = self.branch(point, k, v)
-        if branch is None or (branch == claim and between.excess(claim) == 0):
+        if branch is None or between.low == branch == between.high or (branch == claim and not between.excess(claim)):
             return between
         if between.excess(branch) == 0:
             return Interval(branch, branch) if self.takes_one_branch(point, k) else between
@@ -133,25 +134,24 @@ class AtTies(ExactDifference):
         return exact_dot(point.dy, ahead.imag)
 
     def takes_one_branch(self, point: Point, k: int) -> bool:
-        """Whether the forward takes one branch at this point, the same for all directions."""
+        """Whether the forward takes one branch at the arrays given, the same for all directions; asked once."""
 
         def slopes(v: Array) -> Array:
             return point.layer.complex_value(point.arrays, k, v).imag
 
-        return is_linear(slopes, point.claimed[k].shape, self._rng)
+        if k not in self._one_branch:
+            self._one_branch[k] = is_linear(slopes, point.claimed[k].shape, self._rng)
+        return self._one_branch[k]
 
     def locate(self, point: Point, k: int, v: Array, rng: np.random.Generator) -> tuple[int, ...]:
-        """A wrong entry: by the branch if there is one, since it is linear in v; otherwise by the interval alone."""
-        gradient = point.claimed[k]
-        branch = self.branch(point, k, v)
+        """A wrong entry: by the branch if the forward takes one, since it is linear in v; otherwise by the interval."""
 
         def by_branch(part: Array) -> Fraction:
             slopes = point.layer.complex_value(point.arrays, k, part).imag
-            return exact_dot(point.dy, slopes) - exact_dot(gradient, part)
+            return exact_dot(point.dy, slopes) - self.claim(point, k, part)
 
-        interval = self.derivative(point, k, v)
-        if interval.low == interval.high == branch and interval.excess(self.claim(point, k, v)) > 0:
-            return descend(v, by_branch, by_branch(v))[0]
+        if self._one_branch.get(k) and (whole := by_branch(v)) != 0:
+            return descend(v, by_branch, whole)[0]
         coordinates = np.flatnonzero(v)
         while len(coordinates) > 1:
             halves = np.array_split(coordinates, 2)
@@ -159,7 +159,7 @@ class AtTies(ExactDifference):
             if not any(outside):
                 break  # only together do these entries claim too much, as when every tie is rewarded
             coordinates = halves[outside.index(max(outside))]
-        return index_of(int(coordinates[0]), gradient.shape)
+        return index_of(int(coordinates[0]), v.shape)
 
     def _excess(self, point: Point, k: int, v: Array) -> Any:
         return self._between(point, k, v).excess(self.claim(point, k, v))
