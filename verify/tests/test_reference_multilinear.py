@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import drawn, product, product_back
+from helpers import certificate_of, drawn, product, product_back
 from verify import GradientMismatch, StructureError, gradcheck
 
 
@@ -67,3 +67,12 @@ def test_a_large_check_takes_no_more_than_four_times_the_memory_of_its_arrays() 
     tracemalloc.stop()
     assert certificate
     assert peak <= 4 * size
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(8, 300), (4, 100)])
+def test_long_upstream_gradients_do_not_make_a_right_backward_round(outputs: int, inputs: int) -> None:
+    """Weights of 23 bits times dy of 30 leave float64: the sum rounds, and may be a whole number all the same."""
+    w = np.random.default_rng(300).integers(1, 9, (outputs, inputs)).astype(float) * (2**20 + 1)
+    for seed in range(5):
+        found = certificate_of(lambda x: (w @ x, None), lambda dy, _: (w.T @ dy,), (np.zeros(inputs),), seed=seed)
+        assert found.verdict == "PASS", found

@@ -44,7 +44,7 @@ class Multilinear(ExactDifference):
         self, miss_probability: float, objections: tuple[Objection, ...] = (), *, proved: bool = False
     ) -> None:
         self.objections, self._miss_probability, self.proved = objections, miss_probability, proved
-        self.most_bits = self._outputs = 0
+        self.most_bits = self.dy_bits = self._outputs = 0
 
     def points(self, layer: LayerUnderTest, rng: np.random.Generator) -> Iterator[Point]:
         """Fractions first, then integers, as often as the miss probability takes."""
@@ -68,8 +68,9 @@ class Multilinear(ExactDifference):
         def upstream(y: Array) -> Array:
             check_exact(y)
             self._outputs = y.size
-            wide = upstream_bits(layer, y, bits * (len(layer.wrt) - 1))
-            return draw_integers(rng, y.shape, max(bits, wide), y.dtype)
+            wide = 0 if self.proved else upstream_bits(layer, y, bits * (len(layer.wrt) - 1))
+            self.dy_bits = max(bits, wide)
+            return draw_integers(rng, y.shape, self.dy_bits, y.dtype)
 
         drawn = [draw_integers(rng, layer.arrays[k].shape, bits, layer.dtype) for k in layer.wrt]
         return point_at(layer, placed(layer, drawn, unit), upstream, unit)
@@ -122,5 +123,9 @@ def _largest_intermediate(layer: LayerUnderTest, bits: int) -> float:
 
 def range_not_proved(case: Disagreement[Multilinear]) -> None:
     """Raise StructureError where the drawn integers had more bits than are proved to stay exact."""
-    if proved_bits(case.point.layer) < case.reference.most_bits:
+    layer, reference, others = case.point.layer, case.reference, len(case.point.layer.wrt) - 1
+    # A gradient sums dy times an entry of each other array: `room` is what it leaves to the bits of dy.
+    largest = max(_largest_intermediate(layer, _TRIED_BITS), 1.0)
+    room = mantissa_bits(layer.dtype) - math.log2(largest) + _TRIED_BITS * (others + 1) - reference.bits * others
+    if proved_bits(layer) < reference.most_bits or room < reference.dy_bits:
         raise StructureError("the backward may have rounded: its sums need more bits than were assumed")
