@@ -1,7 +1,7 @@
 """A second opinion on what passed, under every reference: backward is linear in dy.
 
 A power of two goes through every product and sum without rounding. So the gradient of dy times that power is that of
-dy, times that power, to the last bit. dy is negated and made smaller, so that no entry exceeds 2^-16, and larger, by
+dy, times that power, to the last bit. dy is negated and made smaller, so that no entry exceeds 2^-32, and larger, by
 2^20. A backward that treats small, large or negative upstream gradients in another way shows: one with a threshold, a
 clip, a quantisation, or one that is random.
 """
@@ -18,8 +18,9 @@ from verify.checker.layer import NoResult
 from verify.checker.point import Array, Point, Worst
 from verify.checker.reference import with_upstream
 
-# Nothing underflows by 2^-20; in a dtype of a smaller range, an eighth of its exponents keeps clear of both ends.
-_POWER, _SHARE_OF_EXPONENTS = 20, 8
+# Nothing overflows by 2^20, or underflows at 2^-32. In a dtype of a smaller range, an eighth of its exponents keeps
+# clear of both ends: 16 in float32.
+_POWER, _SMALL, _SHARE_OF_EXPONENTS = 20, 32, 8
 # A backward may halve a large dy until it is small, and square as often. It loses a bit each time. 1,200 of PyTorch's
 # matrix exponentials lost at most 15 roundings of the largest dy. In float32 64 roundings would be all there is,
 # so a millionth is the most.
@@ -40,9 +41,10 @@ def opinions(point: Point, floors: dict[int, float]) -> dict[int, Opinion]:
     found: dict[int, Opinion] = {}
     if not floors:
         return found
-    bits = min(_POWER, int(np.finfo(point.dy.dtype).maxexp) // _SHARE_OF_EXPONENTS)
-    # Made small, no entry exceeds 2^(4 - bits), however large the integers are that an exact reference draws.
-    down = bits + max(0, math.frexp(float(np.abs(point.dy).max(initial=0.0)))[1] - 4)
+    range_bits = int(np.finfo(point.dy.dtype).maxexp) // _SHARE_OF_EXPONENTS
+    bits = min(_POWER, range_bits)
+    # Made small, no entry exceeds 2^-32, however large the integers are that an exact reference draws.
+    down = min(_SMALL, range_bits) + math.frexp(float(np.abs(point.dy).max(initial=0.0)))[1]
     for factor, size in ((-(2.0**-down), f"/2^{down}"), (-(2.0**bits), f" * 2^{bits}")):
         large = abs(factor) > 1
         try:

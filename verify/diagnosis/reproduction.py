@@ -21,9 +21,9 @@ from verify.checker.reference import BY_COMPLEX, Reference, Way
 from verify.checker.references.differences import CENTRAL
 
 YOURS = "...  # yours"
-# A wrong entry of a relu or a maximum shows for one seed in two or three: for none of eight once in a hundred.
+# A choice: an entry that a draw does not show, as where a relu is off, gets seven more. Each takes three calls.
 _SEEDS = range(8)
-# Of numbers: about five lines of them.
+# A choice: more numbers make the lines unreadable.
 _MOST_LITERALS = 96
 # One-sided differences are known to this, relative to both values.
 _PLAIN = 1e-4

@@ -15,7 +15,7 @@ from verify.checker.point import Array, Point
 _PLACES, _NOISY = 8, 16
 # Roundings of a noisy entry of y count as far as they leave it two fifths of its digits: 2^20 of them in float64.
 _SHARE_OF_DIGITS = 20 / 52
-# A move so short that it changes y, if at all, by roundings.
+# Between eps, which moves nothing, and its root, at which a slope of 1 shows.
 _SHORT = 0.75
 
 

@@ -36,7 +36,7 @@ __all__ = ["CauseCode", "cause_page", "cause_table", "find_causes"]
 
 Found = Iterator[tuple[CauseCode, str]]
 
-# A reader looks at two or three guesses. More would say that none is likely.
+# A choice: of more guesses none is likely.
 _MOST_GUESSES = 3
 
 

@@ -30,7 +30,7 @@ _DIRECTIONS, _DIRECTION_BITS = 4, 6
 MOST_ENTRIES, _MOST_KEPT, _MOST_AT_ALL = 512, 1 << 22, 1 << 24
 # An extrapolated derivative takes some forty forwards.
 _MOST_EXTRAPOLATED = 48
-# Fewer entries could not tell most causes from another.
+# A choice: what a large y leaves, at least.
 _FEWEST, _FEWEST_EXTRAPOLATED = 16, 4
 # Entries of y that forwards may compute for the causes of one argument, so that to fail costs no more than some
 # eleven times what it costs to pass: a smooth check that passes has some eighty forwards, an exact one fifteen.

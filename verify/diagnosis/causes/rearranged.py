@@ -20,7 +20,7 @@ from verify.diagnosis.causes.evidence import Evidence
 _MOST_AXES = 5
 # Of four groups there are 24 orders; of more only turns are tried.
 _MOST_GROUPS = 4
-# Kernels of 7 and paddings of 3, the largest in common use, shift by no more.
+# A choice: a padding of 3, which a kernel of 7 has, shifts by no more.
 _FARTHEST = 3
 # What is left over is less than a stride, or a batch: at most these slices.
 MOST_LOST = 8

@@ -17,7 +17,7 @@ from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import Evidence
 from verify.diagnosis.causes.rearranged import MOST_LOST, mirrored, moved, orders
 
-# One prediction for each image: of more images they would cost more than all others together.
+# A choice: one prediction for each image, which takes up to four forwards where it fits.
 _MOST_IMAGES = 64
 
 
