@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 CHECKER = Path("verify/checker")
+JUDGE = CHECKER / "judge.py"
 _TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt}
 # The tests that run the checker, those that fail soonest first.
 _TESTS = ("judge", "objections", "reference", "linearity", "gradcheck", "arguments", "layer", "locate", "certificate")
@@ -48,9 +49,8 @@ def mutants(root: Path = ROOT) -> Iterator[Mutant]:
             before = ast.unparse(node)
             node.ops[which] = _TURNED[type(node.ops[which])]()
             yield Mutant(f"{place}:{node.lineno}: {before} -> {ast.unparse(node)}", place, ast.unparse(tree))
-    judge = CHECKER / "judge.py"
-    source = (root / judge).read_text(encoding="utf-8")
-    yield Mutant(f"{judge}: passes every claim", judge, source.replace("if interval.excess(claim) == 0:", "if True:"))
+    source = (root / JUDGE).read_text(encoding="utf-8")
+    yield Mutant(f"{JUDGE}: passes every claim", JUDGE, source.replace("if interval.excess(claim) == 0:", "if True:"))
 
 
 def _comparisons(tree: ast.AST) -> list[tuple[ast.Compare, int]]:
@@ -66,27 +66,24 @@ def is_noticed(mutant: Mutant) -> bool:
         shutil.copytree(ROOT, copy, ignore=ignored)
         (copy / mutant.path).write_text(mutant.source, encoding="utf-8")
         tests = [str(path) for word in (*_TESTS, *_MORE) for path in sorted(copy.glob(f"verify/tests/test_{word}*.py"))]
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not long"]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not long", "--hypothesis-profile=quick"]
         try:
-            run = subprocess.run(
-                [*command, "--hypothesis-profile=quick", *tests],
-                cwd=copy,
-                capture_output=True,
-                timeout=_SECONDS,
-                check=False,
-            )
+            run = subprocess.run([*command, *tests], cwd=copy, capture_output=True, timeout=_SECONDS, check=False)
         except subprocess.TimeoutExpired:
             return True
         return run.returncode != 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the mutants that no test notices; 1 if there are any."""
+    """Print the mutants that no test notices; 1 if there are any, 2 if a test fails without one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutate", description=__doc__)
     parser.add_argument("words", nargs="*", help="parts of the names of mutants (default: all)")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once (default: 2)")
     chosen = parser.parse_args(arguments)
     made = [each for each in mutants() if not chosen.words or any(word in each.name for word in chosen.words)]
+    if is_noticed(Mutant("nothing changed", JUDGE, (ROOT / JUDGE).read_text(encoding="utf-8"))):
+        print("a test fails although nothing is changed: mutants would prove nothing", file=sys.stderr)
+        return 2
     missed = 0
     with ThreadPoolExecutor(chosen.jobs) as pool:
         for mutant, noticed in zip(made, pool.map(is_noticed, made), strict=True):
