@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.checker.arguments import argument_names
-from verify.checker.certificate import Certificate
+from verify.checker.certificate import Certificate, Uncovered
 from verify.checker.check import gradcheck
 from verify.checker.layer import kinds
 from verify.checker.point import Array
@@ -40,6 +40,7 @@ class Forward:
 
     `inputs` is the user's own signature. `parameters` are the arrays that the layer owns, by name. They come
     after the inputs. `made` is the expression that makes the pair of `layer`, for the lines that reproduce a failure.
+    `uncovered()` says what the adapter left out of the check.
     """
 
     call: Callable[..., tuple[Array, Any]]
@@ -47,6 +48,7 @@ class Forward:
     parameters: Mapping[str, Array] = field(default_factory=dict)
     made: str = ""
     layer: Any = None
+    uncovered: Callable[[], tuple[Uncovered, ...]] = tuple
 
     def __call__(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
         return self.call(*arrays, **options)
@@ -90,9 +92,10 @@ class Pair(NamedTuple):
             return self.forward(*(values[k] if k in values else next(others) for k in places), **options)
 
         inputs = tuple(each for k, each in enumerate(self.inputs) if k not in values)
+        asked = getattr(self.forward, "uncovered", tuple)
         made, layer = (getattr(self.forward, name, default) for name, default in (("made", ""), ("layer", None)))
         made = f"{made}.filled({dict(values)!r})" if made else ""
-        return Pair(Forward(call, inputs, self.parameters, made, layer), self.backward)
+        return Pair(Forward(call, inputs, self.parameters, made, layer, asked), self.backward)
 
     def bound(self, inputs: Sequence[Any]) -> tuple[Pair, tuple[Any, ...], list[int]]:
         """Return a pair that only takes arrays, these arrays, and their positions among inputs and parameters.

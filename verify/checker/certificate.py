@@ -22,6 +22,21 @@ class Cause(NamedTuple):
     explanation: str
 
 
+class Uncovered(NamedTuple):
+    """What the check did not cover (an array, a parameter, a result), why, and what to write so that it does.
+
+    If `matters`, y depends on it and nobody said that it is fixed: then the check is no PASS.
+    """
+
+    name: str
+    why: str
+    remedy: str = ""
+    matters: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.why})" + (f". {self.remedy}" if self.remedy else "")
+
+
 class ArgumentResult(NamedTuple):
     """What was found about the gradient of one argument.
 
@@ -51,7 +66,7 @@ class Certificate:
     entry, relative to the largest entry of that gradient, that is always caught. `reasons` says why
     "auto" passed over the structures that are stronger than `structure`; it is empty if none was, or
     if the structure was declared. `reproduction` is Python, ten lines at most, that shows a wrong entry without
-    the checker; empty where none so short does.
+    the checker; empty where none so short does. `uncovered` lists what was not checked, and why.
     """
 
     verdict: str
@@ -67,6 +82,7 @@ class Certificate:
     seconds: float = 0.0
     reasons: tuple[str, ...] = ()
     reproduction: str = ""
+    uncovered: tuple[Uncovered, ...] = ()
 
     def __bool__(self) -> bool:
         return self.verdict == PASS
@@ -83,6 +99,7 @@ class Certificate:
             {**result._asdict(), "worst": result.worst._asdict() if result.worst else None} for result in self.arguments
         ]
         fields["causes"] = [cause._asdict() for cause in self.causes]
+        fields["uncovered"] = [each._asdict() for each in self.uncovered]
         fields["worst"] = self.worst._asdict() if self.worst else None
         return fields
 
@@ -98,6 +115,7 @@ class Certificate:
         lines = [f"{self.verdict}: {self.oracle} ({self.structure}), seed {self.seed}"]
         lines += [f"  {reason}" for reason in self.reasons]
         lines += [_sentence(result) for result in self.arguments]
+        lines += [f"  not checked: {each}" for each in self.uncovered]
         lines += [f"  cause (a guess): {cause.code}: {cause.explanation}" for cause in self.causes]
         if self.reproduction:
             lines += ["  to reproduce:", *(f"    {line}" for line in self.reproduction.splitlines())]

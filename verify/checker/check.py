@@ -22,11 +22,12 @@ from verify.checker.certificate import (
     Certificate,
     GradientMismatch,
     Inconclusive,
+    Uncovered,
     worst_of,
 )
 from verify.checker.judge import judge
 from verify.checker.kink_search import COARSEST
-from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult
+from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult, is_floating
 from verify.checker.point import Array, StructureError
 from verify.diagnosis.causes import find_causes
 from verify.diagnosis.reproduction import reproduce
@@ -58,6 +59,8 @@ def gradcheck(
     fractions), "analytic" (takes complex128) or "smooth". "auto" tries them in this order. For the first only the
     shapes and dtypes of the arrays matter: their values are drawn.
 
+    A forward may have a method `uncovered()`: it returns what the check left out, as `Uncovered`, once all is asked.
+
     Returns a Certificate. Raises GradientMismatch for FAIL and Inconclusive for INCONCLUSIVE, unless
     `raise_on_failure` is False. Raises StructureError (a ValueError) if the function does not have the structure
     declared, and TypeError or ValueError, quoting the values, for arguments that cannot be.
@@ -84,9 +87,11 @@ def gradcheck(
 
 
 def _certificate(layer: LayerUnderTest, outcome: Outcome, seed: int, seconds: float) -> Certificate:
+    uncovered = _uncovered(layer)
+    incomplete = outcome.verdict == PASS and any(each.matters for each in uncovered)
     exact, passed = outcome.missed is not None, outcome.verdict == PASS
     return Certificate(
-        verdict=outcome.verdict,
+        verdict=INCONCLUSIVE if incomplete else outcome.verdict,
         structure=outcome.structure,
         oracle=ORACLES[outcome.structure],
         seed=seed,
@@ -99,7 +104,20 @@ def _certificate(layer: LayerUnderTest, outcome: Outcome, seed: int, seconds: fl
         seconds=seconds,
         reasons=outcome.reasons,
         reproduction=outcome.reproduction,
+        uncovered=uncovered,
     )
+
+
+def _uncovered(layer: LayerUnderTest) -> tuple[Uncovered, ...]:
+    """The arrays that have no gradient or are fixed, and what an adapter says that it left out."""
+    fixed = [Uncovered(layer.names[k], "fixed: wrt leaves it out") for k in layer.fixed]
+    whole = [
+        Uncovered(name, f"{array.dtype} has no gradient")
+        for name, array in zip(layer.names, layer.arrays, strict=True)
+        if isinstance(array, np.ndarray) and not is_floating(array)
+    ]
+    asked = getattr(layer.forward, "uncovered", None)
+    return (*fixed, *whole, *(asked() if asked else ()))
 
 
 def _checked_settings(structure: str, miss_probability: float, seed: int | None) -> int:
