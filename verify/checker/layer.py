@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import copy
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from verify.checker import guard
 from verify.checker.point import Array, Arrays, StructureError
-
-# From 1 MiB on, an array made for a check is guarded by a checksum: a copy of its bytes would double its memory.
-_LARGE = 1 << 20
 
 
 class ContractError(Exception):
@@ -73,12 +70,19 @@ class LayerUnderTest:
         # Of several dtypes the coarsest decides what is exact.
         self.dtype: np.dtype[Any] = min((arrays[k].dtype for k in wrt), key=lambda dtype: np.finfo(dtype).nmant)
         self.calls = {"forward": 0, "backward": 0}
+        self.notes: dict[int | None, str] = {}  # remarks on a gradient's form, by position; on dy under None
         self._shapes: dict[tuple[tuple[int, ...] | None, ...], tuple[int, ...]] = {}
 
     def with_options(self, changed: Mapping[str, Any]) -> LayerUnderTest:
         """This layer with some options changed; its calls are counted together with these."""
         other = copy.copy(self)
         other.options, other._shapes = {**self.options, **changed}, {}
+        return other
+
+    def without(self, position: int) -> LayerUnderTest:
+        """This layer with one argument fewer to check; its calls and notes are kept together with these."""
+        other = copy.copy(self)
+        other.wrt = tuple(k for k in self.wrt if k != position)
         return other
 
     def with_array(self, arrays: Arrays, position: int, array: Array) -> tuple[Array | None, ...]:
@@ -108,10 +112,19 @@ class LayerUnderTest:
         return self.value_and_cache(arrays)[0]
 
     def pull_back(self, arrays: Arrays, dy: Array, cache: Any) -> dict[int, Array]:
-        """The backward's gradient for each position in wrt; ContractError where it breaks the contract."""
-        gradients = self.call("backward", [*arrays, dy], dy, cache)
+        """The backward's gradient for each position in wrt; ContractError where it breaks the contract.
+
+        Backward gets a copy of dy. What it writes there is noted, and its gradients are judged all the same.
+        """
+        given = dy.copy()
+        gradients = self.call("backward", arrays, given, cache)
+        if not np.array_equal(given, dy, equal_nan=True):
+            self.notes[None] = "backward wrote to its argument dy"
+        if isinstance(gradients, (np.ndarray, np.generic)) and len(self.differentiable) == 1:
+            gradients = (gradients,)  # of one array, as in many tutorials
         if not isinstance(gradients, (tuple, list)):
-            text = f"backward must return a tuple, got {type(gradients).__name__}"
+            names = ", ".join(f"d{self.names[k]}" for k in self.differentiable)
+            text = f"backward must return a tuple ({names}), got {type(gradients).__name__}"
             raise ContractError("gradient-count", None, None, text)
         if len(self.differentiable) < len(self.arrays) == len(gradients):
             gradients = self._without_places_of_integers(gradients)
@@ -143,6 +156,7 @@ class LayerUnderTest:
             got = f"a tuple of {len(result)}" if isinstance(result, tuple) else type(result).__name__
             raise _no_result(f"forward must return (y, cache), got {got}")
         y, cache = result
+        y = np.float64(y) if isinstance(y, float) and not isinstance(y, np.generic) else y
         if not isinstance(y, (np.ndarray, np.generic)) or y.dtype.kind not in "fc":
             raise _no_result(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
         if y.dtype.kind == "c" and not any(is_complex(arrays[k]) for k in self.wrt):
@@ -178,7 +192,7 @@ class LayerUnderTest:
         What it raises becomes a NoResult that says at which arrays.
         """
         self.calls[who] += 1
-        marks = [self._mark(array) for array in given]
+        marks = guard.marks(given, self.arrays)
         try:
             result = (self.forward if who == "forward" else self.backward)(*arguments, **options)
         except ContractError:  # an adapter knows better what went wrong
@@ -188,34 +202,19 @@ class LayerUnderTest:
             text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise fault("raised", None, None, f"{who} raised {text} at arrays {kinds(self.names, given)}") from error
         finally:
-            written = self._restored(given, marks)
+            written = guard.restored(given, marks)
         for position in written:
-            its_own = position < len(self.names)
-            name = self.names[position] if its_own else "dy"
-            text = f"{who} wrote to its argument {name}"
-            raise ContractError("input-overwritten", position if its_own else None, name, text)
+            name = self.names[position]
+            raise ContractError("input-overwritten", position, name, f"{who} wrote to its argument {name}")
         return result
-
-    def _mark(self, array: Any) -> bytes | int | None:
-        """The array's bytes, or a checksum of a large one that is not the caller's: that one need not be restored."""
-        if not isinstance(array, np.ndarray):
-            return None
-        if array.nbytes < _LARGE or any(array is own for own in self.arrays):
-            return array.tobytes()
-        return _checksum(array)
-
-    def _restored(self, arrays: Sequence[Any], marks: Sequence[Any]) -> list[int]:
-        """The places of the arrays that were written to; those whose bytes are known are restored."""
-        written = [k for k, mark in enumerate(marks) if mark is not None and not _same(arrays[k], mark)]
-        for k in written:
-            if isinstance(marks[k], bytes):
-                arrays[k][...] = _from_bytes(marks[k], arrays[k])
-        return written
 
     def _inspect(self, position: int, gradient: Any) -> Array:
         array, name = self.arrays[position], self.names[position]
         if not isinstance(gradient, (np.ndarray, np.generic)):
             raise ContractError("no-gradient", position, name, f"d{name} is {type(gradient).__name__}, not an array")
+        if array.ndim + gradient.ndim == 3 and array.size == gradient.size == max(array.shape + gradient.shape):
+            self.notes[position] = f"d{name} has shape {gradient.shape}, {name} has {array.shape}: the same entries"
+            gradient = gradient.reshape(array.shape)
         if gradient.shape != array.shape:
             text = f"d{name} has shape {gradient.shape}, {name} has {array.shape}"
             raise ContractError("wrong-shape", position, name, text)
@@ -224,21 +223,6 @@ class LayerUnderTest:
             raise ContractError("wrong-dtype", position, name, f"d{name} has dtype {dtype}, {name} has {array.dtype}")
         # A copy: the backward may write its next gradients to the same place. NumPy computes in native byte order.
         return np.array(gradient, dtype if dtype.isnative else dtype.newbyteorder("="))
-
-
-def _checksum(array: Array) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).data)
-
-
-def _same(now: Array, mark: bytes | int) -> bool:
-    """Whether the array is as it was; writing 0 over -0 changes nothing."""
-    if isinstance(mark, int):
-        return _checksum(now) == mark
-    return now.tobytes() == mark or np.array_equal(now, _from_bytes(mark, now), equal_nan=now.dtype.kind in "fc")
-
-
-def _from_bytes(mark: bytes, like: Array) -> Array:
-    return np.frombuffer(mark, like.dtype).reshape(like.shape)
 
 
 def _no_result(explanation: str) -> NoResult:
