@@ -125,10 +125,8 @@ def _integer_dot(u: Array, u_bits: int, v: Array, v_bits: int) -> int:
 
     int64, which wraps around, gives the sum modulo 2^64. Floating point, in any order, is off by at most
     n^2 2^(u_bits + v_bits - 53) (Higham 2002, section 3.1). If that is less than 2^63, the two together determine the
-    sum. Otherwise the wider factor is cut in two. einsum, since a BLAS would start threads for so little.
+    sum. Otherwise u is cut in two. einsum, since a BLAS would start threads for so little.
     """
-    if u_bits < v_bits:
-        u, u_bits, v, v_bits = v, v_bits, u, u_bits
     if 2 * _CHUNK.bit_length() + u_bits + v_bits - 53 > 62:
         half = u_bits // 2
         high = np.floor(u * 2.0**-half)

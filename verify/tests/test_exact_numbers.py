@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from verify.checker.exact_numbers import (
@@ -55,6 +55,8 @@ def test_no_inner_product_is_made_of_what_is_not_finite(value: float) -> None:
         exact_dot(np.array([1, value]), np.array([0.0, 0.0]))
 
 
+# A power of two that is so small has few bits, but no float64 is large enough to make it an integer.
+@example([(3 * 2.0**-1060, 5.0), (2.0**-1060, -1.0)])
 @given(st.lists(st.tuples(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9)), max_size=20))
 def test_products_of_any_floats_do_not_round(pairs: list[tuple[float, float]]) -> None:
     u, v = [a for a, _ in pairs], [b for _, b in pairs]

@@ -14,7 +14,7 @@ _TABLES = [
     for each in (test_objections_structure, test_objections_kinks, test_objections_rounding, test_objections_steps)
 ]
 # No right gradient is known that fails without these.
-_NOT_SHOWN_TO_BE_NEEDED = {"multilinear.range_not_proved", "kinks.y_jumps", "rounding.too_close"}
+_NOT_SHOWN_TO_BE_NEEDED = {"kinks.y_jumps", "rounding.too_close"}
 
 
 def test_every_objection_has_a_wrong_gradient_that_it_must_not_excuse() -> None:

@@ -229,6 +229,20 @@ def test_one_entry_that_claims_too_much_at_a_tie_does_not_hide_among_others(seed
     assert certificate_of(_relu, backward, (np.zeros(40),), seed=seed).verdict == "FAIL"
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_claim_of_one_among_equal_numbers_does_not_hide_among_others(seed: int) -> None:
+    """Of one pair the first claims 3 times dy, and the second -2 times. Only alone do these lie outside 0 and 1."""
+
+    def backward(dy: np.ndarray, x: np.ndarray, off: float = 2.0) -> tuple[np.ndarray]:
+        dx = dy[:, None] * (np.arange(2) == x.argmax(axis=1, keepdims=True))
+        dx[7] += off * dy[7] * np.array([1, -1]) * (x[7, 0] == x[7, 1])
+        return (dx,)
+
+    x = np.repeat(np.arange(1.0, 31)[:, None], 2, axis=1)
+    assert certificate_of(_largest_of_pairs, backward, (x,), seed=seed).verdict == "FAIL"
+    assert certificate_of(_largest_of_pairs, lambda dy, x: backward(dy, x, -0.5), (x,), seed=seed).verdict == "PASS"
+
+
 def test_the_certificate_says_how_many_ties_were_checked_alone() -> None:
     message = "of 100 entries at ties or 0, 64 were asked alone"
     assert message in str(gradcheck(_relu, _relu_with(0), (np.zeros(100),), seed=0))

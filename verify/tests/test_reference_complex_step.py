@@ -42,10 +42,25 @@ def _refuses_negative(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x**2, x
 
 
+def _refuses_small(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if np.abs(x.real).min() < 1 - 1e-6:  # an ulp inward is still inside
+        raise ValueError("x must be <= -1 or >= 1")
+    return x**2, x
+
+
 @pytest.mark.parametrize("seed", range(8))
-def test_the_complex_step_works_at_the_end_of_a_domain(seed: int) -> None:
-    x = np.array([0.0, 1, 2])
-    assert gradcheck(_refuses_negative, lambda dy, x: (2 * dy * x,), (x,), seed=seed).structure == "analytic"
+@pytest.mark.parametrize(
+    ("forward", "x"),
+    [
+        (_refuses_negative, np.array([0.0, 1, 2])),
+        # Random signs lead all twelve into the domain once in 4,096 draws: only signs that lead outward do.
+        (_refuses_negative, np.array([*[0.0] * 12, 1, 2])),
+        (_refuses_small, np.array([1.0, -1.0] * 6)),
+    ],
+    ids=["a zero", "twelve zeros", "both signs"],
+)
+def test_the_complex_step_works_at_the_end_of_a_domain(forward: Callable[..., Any], x: np.ndarray, seed: int) -> None:
+    assert gradcheck(forward, lambda dy, x: (2 * dy * x,), (x,), seed=seed).structure == "analytic"
 
 
 def test_a_batch_norm_of_few_images_is_no_failure() -> None:

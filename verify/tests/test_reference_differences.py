@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,11 @@ import pytest
 from benchmarks.calibrate import sabotage
 from benchmarks.calibrate.zoo import ZOO
 from helpers import SEEDS, certificate_of, drawn, normalised, normalised_back, refuse_complex
+from verify.checker.arguments import layer_under_test
+from verify.checker.extrapolation import MOST_LEVELS, Estimate, Ladder
+from verify.checker.kink_search import KinkSearch
+from verify.checker.line import Line
+from verify.checker.reference import point_at
 
 
 @SEEDS
@@ -84,3 +90,68 @@ def test_a_large_number_in_y_hides_no_dependence_on_x(factor: float, seed: int) 
 def test_a_fast_function_rounded_to_a_grid_is_no_failure(seed: int) -> None:
     verdict, _ = sabotage.check(ZOO[seed % len(ZOO)], "step-blind", seed)
     assert verdict != "FAIL"
+
+
+def _line(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> Line:
+    """A function along (1, ..., 1), with 1 upstream."""
+    layer = layer_under_test(lambda x: (function(x), x), lambda dy, x: (0 * x,), (x,), None, None)
+    return Line(point_at(layer, layer.arrays, np.ones_like), 0, np.ones_like(x))
+
+
+def test_flat_is_what_long_steps_moved_by_more_than_rounding_and_short_ones_do_not() -> None:
+    def function(x: np.ndarray) -> np.ndarray:
+        never, always, dead_zone = 0 * x, x, np.maximum(x - 0.01, 0)
+        by_rounding = 1 + 1e-15 * (x > 0.01)
+        return np.concatenate([never, always, dead_zone, by_rounding])
+
+    ladder = Ladder(_line(function, np.zeros(1)))
+    ladder.extend(14)
+    assert ladder.flat.tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize("function", [np.sin, np.exp, np.square])
+def test_a_smooth_function_takes_few_steps(function: Any) -> None:
+    ladder = Ladder(_line(function, drawn(0, 4)))
+    found = ladder.estimate()
+    assert found.error <= 1e-8 * abs(found.value)
+    assert len(ladder.steps) < MOST_LEVELS / 2
+
+
+@pytest.mark.parametrize(
+    ("function", "regular"),
+    [
+        (lambda x: np.abs(x), True),
+        # At 0 it is 0 along either axis. Beside it the slope along the first is 2 or -2 wherever |x[1]| > |x[0]|.
+        (lambda x: np.abs(x[:1] + x[1:]) - np.abs(x[:1] - x[1:]), False),
+        # Along the first axis the slope is 0 off the jump. A difference across that is no slope.
+        (lambda x: x[1:] * (x[:1] > 0), True),
+    ],
+    ids=["absolute values", "a difference of two", "a jump"],
+)
+def test_a_function_is_regular_if_slopes_off_its_kinks_lie_between_those_at_them(
+    function: Callable[[np.ndarray], np.ndarray], regular: bool
+) -> None:
+    line = _line(function, np.zeros(2))
+    search = KinkSearch(line.point, 0, Estimate(0.0, 0.0, level=5, noise=0.0))
+    for seed in range(8):
+        assert search.is_regular([0], line.v, np.random.default_rng(seed)) is regular
+
+
+@SEEDS
+@pytest.mark.parametrize(
+    ("forward", "dtype", "text"),
+    [
+        # The sine of 10^18 x makes noise of the last bits of x.
+        (lambda x: (np.sin(x) + 1e-6 * np.sin(1e18 * x), x), np.float64, "let the forward compute in float64"),
+        (lambda x: (1e10 + np.sin(x), x), np.float64, "take arrays of moderate size"),
+        (lambda x: (np.sin(x), x), np.float32, "float32 is too coarse for differences"),
+    ],
+    ids=["noise", "rounding", "float32"],
+)
+def test_the_certificate_says_what_makes_differences_coarse(
+    forward: Callable[..., Any], dtype: type[np.floating], text: str, seed: int
+) -> None:
+    x: Any = drawn(0, 5).astype(dtype)
+    certificate = certificate_of(forward, lambda dy, x: (dy * np.cos(x),), (x,), structure="smooth", seed=seed)
+    assert certificate.verdict == "INCONCLUSIVE"
+    assert text in certificate.arguments[0].note
