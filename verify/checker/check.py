@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from verify.checker.arguments import layer_under_test
-from verify.checker.candidates import CANDIDATES, ORACLES, Candidate
+from verify.checker.attempts import Outcome, outcome_of
+from verify.checker.candidates import ORACLES
 from verify.checker.certificate import (
     FAIL,
     INCONCLUSIVE,
     PASS,
-    ArgumentResult,
     Cause,
     Certificate,
     GradientMismatch,
     Inconclusive,
     Uncovered,
-    worst_of,
 )
-from verify.checker.judge import judge
-from verify.checker.kink_search import COARSEST
-from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult, is_floating
+from verify.checker.layer import OF_ONE_GRADIENT, LayerUnderTest, is_floating
+from verify.checker.objections.randomness import ENTRIES_ASKED_AGAIN, NOT_REPEATED, not_repeated
 from verify.checker.point import Array, StructureError
-from verify.diagnosis.causes import find_causes
-from verify.diagnosis.reproduction import reproduce
-
-# Of an error in one entry the complex step sees at least a half; of several that may cancel, an eighth of the largest.
-_SUPPORT = 8
 
 
 def gradcheck(
@@ -79,7 +71,7 @@ def gradcheck(
     seed = _checked_settings(structure, miss_probability, seed)
     layer = layer_under_test(forward, backward, arrays, options, wrt)
     started = time.perf_counter()
-    outcome = _outcome(layer, structure, seed, miss_probability)
+    outcome = _judged(layer, structure, seed, miss_probability)
     certificate = _certificate(layer, outcome, seed, time.perf_counter() - started)
     if raise_on_failure and certificate.verdict != PASS:
         raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from outcome.raised
@@ -133,136 +125,51 @@ def _checked_settings(structure: str, miss_probability: float, seed: int | None)
     return int(seed)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one structure's references found, or why they were not asked to the end."""
-
-    structure: str
-    verdict: str
-    arguments: tuple[ArgumentResult, ...]
-    causes: list[Cause] = field(default_factory=list)
-    reproduction: str = ""
-    missed: float | None = None
-    reasons: tuple[str, ...] = ()
-    raised: BaseException | None = None
-
-    @property
-    def floors(self) -> list[float]:
-        """The detection floors. Of entries at kinks, and of a gradient of 0, the notes say more."""
-        return [each.detection_floor for each in self.arguments if (each.detection_floor or math.inf) < 1]  # type: ignore[misc]
-
-
-def _outcome(layer: LayerUnderTest, structure: str, seed: int, miss_probability: float) -> Outcome:
-    """The first outcome of a reference that can differentiate the forward."""
-    candidates = [each for each in CANDIDATES if structure in ("auto", each.structure)]
-    reasons: dict[str, str] = {}
-    fallback: Outcome | None = None
-    for candidate in candidates:
-        last = candidate is candidates[-1]
+def _judged(layer: LayerUnderTest, structure: str, seed: int, miss_probability: float) -> Outcome:
+    """The outcome for all arguments. One whose gradient breaks the contract is FAIL, and the others are judged."""
+    broken: list[Outcome] = []
+    while True:
         try:
-            with np.errstate(all="ignore" if structure == "auto" and not last else None):
-                outcome = _asked(candidate, layer, np.random.default_rng(seed), miss_probability)
-        except (StructureError, NoResult) as error:
-            problem: Exception = error
-        except Exception as error:
-            # A probe at integers far from the user's arrays may take our own arithmetic out of its range.
-            if structure != "auto" or last:
+            outcome = outcome_of(layer, structure, seed, miss_probability)
+        except StructureError:
+            if not broken:
                 raise
-            problem = error
-        else:
-            hidden = 0.0 if last or outcome.missed is not None else _undetectable_error(outcome, layer)
-            if not hidden:
-                outcome = replace(outcome, reasons=tuple(reasons.values()))
-                return _less_doubtful(outcome, fallback) if fallback else outcome
-            fallback = replace(outcome, reasons=tuple(reasons.values()))
-            text = f"but rounding would hide an error of {hidden:.1g} of the largest entry"
-            reasons[candidate.structure] = f"{candidate.structure}, {text}"
-            continue
-        if last and fallback:
-            return fallback
-        # What goes wrong at the arrays given as well is the layer's own fault. Elsewhere the domain may end.
-        fault = layer.fault() if isinstance(problem, NoResult) or last else None
-        if fault is not None or last:
-            found = (
-                _contract_failure(layer, candidate.structure, fault)
-                if fault
-                else _cannot_decide(layer, candidate.structure, problem)
-            )
-            return replace(found, reasons=tuple(reasons.values()))
-        known = isinstance(problem, (StructureError, NoResult))
-        reasons[candidate.structure] = f"not {candidate.structure}: {problem if known else repr(problem)}"
-    raise AssertionError("unreachable: the last candidate returns or raises")
-
-
-def _asked(candidate: Candidate, layer: LayerUnderTest, rng: np.random.Generator, miss_probability: float) -> Outcome:
-    """Ask the judge, then the diagnosis."""
-    references = candidate.references(miss_probability)
-    try:
-        found = judge(references, layer, rng)
-    except NoResult:
-        raise
-    except ContractError as fault:
-        return _contract_failure(layer, candidate.structure, fault)
-    arguments = tuple(each.result for each in found.values())
-    verdicts = {result.verdict for result in arguments}
-    missed = [each.missed for each in references if each.missed is not None]
-    outcome = Outcome(candidate.structure, PASS, arguments, missed=max(missed) if missed else None)
-    if FAIL not in verdicts:
-        return replace(outcome, verdict=INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS)
-    try:
-        causes = find_causes(found, kinks=candidate.structure == "piecewise-linear")
-    except ContractError as fault:  # it may well be why the gradient is wrong
-        causes = [Cause(fault.code, fault.argument, str(fault))]
-    return replace(outcome, verdict=FAIL, causes=causes, reproduction=reproduce(found, worst_of(arguments)))
-
-
-def _undetectable_error(outcome: Outcome, layer: LayerUnderTest) -> float:
-    """The error that could hide, if differences may do better: in float64 they find a thousandth."""
-    if outcome.verdict == FAIL or layer.dtype != np.float64:
-        return 0.0
-    undecided = [each.detection_floor or 0.0 for each in outcome.arguments if each.verdict != PASS]
-    return max((each for each in (*undecided, *outcome.floors) if each > COARSEST), default=0.0)
-
-
-def _less_doubtful(outcome: Outcome, fallback: Outcome) -> Outcome:
-    """The outcome, or that of a complex step that could not be sure, if differences decide nothing against it.
-
-    At enormous steps, beside one large entry, what differences call wrong does not count if the complex step agrees.
-    """
-    errors = {result.position: result.error for result in fallback.arguments}
-    wrong = [result for result in outcome.arguments if result.verdict == FAIL]
-    contradicted = wrong and all(errors[result.position] < result.error / _SUPPORT for result in wrong)
-    return fallback if outcome.verdict == INCONCLUSIVE or contradicted else outcome
-
-
-def _contract_failure(layer: LayerUnderTest, structure: str, fault: ContractError) -> Outcome:
-    """FAIL, for a broken contract. What a forward raised at the caller's own arrays passes through, with a note."""
-    raised = fault.__cause__
-    if isinstance(fault, ForwardRaised) and raised is not None:
-        raised.add_note(f"gradcheck: {fault}, options {layer.options!r}")
-        raise raised
-    positions = layer.wrt if fault.position is None else (fault.position,)
-    cause = Cause(fault.code, fault.argument, str(fault))
-    return Outcome(structure, FAIL, _same_for_all(layer, positions, FAIL, str(fault)), [cause], raised=raised)
-
-
-def _cannot_decide(layer: LayerUnderTest, structure: str, problem: Exception) -> Outcome:
-    """INCONCLUSIVE where the forward is random; StructureError otherwise."""
-    if layer.is_random():
-        note = "two calls of the forward with the same arrays differ: fix its randomness"
-        return Outcome(structure, INCONCLUSIVE, _same_for_all(layer, layer.wrt, INCONCLUSIVE, note))
-    if isinstance(problem, StructureError):
-        raise problem
-    if structure != "smooth":
-        raise StructureError(f"{problem}, made for this structure") from problem.__cause__
-    # Differences make no arrays of their own but such as may leave the domain.
-    arguments = _same_for_all(
-        layer, layer.wrt, INCONCLUSIVE, f"{problem}, but not when called again: fix its randomness"
+            outcome = broken.pop()  # the others cannot be judged under the structure declared
+            break
+        if not outcome.contract or outcome.causes[0].code not in OF_ONE_GRADIENT or len(layer.wrt) == 1:
+            break
+        broken.append(outcome)
+        layer = layer.without(outcome.arguments[0].position)
+    outcome = _repeatable(outcome, layer, np.random.default_rng(seed))
+    found = tuple(
+        each._replace(note="; ".join(filter(None, (each.note, layer.notes.get(each.position)))))
+        for each in sorted((*outcome.arguments, *(each.arguments[0] for each in broken)))
     )
-    return Outcome(structure, INCONCLUSIVE, arguments, raised=problem.__cause__)
+    causes = [cause for each in (*broken, outcome) for cause in each.causes]
+    if None in layer.notes:
+        causes.append(Cause("input-overwritten", "dy", layer.notes[None]))
+    verdict = FAIL if broken or None in layer.notes else outcome.verdict
+    raised = next((each.raised for each in broken if each.raised), outcome.raised)
+    return replace(outcome, verdict=verdict, arguments=found, causes=causes, raised=raised)
 
 
-def _same_for_all(layer: LayerUnderTest, wrt: Sequence[int], verdict: str, note: str) -> tuple[ArgumentResult, ...]:
-    """One sentence that speaks for all of these arguments."""
-    places = [(k, layer.names[k], layer.arrays[k].shape) for k in wrt]
-    return tuple(ArgumentResult(*place, verdict, error=math.inf, note=note) for place in places)
+def _repeatable(outcome: Outcome, layer: LayerUnderTest, rng: np.random.Generator) -> Outcome:
+    """The outcome; FAIL if backward, asked again with nothing changed, gives another gradient."""
+    if outcome.contract or not layer.wrt or "random" in {cause.code for cause in outcome.causes}:
+        return outcome
+    enough = sum(int(layer.arrays[k].size) for k in layer.wrt) >= ENTRIES_ASKED_AGAIN
+    if outcome.verdict == PASS and outcome.missed is not None and enough:
+        return outcome  # its points were compared exactly, one after the other: no entry was dropped at any
+    found = not_repeated(layer, rng)
+    if found is None or not {"accumulates", "stale-cache"}.isdisjoint(cause.code for cause in outcome.causes):
+        return outcome
+    arguments = tuple(
+        each._replace(verdict=FAIL, worst=found, error=abs(found.analytic - found.numeric), note=NOT_REPEATED)
+        if each.position == found.argument and each.verdict != FAIL
+        else each
+        for each in outcome.arguments
+    )
+    name = layer.names[found.argument]
+    text = f"d{name} is another when backward is called again at the same arrays and dy"
+    others = [cause for cause in outcome.causes if cause.code not in ("unknown", "not-linear")]
+    return replace(outcome, verdict=FAIL, arguments=arguments, causes=[Cause("random", name, text), *others])

@@ -16,7 +16,7 @@ from verify.checker.directions import index_of
 from verify.checker.layer import LayerUnderTest
 from verify.checker.linearity import opinions
 from verify.checker.objections import Disagreement
-from verify.checker.objections.randomness import is_constant, where_not_repeated
+from verify.checker.objections.randomness import is_constant
 from verify.checker.point import Point, Worst
 from verify.checker.reference import Reference, scaled
 
@@ -77,10 +77,6 @@ def _right(reference: Reference, point: Point, result: ArgumentResult, rng: np.r
     floor, useless, note = reference.promise(point, k)
     if not useless:
         return Finding(result._replace(detection_floor=floor, note=note))
-    index = where_not_repeated(point, k)
-    if index is not None:
-        worst = reference.worst(point, k, index)
-        return _wrong(reference, point, result, worst, "called again, backward gives another gradient")
     if not is_constant(point.layer, k, rng):
         return Finding(_undecided(result, useless)._replace(detection_floor=floor))
     within = (floor or 0.0) * (float(np.abs(point.claimed[k]).max()) or 1.0)

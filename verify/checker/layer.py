@@ -12,6 +12,9 @@ import numpy as np
 from verify.checker import guard
 from verify.checker.point import Array, Arrays, StructureError
 
+# Faults of one gradient, beside which those of the other arguments can be judged.
+OF_ONE_GRADIENT = ("no-gradient", "wrong-shape", "wrong-dtype")
+
 
 class ContractError(Exception):
     """The layer broke its contract: its gradient cannot even be compared."""
@@ -96,16 +99,21 @@ class LayerUnderTest:
         return (*arrays[:position], moved, *arrays[position + 1 :])
 
     def complex_value(self, arrays: Arrays, position: int, step: Array) -> Array:
-        """The forward's y at complex128 arrays, one of them moved by i * step; StructureError if it refuses them."""
+        """The forward's y at complex128 arrays, one of them moved by i * step.
+
+        StructureError if the forward refuses them, or drops imaginary parts: y written into `np.zeros(shape)` is real.
+        """
         as_complex: list[Any] = [np.asarray(array, np.complex128) if is_floating(array) else array for array in arrays]
         as_complex[position] = np.asarray(as_complex[position] + 1j * step)
         with warnings.catch_warnings():
-            # A forward that casts to real numbers shows by its derivative of zero. The warning says no more.
-            warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+            warnings.simplefilter("error", np.exceptions.ComplexWarning)
             try:
-                return self.value(as_complex)
+                y = self.value(as_complex)
             except NoResult as fault:  # a forward may refuse in any way it likes
                 raise StructureError(f"the forward refuses complex arrays: {fault.__cause__ or fault}") from fault
+        if y.dtype.kind != "c":
+            raise StructureError("the forward drops imaginary parts: its y is real for complex arrays")
+        return y
 
     def value(self, arrays: Arrays) -> Array:
         """The forward's y."""
@@ -114,11 +122,11 @@ class LayerUnderTest:
     def pull_back(self, arrays: Arrays, dy: Array, cache: Any) -> dict[int, Array]:
         """The backward's gradient for each position in wrt; ContractError where it breaks the contract.
 
-        Backward gets a copy of dy. What it writes there is noted, and its gradients are judged all the same.
+        Backward gets a copy of dy, unless that is large. What it writes there is noted, and its gradients are judged.
         """
-        given = dy.copy()
-        gradients = self.call("backward", arrays, given, cache)
-        if not np.array_equal(given, dy, equal_nan=True):
+        given = dy.copy() if dy.nbytes < guard.LARGE else dy
+        gradients = self.call("backward", [*arrays, *([dy] if given is dy else [])], given, cache)
+        if given is not dy and not np.array_equal(given, dy, equal_nan=True):
             self.notes[None] = "backward wrote to its argument dy"
         if isinstance(gradients, (np.ndarray, np.generic)) and len(self.differentiable) == 1:
             gradients = (gradients,)  # of one array, as in many tutorials
@@ -204,15 +212,17 @@ class LayerUnderTest:
         finally:
             written = guard.restored(given, marks)
         for position in written:
-            name = self.names[position]
-            raise ContractError("input-overwritten", position, name, f"{who} wrote to its argument {name}")
+            own = position < len(self.names)
+            name = self.names[position] if own else "dy"
+            text = f"{who} wrote to its argument {name}"
+            raise ContractError("input-overwritten", position if own else None, name, text)
         return result
 
     def _inspect(self, position: int, gradient: Any) -> Array:
         array, name = self.arrays[position], self.names[position]
         if not isinstance(gradient, (np.ndarray, np.generic)):
             raise ContractError("no-gradient", position, name, f"d{name} is {type(gradient).__name__}, not an array")
-        if array.ndim + gradient.ndim == 3 and array.size == gradient.size == max(array.shape + gradient.shape):
+        if {gradient.shape, array.shape} == {(array.size,), (1, array.size)}:
             self.notes[position] = f"d{name} has shape {gradient.shape}, {name} has {array.shape}: the same entries"
             gradient = gradient.reshape(array.shape)
         if gradient.shape != array.shape:

@@ -10,7 +10,7 @@ import pytest
 
 from helpers import certificate_of
 from verify import StructureError
-from verify.checker import check
+from verify.checker import attempts
 from verify.checker.candidates import CANDIDATES, Candidate
 from verify.checker.objections import Objection
 from verify.checker.reference import Reference
@@ -70,7 +70,7 @@ def replaced(name: str, objection: Objection | None) -> Iterator[None]:
         return candidate._replace(references=lambda miss: tuple(map(changed, candidate.references(miss))))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(check, "CANDIDATES", tuple(map(changed_candidate, CANDIDATES)))
+        patch.setattr(attempts, "CANDIDATES", tuple(map(changed_candidate, CANDIDATES)))
         yield
 
 

@@ -43,10 +43,15 @@ BACKWARDS: dict[str, tuple[Callable[..., Any], str, str | None, str]] = {
         _changed(lambda dx, dw: (g for g in (dx, dw))),
         "gradient-count",
         None,
-        "backward must return a tuple, got generator",
+        "backward must return a tuple (dx, dw), got generator",
     ),
-    "None": (lambda dy, cache: None, "gradient-count", None, "backward must return a tuple, got NoneType"),
-    "bare array": (_changed(lambda dx, dw: dx), "gradient-count", None, "backward must return a tuple, got ndarray"),
+    "None": (lambda dy, cache: None, "gradient-count", None, "backward must return a tuple (dx, dw), got NoneType"),
+    "bare array": (
+        _changed(lambda dx, dw: dx),
+        "gradient-count",
+        None,
+        "backward must return a tuple (dx, dw), got ndarray",
+    ),
     "None for one": (_changed(lambda dx, dw: (dx, None)), "no-gradient", "w", "dw is NoneType, not an array"),
     "list for one": (_changed(lambda dx, dw: (dx.tolist(), dw)), "no-gradient", "x", "dx is list, not an array"),
     "wrong shape": (
@@ -91,7 +96,10 @@ def test_a_fault_of_backward_is_named_in_one_sentence(fault: str, structure: str
     assert found.verdict == "FAIL"
     assert [(cause.code, cause.argument) for cause in found.causes] == [(code, argument)]
     assert found.causes[0].explanation.startswith(sentence)
-    assert {result.name for result in found.arguments} == ({argument} if argument else {"x", "w"})
+    # The fault of one argument does not hide the other, which is right.
+    assert {each.name: each.verdict for each in found.arguments} == {
+        name: "FAIL" if argument in (None, name) else "PASS" for name in ("x", "w")
+    }
     with pytest.raises(GradientMismatch) as caught:
         gradcheck(product, backward, ARRAYS, structure=structure, seed=0)
     assert sentence in str(caught.value)
@@ -243,7 +251,7 @@ def test_output_and_warnings_of_a_layer_pass_through(structure: str, capsys: pyt
 
 
 WRONG_FORMS = {
-    "wrong-shape": lambda gradient: gradient[None],
+    "wrong-shape": lambda gradient: gradient[None, ..., None],
     "wrong-dtype": lambda gradient: gradient.astype(np.float32),
     "no-gradient": lambda gradient: gradient.tolist(),
 }

@@ -179,12 +179,6 @@ _JUDGED = {
         "PASS",
         lambda *_: True,
     ),
-    "where_not_repeated, right": _Judged(
-        _tanh, _tanh_back, _SATURATED, "smooth", "INCONCLUSIVE", "FAIL", lambda *_: (0,)
-    ),
-    "where_not_repeated, wrong": _Judged(
-        lambda x: (1e20 + np.sin(x), x), _random_back, (drawn(0, 4),), "smooth", "FAIL", "PASS", lambda *_: None
-    ),
     "opinions, right": _Judged(
         _exponential, lambda dy, y: (dy * y,), (drawn(0, 4),), "analytic", "PASS", "FAIL", _without_tolerance
     ),
@@ -202,3 +196,53 @@ def test_each_question_of_the_judge_decides_a_verdict(name: str, monkeypatch: py
     assert verdict() == row.asked
     monkeypatch.setattr(judge, name.split(",")[0], row.by)
     assert verdict() == row.replaced
+
+
+def _dropping(share: float, generator: np.random.Generator, back: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward that loses a share of its entries, others at each call."""
+    return lambda dy, cache: tuple(g * (generator.random(g.shape) >= share) for g in back(dy, cache))
+
+
+# Forward, backward, arrays: exact integers, gapped integers, the complex step, differences.
+_REPEATED: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[np.ndarray, ...]]] = {
+    "product": (
+        lambda x, w: (x @ w, (x, w)),
+        lambda dy, c: (dy @ c[1].T, c[0].T @ dy),
+        (drawn(0, 4, 3), drawn(1, 3, 2)),
+    ),
+    "relu": (lambda x: (np.maximum(x, 0), x), lambda dy, x: (dy * (x > 0),), (drawn(2, 4, 3),)),
+    "square": (lambda x: (x**2, x), lambda dy, x: (2 * x * dy,), (drawn(3, 4, 3),)),
+    "root": (
+        lambda x: (np.sqrt(np.abs(x) + 1), x),
+        lambda dy, x: (dy * np.sign(x) / 2 / np.sqrt(np.abs(x) + 1),),
+        (drawn(4, 4, 3),),
+    ),
+    "loss": (lambda x: (np.mean(x**2), x), lambda dy, x: (dy * 2 * x / x.size,), (drawn(5, 40),)),
+}
+
+
+@pytest.mark.parametrize("name", _REPEATED)
+def test_a_backward_that_loses_a_tenth_at_random_fails_and_is_named(name: str) -> None:
+    forward, back, arrays = _REPEATED[name]
+    for seed in range(20):
+        found = certificate_of(forward, _dropping(0.1, np.random.default_rng(seed), back), arrays, seed=seed)
+        assert found.verdict == "FAIL"
+        assert found.causes[0].code == "random"
+        assert "unknown" not in {cause.code for cause in found.causes}
+
+
+@pytest.mark.parametrize("name", _REPEATED)
+def test_a_backward_that_repeats_itself_is_not_random(name: str) -> None:
+    forward, back, arrays = _REPEATED[name]
+    assert certificate_of(forward, back, arrays, seed=0)
+
+
+def test_sums_in_another_order_are_not_random() -> None:
+    """As threads make them: the last bits differ from call to call."""
+    generator, x = np.random.default_rng(0), drawn(6, 200)
+
+    def back(dy: np.ndarray, b: np.ndarray) -> Any:
+        return (np.asarray(np.sum(generator.permutation(dy * np.exp(x + b)))),)
+
+    assert len({float(back(np.ones(200), np.asarray(0.5))[0]) for _ in range(9)}) > 1
+    assert certificate_of(lambda b: (np.exp(x + b), b), back, (np.asarray(0.5),), seed=0)

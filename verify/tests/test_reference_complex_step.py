@@ -15,7 +15,7 @@ from verify import Certificate, Inconclusive, StructureError, gradcheck
 
 
 def test_a_zero_gradient_of_a_forward_that_drops_imaginary_parts_does_not_pass_as_analytic() -> None:
-    with pytest.raises(StructureError, match="the complex step does not differentiate this function in x"):
+    with pytest.raises(StructureError, match="the forward drops imaginary parts"):
         gradcheck(lambda x: (np.sin(x.real), x), lambda dy, x: (0 * dy,), (np.array([0.3]),), structure="analytic")
 
 
