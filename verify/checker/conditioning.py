@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verify.checker.point import Array, Arrays
+from verify.checker.point import Array, Arrays, StructureError
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
@@ -24,6 +24,8 @@ FACTORS = (0.75, 0.625, 0.875)
 MOST_AMPLIFIED = 64.0
 # A disagreement of up to 8 tolerances neither passes nor fails: the conditioning is an estimate.
 DOUBTFUL = 8.0
+# What is added to k, see `gamma`.
+_ELEMENTARY, _EXPONENTIAL = 32, 4
 
 
 def moved_by_ulps(
@@ -33,14 +35,17 @@ def moved_by_ulps(
     rng: np.random.Generator,
     draws: int,
     fixed: Sequence[int] | None = None,
+    ulp: float | None = None,
 ) -> dict[int, Array]:
     """How far the gradients move, entry by entry, when the entries of the arrays move by an ulp or two.
 
-    Equal entries move together and zeros stay, so that no tie is broken and no kink crossed. If `fixed` is given, those
-    arrays are moved as well, except whole numbers (labels, masks). Then half the distance between moved gradients
-    counts, and not that from the gradients claimed: a backward that is wrong at the very arrays given is wrong.
+    `ulp` is that of another dtype. Equal entries move together and zeros stay, so that no tie is broken and no kink
+    crossed. If `fixed` is given, those arrays are moved as well, except whole numbers (labels, masks). Then half the
+    distance between moved gradients counts, and not that from the gradients claimed: a backward that is wrong at the
+    very arrays given is wrong.
     """
-    epsilon, share = float(np.finfo(layer.dtype).eps), 1.0 if fixed is None else 0.5
+    epsilon = float(np.finfo(layer.dtype).eps) if ulp is None else ulp
+    share = 1.0 if fixed is None else 0.5
     most = {k: np.zeros(gradient.shape) for k, gradient in claimed.items()}
     for draw in range(draws):
         arrays: Arrays = layer.arrays
@@ -62,3 +67,29 @@ def moved_by_ulps(
 def finite(gradients: dict[int, Array]) -> dict[int, Array]:
     """The gradients with 0 for what is not finite."""
     return {k: np.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0) for k, gradient in gradients.items()}
+
+
+def gamma(layer: LayerUnderTest, y: Array) -> float:
+    """gamma_k = k eps / (1 - k eps), what k roundings make of a number at most (Higham 2002, section 3.1).
+
+    k is the sum of
+
+    - the entries of the largest array: the longest sum there can be;
+    - 32, for a handful of elementary functions of a few roundings each;
+    - 4 max|a|: an exponential turns a rounding of its argument, relative eps |a|, into one of its value.
+    """
+    arrays = [layer.arrays[k] for k in layer.wrt]
+    largest = max(float(np.abs(array).max(initial=0.0)) for array in arrays)
+    k = max([y.size, *(array.size for array in arrays)]) + _ELEMENTARY + _EXPONENTIAL * largest
+    unit = k * float(np.finfo(layer.dtype).eps)
+    if unit >= 0.5:
+        raise StructureError(f"{layer.dtype} is too coarse for sums of {k:.3g} roundings")
+    return float(unit / (1 - unit))
+
+
+def unit_scale(layer: LayerUnderTest) -> Arrays:
+    """The arrays, scaled to entries of at most 1."""
+    return [
+        np.asarray(array / max(1.0, float(np.abs(array).max(initial=0.0)))) if k in layer.wrt else array
+        for k, array in enumerate(layer.arrays)
+    ]

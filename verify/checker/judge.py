@@ -7,7 +7,7 @@ reference's objections says why this cannot be decided.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,16 +25,20 @@ _LESS = 2.0**-12
 
 
 class Finding(NamedTuple):
-    """What is known of one argument's gradient; of a wrong one, the reference and the point that show it."""
+    """What is known of one argument's gradient; of a wrong one, the reference and the point that show it.
+
+    `blank` says that it was 0 as a whole wherever it was asked.
+    """
 
     result: ArgumentResult
     reference: Reference | None = None
     point: Point | None = None
+    blank: bool = False
 
 
 def judge(references: Iterable[Reference], layer: LayerUnderTest, rng: np.random.Generator) -> dict[int, Finding]:
     """Compare every argument at every point of every reference; a wrong argument is not asked again."""
-    found = {k: Finding(ArgumentResult(k, layer.names[k], layer.arrays[k].shape, PASS)) for k in layer.wrt}
+    found = {k: Finding(ArgumentResult(k, layer.names[k], layer.arrays[k].shape, PASS), blank=True) for k in layer.wrt}
     for reference in references:
         asked = reference.advisory
         for point in reference.points(layer, rng):
@@ -67,6 +71,8 @@ def compare(reference: Reference, point: Point, k: int, rng: np.random.Generator
         for objection in reference.objections:
             if reason := objection(case):
                 return Finding(_undecided(result, reason)._replace(detection_floor=reference.promise(point, k).floor))
+        if point.elsewhere:
+            return Finding(_undecided(result, point.elsewhere.format(shown(point, case.worst))))
         return _wrong(reference, point, result, case.worst, reference.where)
     return _right(reference, point, result, rng)
 
@@ -75,13 +81,28 @@ def _right(reference: Reference, point: Point, result: ArgumentResult, rng: np.r
     """PASS, or INCONCLUSIVE if the tolerance is so wide that passing says nothing."""
     k = result.position
     floor, useless, note = reference.promise(point, k)
+    blank = not point.claimed[k].any()
     if not useless:
-        return Finding(result._replace(detection_floor=floor, note=note))
+        return Finding(result._replace(detection_floor=floor, note=note), blank=blank)
     if not is_constant(point.layer, k, rng):
         return Finding(_undecided(result, useless)._replace(detection_floor=floor))
     within = (floor or 0.0) * (float(np.abs(point.claimed[k]).max()) or 1.0)
     note = f"0 to within {within:.2g}: y stays as it is wherever {result.name} is moved"
     return Finding(result._replace(detection_floor=floor, note=note))
+
+
+def shown(point: Point, worst: Worst) -> str:
+    """Both values of a wrong entry, and the arrays' entries there."""
+    layer, k, index = point.layer, worst.argument, worst.index
+    arrays: dict[int, Any] = {j: point.arrays[j] for j in layer.wrt}
+    places = [_entry(layer.names[k], arrays[k], index)]
+    places += [_entry(layer.names[j], a, (0,) * a.ndim) for j, a in arrays.items() if a.size == 1 and j != k]
+    values = f"backward says {worst.analytic:.6g}, differences say {worst.numeric:.6g}"
+    return f"d{layer.names[k]}{list(index) or ''} where {', '.join(places)}: {values}"
+
+
+def _entry(name: str, array: Any, index: tuple[int, ...]) -> str:
+    return f"{name}{list(index) or ''} is {float(array[index]):.6g}"
 
 
 def _undecided(result: ArgumentResult, reason: str) -> ArgumentResult:
@@ -144,4 +165,5 @@ def _worse(before: Finding, now: Finding, reference: Reference) -> Finding:
     if before.result.verdict != PASS or reference.advisory:
         return before
     opinions = before.result.second_opinions
-    return Finding(now.result._replace(note=now.result.note or before.result.note, second_opinions=opinions))
+    result = now.result._replace(note=now.result.note or before.result.note, second_opinions=opinions)
+    return Finding(result, blank=now.blank and before.blank)

@@ -70,8 +70,7 @@ class LayerUnderTest:
         self.arrays, self.options, self.names, self.wrt = arrays, dict(options), names, wrt
         self.differentiable = tuple(k for k, array in enumerate(arrays) if array is None or is_floating(array))
         self.fixed = tuple(k for k in self.differentiable if k not in wrt and arrays[k] is not None)
-        # Of several dtypes the coarsest decides what is exact.
-        self.dtype: np.dtype[Any] = min((arrays[k].dtype for k in wrt), key=lambda dtype: np.finfo(dtype).nmant)
+        self.dtype = _coarsest(arrays[k].dtype for k in wrt)
         self.calls = {"forward": 0, "backward": 0}
         self.notes: dict[int | None, str] = {}  # remarks on a gradient's form, by position; on dy under None
         self._shapes: dict[tuple[tuple[int, ...] | None, ...], tuple[int, ...]] = {}
@@ -82,11 +81,16 @@ class LayerUnderTest:
         other.options, other._shapes = {**self.options, **changed}, {}
         return other
 
+    def at(self, arrays: Sequence[Any], wrt: tuple[int, ...]) -> LayerUnderTest:
+        """This layer at other arrays, and the positions to check there; its calls and notes are kept together."""
+        other = copy.copy(self)
+        other.arrays, other.wrt = tuple(arrays), wrt
+        other.dtype = _coarsest(other.arrays[k].dtype for k in wrt)
+        return other
+
     def without(self, position: int) -> LayerUnderTest:
         """This layer with one argument fewer to check; its calls and notes are kept together with these."""
-        other = copy.copy(self)
-        other.wrt = tuple(k for k in self.wrt if k != position)
-        return other
+        return self.at(self.arrays, tuple(k for k in self.wrt if k != position))
 
     def with_array(self, arrays: Arrays, position: int, array: Array) -> tuple[Array | None, ...]:
         """The arrays with one of them replaced."""
@@ -233,6 +237,11 @@ class LayerUnderTest:
             raise ContractError("wrong-dtype", position, name, f"d{name} has dtype {dtype}, {name} has {array.dtype}")
         # A copy: the backward may write its next gradients to the same place. NumPy computes in native byte order.
         return np.array(gradient, dtype if dtype.isnative else dtype.newbyteorder("="))
+
+
+def _coarsest(dtypes: Iterable[np.dtype[Any]]) -> np.dtype[Any]:
+    """Of several dtypes the coarsest decides what is exact."""
+    return min(dtypes, key=lambda dtype: np.finfo(dtype).nmant)
 
 
 def _no_result(explanation: str) -> NoResult:

@@ -23,7 +23,8 @@ class StructureError(ValueError):
 class Point:
     """The arrays, y = f(arrays), the upstream gradient dy, and the gradients that backward claims for it.
 
-    `step` is how far an exact reference moves along a direction: a power of two.
+    `step` is how far an exact reference moves along a direction: a power of two. `elsewhere` is said of a wrong entry,
+    which it has a place for, at arrays that are not like those given. The layer's domain may have ended there.
     """
 
     layer: LayerUnderTest
@@ -32,6 +33,7 @@ class Point:
     dy: Array
     claimed: dict[int, Array]
     step: float = 1.0
+    elsewhere: str = ""
 
 
 class Worst(NamedTuple):

@@ -7,11 +7,7 @@ What is tolerated is the rounding of both sides:
 
     |sum(dy * Jv) - sum(da * v)| <= gamma_k * (sum|dy||Jv| + sum|da||v| + sum|da(u)||v|) + c * sum|delta||v|
 
-with gamma_k = k eps / (1 - k eps) (Higham 2002, section 3.1). k is the sum of
-
-- the entries of the largest array: the longest sum there can be;
-- 32, for a handful of elementary functions of a few roundings each;
-- 4 max|a|: an exponential turns a rounding of its argument, relative eps |a|, into one of its value.
+with gamma_k and k as in conditioning.py.
 
 The third term is the floor. Where a function saturates (a confident softmax) its derivative vanishes, but the roundings
 inside do not. The gradient at u, the arrays scaled to entries of at most 1, stands for them. The last term is the
@@ -31,9 +27,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verify.checker.complex_consistency import check_consistent
-from verify.checker.conditioning import DOUBTFUL, FACTORS, MOST_AMPLIFIED, finite, moved_by_ulps
+from verify.checker.conditioning import DOUBTFUL, FACTORS, MOST_AMPLIFIED, finite, gamma, moved_by_ulps, unit_scale
 from verify.checker.directions import draw_upstream, signed
-from verify.checker.point import Array, Arrays, Point, StructureError, Worst
+from verify.checker.point import Array, Point, StructureError, Worst
 from verify.checker.reference import BY_COMPLEX, Interval, Promise, Reference, Way, point_at
 
 if TYPE_CHECKING:
@@ -43,8 +39,6 @@ if TYPE_CHECKING:
 # h^2 = 2^-400 leaves no truncation, and h times a slope above 2^-800 is a normal number.
 _STEP = 2.0**-200
 _TRUNCATION = 2.0**-300  # of order step^2 = 2^-400, with room for third derivatives up to 2^100
-# What the head of this module adds to k.
-_ELEMENTARY, _EXPONENTIAL = 32, 4
 # What differs by more, between multiples of one direction, is no rounding: at 0 a square root has no slope at all.
 _NO_SLOPE = 2.0**-9
 # A wrong entry weighs between half and all of itself in v, errors that cancel along one direction show in another.
@@ -68,10 +62,10 @@ class ComplexStep(Reference):
         """The arrays given."""
         self._rng = rng
         point = point_at(layer, layer.arrays, lambda y: draw_upstream(rng, y.shape, y.dtype))
-        scaled = _unit_scale(layer)
+        scaled = unit_scale(layer)
         self._unsaturated = finite(layer.pull_back(scaled, point.dy, layer.value_and_cache(scaled)[1]))
         self._conditioning = moved_by_ulps(layer, point.dy, point.claimed, rng, _CONDITION_DRAWS)
-        self._gamma, self._size = _gamma(layer, point.y), float(np.abs(point.dy).max(initial=0.0))
+        self._gamma, self._size = gamma(layer, point.y), float(np.abs(point.dy).max(initial=0.0))
         yield point
 
     def directions(self, point: Point, k: int, rng: np.random.Generator) -> Iterator[Array]:
@@ -155,20 +149,3 @@ class ComplexStep(Reference):
         if not np.allclose(slopes, -self.slopes(point, k, -v), rtol=self._gamma, atol=self._gamma):
             name = point.layer.names[k]
             raise StructureError(f"a kink at these arrays: in {name} the complex step depends on the direction's sign")
-
-
-def _gamma(layer: LayerUnderTest, y: Array) -> float:
-    arrays = [layer.arrays[k] for k in layer.wrt]
-    largest = max(float(np.abs(array).max(initial=0.0)) for array in arrays)
-    k = max([y.size, *(array.size for array in arrays)]) + _ELEMENTARY + _EXPONENTIAL * largest
-    unit = k * float(np.finfo(layer.dtype).eps)
-    if unit >= 0.5:
-        raise StructureError(f"{layer.dtype} is too coarse for sums of {k:.3g} roundings")
-    return float(unit / (1 - unit))
-
-
-def _unit_scale(layer: LayerUnderTest) -> Arrays:
-    return [
-        np.asarray(array / max(1.0, float(np.abs(array).max(initial=0.0)))) if k in layer.wrt else array
-        for k, array in enumerate(layer.arrays)
-    ]

@@ -14,7 +14,7 @@ import numpy as np
 
 from verify.checker.directions import draw_upstream, index_of, restricted, signed, unit
 from verify.checker.extrapolation import SAFETY, Ladder, short_estimate, slopes_at, to_zero
-from verify.checker.kink_search import COARSEST, Seen
+from verify.checker.kink_search import Seen, coarsest
 from verify.checker.line import Line
 from verify.checker.locate import descend
 from verify.checker.point import Array, Point, Worst
@@ -83,6 +83,7 @@ class Differences(Reference):
         ladders = [Ladder(self.line(point, k, v)) for v in directions]
         estimates = [ladder.estimate() for ladder in ladders]
         seen = Seen(directions, estimates, float(np.abs(gradient).max()), gradient.size, [])
+        seen.coarsest = coarsest(point.y)
         self._compare(seen, ladders)
         steps = [ladder.steps[ladder.insensitive] for ladder in ladders if ladder.insensitive is not None]
         if not any(seen.right) and steps:
@@ -162,7 +163,7 @@ class Differences(Reference):
         if seen.kinked:
             off = seen.unsure / (max(seen.largest, seen.slope) or 1.0)
             note = f"{len(seen.kinked)} of {seen.entries} entries at kinks, each between its one-sided derivatives"
-            if off > COARSEST:
+            if off > seen.coarsest:
                 return Promise(floor, f"{note}, which are known to {off:.1g} of the largest only")
             note = f"{note}, to {off:.1g} of the largest entry"
         return Promise(

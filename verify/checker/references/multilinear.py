@@ -47,7 +47,10 @@ class Multilinear(ExactDifference):
         self.most_bits = self.dy_bits = self._outputs = 0
 
     def points(self, layer: LayerUnderTest, rng: np.random.Generator) -> Iterator[Point]:
-        """Fractions first, then integers, as often as the miss probability takes."""
+        """Fractions first, then integers, as often as the miss probability takes.
+
+        Errors may hide at zeros and ties: one more point keeps those of the arrays given.
+        """
         factors = len(layer.wrt)
         self.most_bits = bits = proved_bits(layer) if self.proved else assumed_bits(layer)
         fraction_bits = max(1, bits - math.ceil(GUARD_BITS / factors))
@@ -60,9 +63,14 @@ class Multilinear(ExactDifference):
         yield self._point(layer, rng, fraction_bits, 2.0**-fraction_bits)
         for _ in range(max(trials, -(-_ENTRIES // (self._outputs or _ENTRIES)) - 1)):
             yield self._point(layer, rng, bits, 1.0)
+        if any(_has_zeros_or_ties(layer.arrays[k]) for k in layer.wrt):
+            yield self._point(layer, rng, bits, 1.0, alike=True)
         self.missed = first * rate**trials
 
-    def _point(self, layer: LayerUnderTest, rng: np.random.Generator, bits: int, unit: float) -> Point:
+    def _point(
+        self, layer: LayerUnderTest, rng: np.random.Generator, bits: int, unit: float, *, alike: bool = False
+    ) -> Point:
+        """A drawn point. `alike`: what is 0 or equal in the arrays given is so in those drawn."""
         self.bits = bits
 
         def upstream(y: Array) -> Array:
@@ -73,12 +81,24 @@ class Multilinear(ExactDifference):
             return draw_integers(rng, y.shape, self.dy_bits, y.dtype)
 
         drawn = [draw_integers(rng, layer.arrays[k].shape, bits, layer.dtype) for k in layer.wrt]
+        if alike:
+            drawn = [_alike(array, layer.arrays[k]) for k, array in zip(layer.wrt, drawn, strict=True)]
         return point_at(layer, placed(layer, drawn, unit), upstream, unit)
 
     def directions(self, point: Point, k: int, rng: np.random.Generator) -> Iterator[Array]:
         """One, through zero."""
         array: Any = point.arrays[k]
         yield through_zero(point, k, draw_integers(rng, array.shape, self.bits, array.dtype))
+
+
+def _has_zeros_or_ties(array: Array) -> bool:
+    return len(np.unique(array[array != 0])) < array.size
+
+
+def _alike(drawn: Array, given: Array) -> Array:
+    """The drawn array, with the zeros and the ties of the one given."""
+    _, first, place = np.unique(given, return_index=True, return_inverse=True)
+    return np.where(given == 0, 0, drawn.ravel()[first][place].reshape(given.shape)).astype(drawn.dtype)
 
 
 def assumed_bits(layer: LayerUnderTest) -> int:

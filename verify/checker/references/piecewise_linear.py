@@ -8,7 +8,8 @@ the kinks is in at_ties.py. Where there is room the entries are no whole numbers
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +29,12 @@ _ROOM_FOR_FRACTIONS = 16  # bits for each array, beside those that count entries
 # Of few entries of y one draw takes few branches, and its mirror image may take the same. A gradient that is right in
 # a third of the branches only passes 32 points with probability 3^-16 at most.
 _POINTS = 32
-_FEWEST_BITS = 3  # below that a direction or dy has but a few values
+_FEWEST_BITS = 4  # below that a direction of one bit less, or dy, has but a few values
+# A clip is made for low < high, a learned level for alpha > 0. Others may be drawn.
+_ELSEWHERE = (
+    "right at arrays of the signs and in the order of those given, and wrong at others: {}. "
+    'If they lie outside the domain of the layer, structure="smooth" checks at the arrays given alone'
+)
 
 
 class PiecewiseLinear(ExactDifference):
@@ -38,7 +44,10 @@ class PiecewiseLinear(ExactDifference):
         self.objections, self._miss_probability = objections, miss_probability
 
     def points(self, layer: LayerUnderTest, rng: np.random.Generator) -> Iterator[Point]:
-        """Every other point mirrors the one before, so that each entry is seen on both sides of 0."""
+        """First entries of the signs and in the order of those given, then others, where a layer's domain may end.
+
+        Every other one of these mirrors the one before, so that each entry is seen on both sides of 0.
+        """
         shapes = [layer.arrays[k].shape for k in layer.wrt]
         entries = sum(math.prod(shape) for shape in shapes)
         factors, entry_bits = len(shapes), entries.bit_length()
@@ -57,13 +66,20 @@ class PiecewiseLinear(ExactDifference):
         if not fractions:
             for k in layer.wrt:
                 check_affine_between_kinks(layer, k, rng)
+        given = [layer.arrays[k] for k in layer.wrt]
+        self.bits = gap_bits - 3  # as many numbers of either sign: a bit less apart
+        for _ in range(trials):
+            unit = 2.0 ** (1 - gap_bits - entry_bits) if fractions else 1.0
+            yield self._point(layer, rng, placed(layer, _alike(rng, given, gap_bits - 1), unit), unit, dy_bits)
+        self.bits = gap_bits - 2
         drawn: list[Array] = []
         for trial in range(max(2, trials, -(-_POINTS // max(1, outputs)))):
             drawn = [-array for array in drawn] if trial % 2 else draw_gapped(rng, shapes, gap_bits)
             unit = 2.0 ** -(gap_bits // 2) if fractions else 1.0
             if trial % 2 and fractions:  # these lie within 1, where a clip, say, does not cut
                 unit = 2.0 ** (1 - gap_bits - entry_bits)
-            yield self._point(layer, rng, placed(layer, drawn, unit), unit, dy_bits)
+            point = self._point(layer, rng, placed(layer, drawn, unit), unit, dy_bits)
+            yield replace(point, elsewhere=_ELSEWHERE)
         self.missed = rate**trials
 
     def _point(self, layer: LayerUnderTest, rng: np.random.Generator, arrays: Arrays, unit: float, bits: int) -> Point:
@@ -76,3 +92,16 @@ class PiecewiseLinear(ExactDifference):
     def directions(self, point: Point, k: int, rng: np.random.Generator) -> Iterator[Array]:
         """One, within the gaps."""
         yield draw_integers(rng, point.claimed[k].shape, self.bits, point.claimed[k].dtype)
+
+
+def _alike(rng: np.random.Generator, given: Sequence[Array], gap_bits: int) -> list[Array]:
+    """Gapped integers with the signs, and in the order, of the entries given; ties and zeros go either way."""
+    flat = np.concatenate([array.ravel() for array in given])
+    drawn = np.sort(draw_gapped(rng, [(2 * flat.size,)], gap_bits)[0])  # half of them are negative
+    negative = (flat < 0) | ((flat == 0) & (rng.random(flat.size) < 0.5))
+    values = np.empty(flat.size, drawn.dtype)
+    for side, pool in ((negative, drawn[: flat.size]), (~negative, drawn[flat.size :])):
+        places = rng.permutation(np.flatnonzero(side))  # the order of equal entries
+        values[places[np.argsort(flat[places], kind="stable")]] = np.sort(rng.choice(pool, len(places), replace=False))
+    parts = np.split(values, np.cumsum([array.size for array in given])[:-1])
+    return [part.reshape(array.shape) for part, array in zip(parts, given, strict=True)]
