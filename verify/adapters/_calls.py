@@ -14,7 +14,7 @@ from verify.checker.certificate import Uncovered
 from verify.checker.point import Array
 
 # Any rate but 0 shows a gradient that backward computes after its own update.
-_RATE = 1.0
+RATE = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,16 @@ class Form:
         return [each for each in results if _floats(each)]
 
     def call_backward(
-        self, backward: Callable[..., Any], dy: Array, results: Sequence[Any], cache: Any, inputs: Mapping[str, Any]
+        self,
+        backward: Callable[..., Any],
+        dy: Array,
+        results: Sequence[Any],
+        cache: Any,
+        inputs: Mapping[str, Any],
+        more: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return what backward returns for this dy."""
-        extra = {**self.extra, **{name: inputs[name] for name in self.given}}
+        """Return what backward returns for this dy. `more` are arguments that stand before those of `extra`."""
+        extra = {**self.extra, **{name: inputs[name] for name in self.given}, **(more or {})}
         if self.upstream == "none":
             return backward(**extra)
         if self.takes_cache:
@@ -128,8 +134,8 @@ def form_of(layer: Any, returned: Any, input_names: Sequence[str], options: Mapp
             f"backward of {kind} requires {', '.join(required)}. Forward returns {got}, so {unknown[0]} is no cache: "
             f"give its value by backward_options={{{values}}}"
         )
-    notes = tuple(Uncovered(name, f"backward requires it: {_RATE} was passed") for name in rates)
-    return Form(False, count, upstream, {**options, **dict.fromkeys(rates, _RATE)}, given, notes)
+    notes = tuple(Uncovered(name, f"backward requires it: {RATE} was passed") for name in rates)
+    return Form(False, count, upstream, {**options, **dict.fromkeys(rates, RATE)}, given, notes)
 
 
 def gradients_of(returned: Any, inputs: Sequence[str], names: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:

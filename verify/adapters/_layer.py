@@ -23,6 +23,7 @@ from verify.adapters._parameters import (
 )
 from verify.adapters._places import MISSING, Path, duplicate, is_floating, parsed, read
 from verify.adapters._state import Snapshot
+from verify.adapters._updates import UPDATE, subtracted
 from verify.checker.certificate import Uncovered
 from verify.checker.layer import ContractError
 from verify.checker.point import Array
@@ -63,6 +64,7 @@ class PlainLayer:
         self.form = Form(takes_cache=len(required) == 2 and not is_rate(required[1]))
         self.learnt = self.replayed = False
         self.kept: tuple[Path, ...] = ()
+        self.results = 1  # those that are part of y
         self.stale = ""
         self.most_gradients: int | None = None  # more of them belong to parameters whose order is not known
         self.unchecked: list[Uncovered] = []
@@ -143,19 +145,31 @@ class PlainLayer:
         """Return the gradients of the inputs, and then those of the parameters."""
         if self.stale:
             raise ContractError("stale-cache", None, None, self.stale)
-        own = cache.own
-        if self.replayed:
-            self.put(self.start, cache.values)
-            self.call_reset()
-            _, own = self.form.results_of(self.root.forward(*cache.inputs, **cache.options))
-        else:
-            self.put(cache.left, cache.values)
-            self.call_reset()
         given = {each.name: value for each, value in zip(self.inputs, cache.inputs, strict=False)}
-        returned = self.form.call_backward(self.root.backward, dy, cache.results, own, given)
-        return self.gradients(returned, cache.inputs, dy)
 
-    def gradients(self, returned: Any, inputs: Sequence[Any], dy: Array) -> tuple[Any, ...]:
+        def call(more: Mapping[str, Any]) -> Any:
+            own = cache.own
+            if self.replayed:
+                self.put(self.start, cache.values)
+                self.call_reset()
+                _, own = self.form.results_of(self.root.forward(*cache.inputs, **cache.options))
+            else:
+                self.put(cache.left, cache.values)
+                self.call_reset()
+            return self.form.call_backward(self.root.backward, dy, cache.results, own, given, more)
+
+        updated = [each for each in self.parameters if each.gradient == UPDATE]
+        if not updated:
+            return self.gradients(call({}), cache.inputs, dy)
+        before = [value for each, value in zip(self.parameters, cache.values, strict=True) if each in updated]
+        returned, steps = subtracted(self.root, updated, before, call)
+        return self.gradients(
+            returned, cache.inputs, dy, dict(zip([each.name for each in updated], steps, strict=True))
+        )
+
+    def gradients(
+        self, returned: Any, inputs: Sequence[Any], dy: Array, steps: Mapping[str, Array] | None = None
+    ) -> tuple[Any, ...]:
         """Return one gradient for each differentiable input and for each parameter, in order."""
         names = [each.name for each in self.inputs]
         places = [k for k, each in enumerate(inputs) if each is None or is_floating(each) or isinstance(each, float)]
@@ -171,7 +185,9 @@ class PlainLayer:
         own += [None] * (len(places) - len(own))
         found = []
         for each in self.parameters:
-            if each.gradient is not None:
+            if each.gradient == UPDATE:
+                gradient: Any = (steps or {}).get(each.name)
+            elif each.gradient is not None:
                 gradient = read(self.root, each.gradient)
             else:
                 gradient = named[each.name] if each.name in named else rest.pop(0) if rest else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from verify.adapters._parameters import (
 )
 from verify.adapters._places import MISSING, Path, duplicate, is_floating
 from verify.adapters._state import Snapshot, kept_between_calls, same_results
+from verify.adapters._updates import rate_name
 from verify.checker.certificate import Uncovered
 
 
@@ -63,6 +65,7 @@ class _Trial:
         with _raised():
             returned = self.work.forward(*self._own(self.inputs), **options)
         self.middle = Snapshot(self.work)
+        self.raw = returned
         self.form = form_of(self.work, returned, self.names, layer.spec.backward_options)
         self.form, self.returned = self._backward(returned)
         self.end = Snapshot(self.work)
@@ -72,9 +75,10 @@ class _Trial:
     def _own(self, inputs: Sequence[Any]) -> list[Any]:
         return [each.copy() if isinstance(each, np.ndarray) else each for each in inputs]
 
-    def _reset(self, root: Any) -> None:
-        if self.layer.spec.reset is not None:
-            getattr(root, self.layer.spec.reset)()
+    def _reset(self, root: Any, by: str | None = None) -> None:
+        name = by or self.layer.spec.reset
+        if name is not None:
+            getattr(root, name)()
 
     def _backward(self, returned: Any) -> tuple[Form, Any]:
         """What backward returns, and the form in which it was called; MISSING if it raises."""
@@ -125,7 +129,7 @@ class _Trial:
         changed = self.start.changed(self.end)
         found = kept_between_calls(work, self.start, changed, lambda: self._results(work, self.inputs, back=True))
         self.random, self.kept = found is None, found or ()
-        made = [path for path in changed if path not in self.kept and self._is_new(path)]
+        made = [path for path in changed if path not in self.kept and self._stays(path)]
         for path in changed:
             if path not in made:
                 self.start.restore(work, path)
@@ -142,8 +146,10 @@ class _Trial:
         if not self.random and self.returned is not MISSING and not layer.stale:
             self._find_piles()
 
-    def _is_new(self, path: Path) -> bool:
-        return path not in self.start.saved or self.start.saved[path].value is None
+    def _stays(self, path: Path) -> bool:
+        """Whether it may be what a first forward builds: a new value, or a flag or size that says it is built."""
+        before = self.start.saved[path].value if path in self.start.saved else None
+        return before is None or isinstance(before, (bool, int, str))
 
     def _forward_of(self, root: Any, k: int) -> list[np.ndarray]:
         """The results at the inputs given, elsewhere, and elsewhere from another state."""
@@ -159,7 +165,11 @@ class _Trial:
         by_state = [group for group in groups if group.under(self.kept)]
         rest = [group for group in groups if not group.under(self.kept)]
         tries = (3 if self.kept else 2) if self._forward_of(self.work, 1) else 1
-        found = [] if self.random else that_matter(self.work, rest, lambda k: self._forward_of(self.work, k), tries)
+        others = [group for group in groups_of(self.work) if all(group.array is not each.array for each in groups)]
+        others = [group for group in others if not group.under(self.kept)]
+        found = []
+        if not self.random:
+            found = that_matter(self.work, rest, others, lambda k: self._forward_of(self.work, k), tries)
         return [group for group in groups if group in by_state or group in found]
 
     def _discover(self, made: Sequence[Path]) -> list[Group]:
@@ -167,7 +177,7 @@ class _Trial:
         layer = self.layer
         groups = groups_of(self.work)
         named = layer.named(groups)
-        _check_fixed(layer, groups)
+        _check_fixed(layer, groups, [*self.in_forward, *self.in_backward])
         rest = [group for group in groups if all(group is not each for each, _ in named)]
         places = {path: saved.value for path, saved in self.end.saved.items()}
         gradients = paired(rest, places, lambda path: any(path[: len(each)] == each for each in self.in_backward))
@@ -231,19 +241,17 @@ class _Trial:
             ]
             gradient = _places.text(likely[0]) if likely else f"d{name.rpartition('.')[2]}"
             remedy = f"Write parameters={{{name!r}: {gradient!r}}} to say where backward leaves its gradient"
+            why = "y depends on it, and no gradient of it was found"
             if layer.most_gradients is not None:
                 remedy = f"Write parameters={display_names(unpaired, self.names)!r} in the order that backward returns"
-            remedy += f", or fixed=({name!r},) if it has none"
             if group.under(self.in_backward):
-                why = "backward changes it, which changes what forward computes: an update. Its gradient was not found"
-                if likely or layer.most_gradients is not None:
-                    why = "backward changes it, an update, and no gradient of it was found"
-                layer.unchecked.append(Uncovered(name, why, remedy, matters=True))
+                why = "backward changes it, and so what forward computes: an update. No gradient of it was found"
+                if (rate := rate_name(self.work)) and not likely and layer.most_gradients is None:
+                    remedy = f"Write parameters={{{name!r}: 'update'}} to check what backward subtracts, over {rate}"
             elif group.under(self.kept):
                 continue  # state, of which the layer says that it is kept
-            else:
-                why = "y depends on it, and no gradient of it was found"
-                layer.unchecked.append(Uncovered(name, why, remedy, matters=True))
+            remedy += f", or fixed=({name!r},) if it has none"
+            layer.unchecked.append(Uncovered(name, why, remedy, matters=True))
 
     def _say_ungraded(self) -> None:
         """Say which inputs backward returns no gradient for."""
@@ -277,16 +285,22 @@ class _Trial:
 
     def _say_results(self) -> None:
         form = self.form
+        results, _ = form.results_of(self.raw)
+        self.layer.results = len(form.checked(results))
         if form.results == 1:
             return
         if form.upstream == "first":
             why = "backward takes one upstream gradient, that of result 0"
             self.layer.unchecked += [Uncovered(f"result {k}", why) for k in range(1, form.results)]
+        elif self.layer.results < form.results:
+            kinds = {k: getattr(each, "dtype", type(each).__name__) for k, each in enumerate(results)}
+            whole = {k: kind for k, kind in kinds.items() if getattr(kind, "kind", "") not in ("f", "c")}
+            self.layer.unchecked += [Uncovered(f"result {k}", f"{kind} has no gradient") for k, kind in whole.items()]
 
     # Forwards that pile up
 
-    def _gradients(self, *forwards: Sequence[Any], reset: str = "first") -> list[np.ndarray]:
-        """The gradients after these forwards, each made from the state given."""
+    def _gradients(self, *forwards: Sequence[Any], reset: str = "first", by: str | None = None) -> list[np.ndarray]:
+        """The gradients after these forwards, each made from the state given. `by` is the method that resets."""
         root = duplicate(self.layer.root)
         start = Snapshot(root)
         returned: Any = None
@@ -294,7 +308,7 @@ class _Trial:
             for path in self.kept:
                 start.restore(root, path)
             if reset == "each" or (reset == "first" and inputs is forwards[0]):
-                self._reset(root)
+                self._reset(root, by)
             returned = root.forward(*self._own(inputs), **self.options)
         if reset == "before backward":
             self._reset(root)
@@ -319,26 +333,29 @@ class _Trial:
 
     def _find_piles(self) -> None:
         """Find out whether the gradient belongs to an earlier forward than the latest."""
-        how = "each" if self.layer.replayed else "first"
-        try:
-            alone = self._gradients(self.inputs, reset=how)
-            after = self._gradients(self.others, self.inputs, reset=how)
-        except Exception:
-            return
-        if same_results(alone, after):
+        if self._is_of_the_latest("each" if self.layer.replayed else "first"):
             return
         grown = [
             _places.text(path)
             for path in self.in_forward
-            if path in self.start.saved and isinstance(self.start.saved[path].value, (list, dict))
+            if path in self.start.saved and isinstance(self.start.saved[path].value, (list, dict, collections.deque))
         ]
         where = f" in {', '.join(grown)}" if grown else ""
         resets = [name for name in dir(self.layer.target) if _is_reset(self.layer.target, name)]
-        remedy = f": name the method that clears it, reset={resets[0]!r}" if resets else ""
+        resets = [name for name in resets if self._is_of_the_latest("each", name)]
+        remedy = f". If it is emptied on purpose: reset={resets[0]!r}" if resets else ""
         self.layer.stale = (
             f"forwards pile up{where}, and backward does not belong to the latest: after another forward "
             f"the same call has another gradient{remedy}"
         )
+
+    def _is_of_the_latest(self, reset: str, by: str | None = None) -> bool:
+        try:
+            alone = self._gradients(self.inputs, reset=reset, by=by)
+            after = self._gradients(self.others, self.inputs, reset=reset, by=by)
+        except Exception:
+            return by is None
+        return same_results(alone, after)
 
 
 def _is_reset(target: Any, name: str) -> bool:
@@ -357,10 +374,11 @@ def _elsewhere(value: Any, k: int) -> Any:
     return np.asarray(moved).astype(value.dtype)
 
 
-def _check_fixed(layer: PlainLayer, groups: Sequence[Group]) -> None:
+def _check_fixed(layer: PlainLayer, groups: Sequence[Group], later: Sequence[Path]) -> None:
     for name in layer.spec.fixed:
         if not any(means(name, group) for group in groups):
-            known = ", ".join(display_names(groups, ())) or "none"
+            own = [group for group in groups if not group.under(later)]
+            known = ", ".join(display_names(own, ())) or "none"
             kind = type(layer.target).__name__
             raise ValueError(f"fixed holds {name!r}, which is none of the floating arrays of {kind}: {known}")
 

@@ -154,19 +154,23 @@ def _mentioned(kind: type) -> set[str]:
 
 
 def that_matter(
-    root: Any, groups: Sequence[Group], call: Callable[[int], Sequence[np.ndarray]], inputs: int
+    root: Any,
+    groups: Sequence[Group],
+    others: Sequence[Group],
+    call: Callable[[int], Sequence[np.ndarray]],
+    inputs: int,
 ) -> list[Group]:
     """Return the groups that y depends on: moved before a forward, they change what it returns.
 
     `call(k)` runs the forward on the layer at the k-th of the inputs to try. An exception counts as a change. Each
-    group is also moved while all others are elsewhere: at a weight of 0 y does not depend on the one before it.
+    group is also moved while it and the others are elsewhere: at a weight of 0 y does not depend on the one before it.
     """
     groups = [group for group in groups if group.array.size]
     found: list[Group] = []
     for elsewhere in (False, True):
         if not groups:
             break
-        with _moved(root, groups, _ELSEWHERE) if elsewhere else contextlib.nullcontext():
+        with _moved(root, [*groups, *others], _ELSEWHERE) if elsewhere else contextlib.nullcontext():
             expected = [call(k) for k in range(inputs)]
             if not all(same_results(call(k), expected[k]) for k in range(inputs)):
                 return found  # random: nothing can be said

@@ -88,7 +88,9 @@ def _same(before: _Saved, now: _Saved) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, (list, tuple, collections.deque)):
-        return len(before.contents or one) == len(now.contents or other)  # the items are compared by themselves
+        # The items are compared by themselves. A tuple has no contents beside its own.
+        lengths = [len(each.value if each.contents is None else each.contents) for each in (before, now)]
+        return lengths[0] == lengths[1]
     if isinstance(one, _GENERATORS):
         return repr(before.contents) == repr(now.contents)
     if isinstance(one, (int, float, complex, str, bytes, bool, np.generic)):

@@ -145,7 +145,7 @@ def _pair_of(layer: PlainLayer, alone: int | None = None) -> Pair:
         return _pair_of(other) if learn(other, inputs, options, discover=True) else _pair_of(layer)
 
     values = {each.name: each.value(layer.root) for each in layer.parameters}
-    count = layer.form.results if layer.learnt and layer.form.upstream != "first" else 1
+    count = layer.results
     made = Forward(
         forward,
         layer.inputs,
