@@ -172,7 +172,7 @@ class PlainLayer:
     ) -> tuple[Any, ...]:
         """Return one gradient for each differentiable input and for each parameter, in order."""
         names = [each.name for each in self.inputs]
-        places = [k for k, each in enumerate(inputs) if each is None or is_floating(each) or isinstance(each, float)]
+        places = [k for k, each in enumerate(inputs) if each is None or is_floating(each)]
         items, named = gradients_of(
             returned, [names[k] for k in places if k < len(names)], [each.name for each in self.parameters]
         )

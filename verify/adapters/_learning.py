@@ -23,6 +23,7 @@ from verify.adapters._parameters import (
     moved_array,
     paired,
     same_entries,
+    sharing,
     that_matter,
 )
 from verify.adapters._places import MISSING, Path, duplicate, is_floating
@@ -70,7 +71,7 @@ class _Trial:
         self.form, self.returned = self._backward(returned)
         self.end = Snapshot(self.work)
         self.in_forward, self.in_backward = self.start.changed(self.middle), self.middle.changed(self.end)
-        self.floating = [k for k, each in enumerate(self.inputs) if is_floating(each) or isinstance(each, float)]
+        self.floating = [k for k, each in enumerate(self.inputs) if is_floating(each)]
 
     def _own(self, inputs: Sequence[Any]) -> list[Any]:
         return [each.copy() if isinstance(each, np.ndarray) else each for each in inputs]
@@ -95,10 +96,12 @@ class _Trial:
                     return form, found
         return forms[-1], MISSING
 
-    def _called(self, root: Any, form: Form, returned: Any, inputs: Sequence[Any] | None = None) -> Any:
+    def _called(
+        self, root: Any, form: Form, returned: Any, inputs: Sequence[Any] | None = None, scale: float = 1.0
+    ) -> Any:
         results, cache = form.results_of(returned)
         y = form.y_of(results)
-        dy = np.random.default_rng(1).integers(1, 9, np.shape(y)).astype(np.real(y).dtype)
+        dy = np.asarray(scale * np.random.default_rng(1).integers(1, 9, np.shape(y))).astype(np.real(y).dtype)
         given = dict(zip(self.names, inputs or self.inputs, strict=False))
         return form.call_backward(root.backward, dy, results, cache, given)
 
@@ -181,7 +184,14 @@ class _Trial:
         rest = [group for group in groups if all(group is not each for each, _ in named)]
         places = {path: saved.value for path, saved in self.end.saved.items()}
         gradients = paired(rest, places, lambda path: any(path[: len(each)] == each for each in self.in_backward))
-        own = [k for k in gradients if not rest[k].under(self.in_forward) and not self.layer.is_fixed(rest[k])]
+        views = sharing(rest, layer.target)
+        own = [
+            k
+            for k in gradients
+            if not rest[k].under(self.in_forward)
+            and not layer.is_fixed(rest[k])
+            and all(rest[k] is not each for each in views)
+        ]
         asked = [rest[k] for k in range(len(rest)) if k not in own]
         depends = self._depends(asked)
         found: list[tuple[Group, Path | None]] = [
@@ -246,12 +256,31 @@ class _Trial:
                 remedy = f"Write parameters={display_names(unpaired, self.names)!r} in the order that backward returns"
             if group.under(self.in_backward):
                 why = "backward changes it, and so what forward computes: an update. No gradient of it was found"
-                if (rate := rate_name(self.work)) and not likely and layer.most_gradients is None:
+                rate = rate_name(self.work)
+                if rate and not likely and layer.most_gradients is None and self._subtracts_multiples(group):
                     remedy = f"Write parameters={{{name!r}: 'update'}} to check what backward subtracts, over {rate}"
             elif group.under(self.kept):
                 continue  # state, of which the layer says that it is kept
             remedy += f", or fixed=({name!r},) if it has none"
             layer.unchecked.append(Uncovered(name, why, remedy, matters=True))
+
+    def _subtracts_multiples(self, group: Group) -> bool:
+        """Whether backward subtracts twice as much for twice the dy, as no other rule than plain descent does."""
+        steps = []
+        for scale in (1.0, 2.0):
+            root = duplicate(self.work)
+            try:
+                returned = root.forward(*self._own(self.inputs), **self.options)
+                before = np.array(_places.read(root, group.paths[0]))
+                self._called(root, self.form, returned, scale=scale)
+            except Exception:
+                return False
+            steps.append(before - _places.read(root, group.paths[0]))
+        # A difference of what is rounded to the precision of the weights, and a factor of 2.
+        rounding = 4 * float(np.finfo(group.array.dtype).eps) * np.abs(group.array).max(initial=0.0)
+        return bool(
+            np.abs(steps[1] - 2 * steps[0]).max(initial=0.0) <= rounding + 1e-9 * np.abs(steps[1]).max(initial=0)
+        )
 
     def _say_ungraded(self) -> None:
         """Say which inputs backward returns no gradient for."""

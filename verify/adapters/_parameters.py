@@ -93,9 +93,10 @@ def paired(
 ) -> dict[int, Path]:
     """Return the place of the gradient for each group, by its number, where names and containers say it.
 
-    Of several places the likeliest is taken, and one that backward writes to comes first.
+    Of several places the likeliest is taken, and one that backward writes to comes first. Of an array that several
+    layers share each has a gradient, and these add up.
     """
-    scored = []
+    scored: list[tuple[bool, int, int, Path]] = []
     for k, group in enumerate(groups):
         for place, value in places.items():
             if place in group.paths or not _may_be_gradient(value):
@@ -104,10 +105,36 @@ def paired(
             if fits and (min(fits) < _WEAK or same_entries(np.shape(value), group.array.shape)):
                 scored.append((not written(place), min(fits), k, place))
     found: dict[int, Path] = {}
-    for _, _, k, place in sorted(scored, key=lambda each: each[:3]):
-        if k not in found and place not in found.values():
-            found[k] = place
+    taken: set[Path] = set()
+    for unwritten, fit, k, place in sorted(scored, key=lambda each: each[:3]):
+        if k in found or place in taken:
+            continue
+        group = groups[k]
+        shared = [
+            other
+            for *score, j, other in scored
+            if (j, score) == (k, [unwritten, fit]) and len(other) == len(place) > 1 and other[:-1] != place[:-1]
+        ]
+        owners = {path[:-1] for path in group.paths}
+        shared = [other for other in [place, *shared] if other[:-1] in owners]
+        taken.update([place, *shared])
+        found[k] = place if len(shared) < 2 else (Step("sum", tuple(shared)),)
     return found
+
+
+def sharing(groups: Sequence[Group], layer: Any) -> list[Group]:
+    """Return the groups whose arrays are views of other arrays, or have views, in the layer itself.
+
+    A copy of the layer has them apart.
+    """
+    arrays = {path: value for path, value in walk(layer) if is_floating(value)}
+    own = [(group, next((arrays[path] for path in group.paths if path in arrays), None)) for group in groups]
+    return [
+        group
+        for group, array in own
+        if array is not None
+        and any(array is not other and np.may_share_memory(array, other) for other in arrays.values())
+    ]
 
 
 def _may_be_gradient(value: Any) -> bool:

@@ -21,7 +21,7 @@ _MOST_VALUES = 100_000
 
 
 class Step(NamedTuple):
-    """One step of a path: `kind` is "attribute", "item" or "cell"."""
+    """One step of a path: `kind` is "attribute", "item" or "cell". Of a "sum" the key holds the paths that add up."""
 
     kind: str
     key: Any
@@ -46,7 +46,7 @@ def children(value: Any) -> Iterator[tuple[Step, Any]]:
     """Yield the parts of a container or an object."""
     if isinstance(value, dict):
         yield from ((Step("item", key), each) for key, each in list(value.items()))
-    elif isinstance(value, (list, tuple, collections.deque)):
+    elif isinstance(value, (list, tuple, collections.deque)) or _holds_objects(value):
         yield from ((Step("item", k), each) for k, each in enumerate(value))
     elif isinstance(value, types.MethodType):
         yield Step("attribute", "__self__"), value.__self__
@@ -61,6 +61,10 @@ def children(value: Any) -> Iterator[tuple[Step, Any]]:
         for name in _slots(type(value)):
             if hasattr(value, name):
                 yield Step("attribute", name), getattr(value, name)
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == object and value.ndim == 1
 
 
 def _slots(kind: type) -> Iterator[str]:
@@ -82,7 +86,8 @@ def walk(root: Any) -> Iterator[tuple[Path, Any]]:
         path, value = waiting.popleft()
         for step, each in children(value):
             yield (*path, step), each
-            if id(each) not in entered and not isinstance(each, (np.ndarray, np.generic, str, int, float)):
+            leaf = isinstance(each, (np.ndarray, np.generic, str, int, float)) and not _holds_objects(each)
+            if id(each) not in entered and not leaf:
                 entered.add(id(each))
                 waiting.append(((*path, step), each))
 
@@ -94,6 +99,9 @@ def read(root: Any, path: Path) -> Any:
         try:
             if kind == "attribute":
                 value = getattr(value, key)
+            elif kind == "sum":
+                parts = [read(value, path) for path in key]
+                value = MISSING if any(part is MISSING or part is None for part in parts) else sum(parts)
             else:
                 value = value.__closure__[key].cell_contents if kind == "cell" else value[key]
         except (AttributeError, LookupError, TypeError, ValueError):
@@ -133,6 +141,8 @@ def text(path: Path) -> str:
     """Return the path as Python writes it: layers[0].W, params["W"]."""
     written = ""
     for kind, key in path:
+        if kind == "sum":
+            return " + ".join(map(text, key))
         if kind == "item":
             written += f'["{key}"]' if isinstance(key, str) else f"[{key!r}]"
         else:
@@ -141,7 +151,9 @@ def text(path: Path) -> str:
 
 
 def parsed(name: str) -> Path:
-    """Return the path that a text names: layers[0].W, params["W"]."""
+    """Return the path that a text names: layers[0].W, params["W"], or the sum of several: a.dW + b.dW."""
+    if "+" in name:
+        return (Step("sum", tuple(parsed(each.strip()) for each in name.split("+"))),)
     found = re.findall(r"""\.?([^.\[\]]+)|\[(-?\d+)\]|\[["']([^"']*)["']\]""", name)
     steps = (
         Step("attribute", attribute) if attribute else Step("item", int(index) if index else key)

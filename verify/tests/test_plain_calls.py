@@ -1,4 +1,5 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="override,attr-defined,assignment,index,has-type,no-untyped-call"
+# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: disable-error-code="override,attr-defined,assignment,index,has-type,no-untyped-call"
 """verify.adapters.plain: several results, losses, and gradients returned in any usual form."""
 
 from __future__ import annotations

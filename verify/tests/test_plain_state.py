@@ -1,4 +1,5 @@
-# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="override,attr-defined,assignment,index,has-type,no-untyped-call"
+# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: disable-error-code="override,attr-defined,assignment,index,has-type,no-untyped-call"
 """verify.adapters.plain: a layer is not spoilt by its check, and what it keeps between calls is said."""
 
 from __future__ import annotations
