@@ -19,6 +19,7 @@ from verify.adapters._parameters import (
     fitted,
     group_named,
     groups_of,
+    is_float,
     paired,
 )
 from verify.adapters._places import MISSING, Path, duplicate, is_floating, parsed, read
@@ -94,8 +95,10 @@ class PlainLayer:
         given = self.spec.parameters or ()
         for name in given:
             group = group_named(groups, name)
+            value = read(self.root, parsed(name))
+            if group is None and is_float(value):
+                group = Group((parsed(name),), np.array(float(value)))
             if group is None:
-                value = read(self.root, parsed(name))
                 code = expected_places(self.root, ())
                 if not missing and (value is None or (value is MISSING and parsed(name)[:1] in code)):
                     continue

@@ -149,6 +149,10 @@ class _Trial:
         if not self.random and self.returned is not MISSING and not layer.stale:
             self._find_piles()
 
+    def _is_written(self, path: Path) -> bool:
+        """Whether backward writes to the place."""
+        return any(path[: len(each)] == each for each in self.in_backward)
+
     def _stays(self, path: Path) -> bool:
         """Whether it may be what a first forward builds: a new value, or a flag or size that says it is built."""
         before = self.start.saved[path].value if path in self.start.saved else None
@@ -183,8 +187,8 @@ class _Trial:
         _check_fixed(layer, groups, [*self.in_forward, *self.in_backward])
         rest = [group for group in groups if all(group is not each for each, _ in named)]
         places = {path: saved.value for path, saved in self.end.saved.items()}
-        gradients = paired(rest, places, lambda path: any(path[: len(each)] == each for each in self.in_backward))
-        views = sharing(rest, layer.target)
+        gradients = paired(rest, places, self._is_written)
+        views = self.views = sharing(rest, layer.target)
         own = [
             k
             for k in gradients
@@ -194,11 +198,21 @@ class _Trial:
         ]
         asked = [rest[k] for k in range(len(rest)) if k not in own]
         depends = self._depends(asked)
+        numbers = [
+            Group((path,), np.array(float(saved.value)))
+            for path, saved in self.start.saved.items()
+            if type(saved.value) is float or isinstance(saved.value, np.floating)
+        ]
+        numbers = [each for each in numbers if not each.under(self.in_forward) and not layer.is_fixed(each)]
+        numbers = [each for each in numbers if all(each.paths[0] not in group.paths for group, _ in named)]
+        slopes = {place: value for place, value in places.items() if self._is_written(place)}
+        of_numbers = paired(numbers, slopes)
         found: list[tuple[Group, Path | None]] = [
             (group, gradients[k])
             for k, group in enumerate(rest)
             if k in gradients and (k in own or any(group is each for each in depends))
         ]
+        found += [(numbers[k], place) for k, place in of_numbers.items() if place not in gradients.values()]
         paired_groups = [group for group, _ in found]
         unpaired = [each for each in depends if all(each is not one for one in paired_groups)]
         unpaired = [each for each in unpaired if not layer.is_fixed(each)]
@@ -238,7 +252,7 @@ class _Trial:
     def _say_unpaired(self, unpaired: Sequence[Group], places: Sequence[Path]) -> None:
         layer = self.layer
         checked = [path for each in layer.parameters for path in (*each.paths, each.gradient)]
-        written = [path for path in places if any(path[: len(each)] == each for each in self.in_backward)]
+        written = [path for path in places if self._is_written(path)]
         for group, name in zip(unpaired, display_names(unpaired, self.names), strict=True):
             shape = group.array.shape
             likely = [
@@ -262,6 +276,9 @@ class _Trial:
             elif group.under(self.kept):
                 continue  # state, of which the layer says that it is kept
             remedy += f", or fixed=({name!r},) if it has none"
+            if any(group is each for each in self.views):
+                why += ". It shares memory with another array of the layer, which a check does not follow"
+                remedy = f"Let forward and backward read one of them, or write fixed=({name!r},)"
             layer.unchecked.append(Uncovered(name, why, remedy, matters=True))
 
     def _subtracts_multiples(self, group: Group) -> bool:

@@ -35,9 +35,9 @@ class Parameter(NamedTuple):
         return np.array(read(root, self.paths[0]))
 
     def put(self, root: Any, value: np.ndarray) -> None:
-        """Let all places of the parameter refer to this array."""
+        """Let all places of the parameter refer to this array, or to its number if there is a number."""
         for path in self.paths:
-            write(root, path, value)
+            write(root, path, value[()] if is_float(read(root, path)) else value)
 
 
 class Group(NamedTuple):
@@ -59,6 +59,11 @@ def groups_of(root: Any) -> list[Group]:
             paths = found[id(value)].paths if id(value) in found else ()
             found[id(value)] = Group((*paths, path), value)
     return list(found.values())
+
+
+def is_float(value: Any) -> bool:
+    """Return whether it is a floating number, of Python or of NumPy."""
+    return isinstance(value, (float, np.floating, np.complexfloating))
 
 
 def group_named(groups: Iterable[Group], name: str) -> Group | None:

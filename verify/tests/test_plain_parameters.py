@@ -583,3 +583,122 @@ class ByItself:
 
 def test_a_closure_over_the_layer_reads_the_copy() -> None:
     assert check(ByItself()).verdict == "PASS"
+
+
+class Leaky:
+    """A slope that is a number of Python, with its gradient."""
+
+    def __init__(self, factor: Any = 1, number: Any = 0.25) -> None:
+        self.alpha, self.factor, self.rate = number, factor, 0.1
+
+    def forward(self, x):
+        self.x = x
+        return np.where(np.real(x) > 0, x, self.alpha * x)
+
+    def backward(self, dy):
+        below = np.real(self.x) <= 0
+        self.dalpha = float(self.factor * np.sum(dy * self.x * below))
+        return np.where(below, self.alpha, 1) * dy
+
+
+@pytest.mark.parametrize("number", [0.25, np.float64(0.25), np.array(0.25), np.array([0.25])])
+def test_a_parameter_may_be_a_number(number: Any) -> None:
+    if np.ndim(number):
+        assert check(Leaky(1, number)).verdict != "PASS"  # a float for an array of one entry
+        return
+    right = check(Leaky(1, number))
+    assert (right.verdict, names_of(right)) == ("PASS", ["x", "alpha"]), str(right)
+    assert check(Leaky(5, number)).verdict == "FAIL"
+
+
+class Tied:
+    """Two layers share a weight, and each leaves its own part of the gradient."""
+
+    def __init__(self, factor=1):
+        w = drawn(1, 4, 4)
+        self.one, self.two = Inner(w, drawn(2, 4), 1), Inner(w, drawn(3, 4), factor)
+
+    def forward(self, x):
+        return self.two.forward(self.one.forward(x))
+
+    def backward(self, dy):
+        return self.one.backward(self.two.backward(dy))
+
+
+class TiedInList(Tied):
+    def __init__(self, factor=1):
+        super().__init__(factor)
+        self.layers = [self.one, self.two]
+        del self.one, self.two
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dy):
+        for layer in self.layers[::-1]:
+            dy = layer.backward(dy)
+        return dy
+
+
+class TiedAndSummed(Tied):
+    """The whole leaves the sum."""
+
+    def __init__(self, factor=1):
+        super().__init__(factor)
+        self.params, self.grads = [self.one.W], [np.zeros((4, 4))]
+
+    def backward(self, dy):
+        dx = super().backward(dy)
+        self.grads[0][...] = self.one.dW + self.two.dW
+        return dx
+
+
+@pytest.mark.parametrize("kind", [Tied, TiedInList, TiedAndSummed])
+def test_the_gradients_of_a_shared_weight_add_up(kind: Any) -> None:
+    right, wrong = check(kind()), check(kind(5))
+    assert (right.verdict, len(right.arguments)) == ("PASS", 4), str(right)
+    assert wrong.verdict == "FAIL"
+
+
+class Transposed:
+    """Forward reads a view of W."""
+
+    def __init__(self, factor=1):
+        self.W, self.factor = drawn(1, 5, 4), factor
+        self.V = self.W.T
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.V
+
+    def backward(self, dy):
+        self.dW = self.factor * dy.T @ self.x
+        return dy @ self.W
+
+
+class Flat:
+    """W and b are parts of one array."""
+
+    def __init__(self, factor=1):
+        self.theta, self.dtheta, self.factor = drawn(1, 25), np.zeros(25), factor
+        self.W, self.b = self.theta[:20].reshape(4, 5), self.theta[20:]
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.W + self.b
+
+    def backward(self, dy):
+        self.dW, self.db = self.factor * self.x.T @ dy, dy.sum(0)
+        self.dtheta[:] = np.concatenate([self.dW.ravel(), self.db])
+        return dy @ self.W.T
+
+
+def test_views_of_a_parameter_count_once_or_are_named() -> None:
+    assert [check(Flat(factor)).verdict for factor in (1, 5)] == ["PASS", "FAIL"]
+    assert names_of(check(Flat())) == ["x", "W", "b"]
+    for factor in (1, 5):
+        certificate = check(Transposed(factor))
+        assert (certificate.verdict, matters(certificate)) == ("INCONCLUSIVE", ["V"])
+        assert "shares memory with another array" in str(certificate)
