@@ -22,7 +22,8 @@ class Form:
     """One way to call a layer.
 
     `results` is how many results forward returns, besides a cache. `upstream` says how backward takes their
-    gradients: "one", "each" (an argument each), "tuple", "first" (that of the first result alone) or "none".
+    gradients: "one", "each" (an argument each), "tuple", "dict", "first" (that of the first result alone) or "none".
+    A dict of results has `keys`.
     `extra` are backward's other arguments by name. Those in `given` are inputs of the same name.
     """
 
@@ -32,12 +33,15 @@ class Form:
     extra: Mapping[str, Any] = field(default_factory=dict)
     given: tuple[str, ...] = ()
     notes: tuple[Uncovered, ...] = ()
+    keys: tuple[Any, ...] = ()
 
     def results_of(self, returned: Any) -> tuple[tuple[Any, ...], Any]:
         """Return the results of a forward, and its cache."""
         if self.takes_cache:
             y, cache = returned
             return (_as_array(y),), cache
+        if isinstance(returned, dict) and self.keys:
+            return tuple(_as_array(returned[key]) for key in self.keys), None
         if self.results == 1:
             return (_as_array(returned),), None
         return tuple(_as_array(each) for each in returned), None
@@ -73,6 +77,8 @@ class Form:
         if self.upstream in ("one", "first"):
             return backward(dy, **extra)
         parts = _split(dy, results)
+        if self.upstream == "dict":
+            return backward(dict(zip(self.keys, parts, strict=True)), **extra)
         return backward(tuple(parts), **extra) if self.upstream == "tuple" else backward(*parts, **extra)
 
 
@@ -107,6 +113,8 @@ def form_of(layer: Any, returned: Any, input_names: Sequence[str], options: Mapp
     options = dict(options or {})
     arguments = positional(layer.backward)
     required = [each.name for each in arguments if each.required and each.name not in options]
+    keys = tuple(returned) if isinstance(returned, dict) else ()
+    returned = [*returned.values()] if keys else returned
     count = len(returned) if isinstance(returned, (tuple, list)) else 1
     if not [each for each in arguments if each.name not in options] or (
         count == 1 and required and set(required) <= set(input_names) and not any(map(is_upstream, required))
@@ -115,7 +123,12 @@ def form_of(layer: Any, returned: Any, input_names: Sequence[str], options: Mapp
         return Form(False, count, "none", options, tuple(required), (Uncovered("dy", why),))
     first, *others = [each.name for each in arguments if each.name not in options] or [""]
     unknown = [name for name in required if name != first]
-    if count == 2 and len(unknown) == 1 and not (is_upstream(unknown[0]) and _floats(_as_array(returned[1]))):
+    if (
+        count == 2
+        and not keys
+        and len(unknown) == 1
+        and not (is_upstream(unknown[0]) and _floats(_as_array(returned[1])))
+    ):
         return Form(True, 1, "one", options)
     if count > 1 and len(others) >= count - 1 and all(map(is_upstream, others[: count - 1])):
         unknown = [name for name in unknown if name not in others[: count - 1]]
@@ -123,7 +136,7 @@ def form_of(layer: Any, returned: Any, input_names: Sequence[str], options: Mapp
     elif count > 1 and len(unknown) == count - 1 and not any(map(is_rate, unknown)):
         unknown, upstream = [], "each"
     else:
-        upstream = "one" if count == 1 else "first"
+        upstream = "dict" if keys else "one" if count == 1 else "first"
     given = tuple(name for name in unknown if name in input_names)
     rates = [name for name in unknown if is_rate(name) and name not in given]
     unknown = [name for name in unknown if name not in (*given, *rates)]
@@ -135,7 +148,7 @@ def form_of(layer: Any, returned: Any, input_names: Sequence[str], options: Mapp
             f"give its value by backward_options={{{values}}}"
         )
     notes = tuple(Uncovered(name, f"backward requires it: {RATE} was passed") for name in rates)
-    return Form(False, count, upstream, {**options, **dict.fromkeys(rates, RATE)}, given, notes)
+    return Form(False, count, upstream, {**options, **dict.fromkeys(rates, RATE)}, given, notes, keys)
 
 
 def gradients_of(returned: Any, inputs: Sequence[str], names: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:

@@ -116,7 +116,7 @@ class _Trial:
             self._reset(root)
             returned = root.forward(*self._own(inputs), **self.options)
             results, _ = self.form.results_of(returned)
-            copies = [np.array(each) for each in self.form.checked(results)]
+            copies = [np.array(each, np.result_type(each)) for each in self.form.checked(results)]
         except Exception:
             return []
         if back:
@@ -307,7 +307,7 @@ class _Trial:
         names = [each.name for each in layer.parameters]
         own = layer.gradients(self.returned, self.inputs, np.array(1.0))[: len(self.floating)]
         missing = [k for k, gradient in zip(self.floating, own, strict=False) if gradient is None]
-        if len(missing) == len(self.floating):
+        if len(missing) == len(self.floating) and not names:
             return
         layer.ungraded = tuple(self.names[k] for k in missing)
         checked = [self.names[k] for k in self.floating if k not in missing] + names

@@ -66,6 +66,14 @@ class Three(Two):
         return dx + d3[:, None], dh, dc
 
 
+class TwoInADict(Two):
+    def forward(self, x, h, c):
+        return dict(zip("hc", super().forward(x, h, c), strict=True))
+
+    def backward(self, grads):
+        return super().backward(grads["h"], grads["c"])
+
+
 class WithLabels(Two):
     """The last result is of whole numbers, and has no gradient."""
 
@@ -76,7 +84,9 @@ class WithLabels(Two):
         return super().backward(d1, d2)
 
 
-@pytest.mark.parametrize("kind", [Two, TwoWithDefault, TwoInATuple, TwoByOtherNames, TwoAsList, Three, WithLabels])
+@pytest.mark.parametrize(
+    "kind", [Two, TwoWithDefault, TwoInATuple, TwoByOtherNames, TwoAsList, TwoInADict, Three, WithLabels]
+)
 def test_all_results_are_checked(kind: Any) -> None:
     assert check(kind(), X, H, C).verdict == "PASS"
     wrong = check(kind(5), X, H, C)
@@ -382,3 +392,35 @@ def test_what_a_backward_raises_is_the_cause_of_the_exception() -> None:
     with pytest.raises(AssertionError) as caught:
         plain.gradcheck(Broken(), (X,))
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+class Model:
+    """Its backward returns the gradients of its parameters alone, or leaves them."""
+
+    def __init__(self, form, factor=1):
+        self.params = {"W1": drawn(3, 4, 6), "b1": drawn(4, 6), "W2": drawn(5, 6, 2)}
+        self.form, self.factor = form, factor
+
+    def forward(self, x):
+        self.x, self.a = x, np.tanh(x @ self.params["W1"] + self.params["b1"])
+        return self.a @ self.params["W2"]
+
+    def backward(self, dy):
+        dz = dy @ self.params["W2"].T * (1 - self.a**2)
+        grads = {"W1": self.x.T @ dz, "b1": self.factor * dz.sum(0), "W2": self.a.T @ dy}
+        return self.form(self, grads)
+
+
+def left(model: Any, grads: Any) -> None:
+    model.grads = grads
+
+
+@pytest.mark.parametrize(
+    "form", [left, lambda model, grads: grads, lambda model, grads: {f"d{name}": each for name, each in grads.items()}]
+)
+def test_a_model_without_a_gradient_of_its_input_is_checked_at_its_parameters(form: Any) -> None:
+    silent = check(Model(form))
+    assert (silent.verdict, [each.name for each in silent.arguments]) == ("INCONCLUSIVE", ["W1", "b1", "W2"])
+    assert "Write wrt=['W1', 'b1', 'W2']" in str(silent)
+    assert check(Model(form), wrt=["W1", "b1", "W2"]).verdict == "PASS"
+    assert check(Model(form, 5)).verdict == "FAIL"
