@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,46 +22,57 @@ def discover(trial: Trial, made: Sequence[Path]) -> list[Group]:
     groups = groups_of(trial.work)
     named = layer.named(groups)
     _check_fixed(layer, groups, [*trial.in_forward, *trial.in_backward])
-    rest = [group for group in groups if all(group is not each for each, _ in named)]
+    rest = _without(groups, [group for group, _ in named])
+    free = [group for group in rest if not layer.is_fixed(group)]
     places = {path: saved.value for path, saved in trial.end.saved.items()}
-    gradients = paired(rest, places, trial.is_written)
-    views = trial.views = sharing(rest, layer.target)
-    own = [
-        k
-        for k in gradients
-        if not rest[k].under(trial.in_forward)
-        and not layer.is_fixed(rest[k])
-        and all(rest[k] is not each for each in views)
+    # A state and its gradient may belong to different calls: their names do not pair them.
+    free = [group for group in free if not trial.is_state(group)]
+    gradients = paired(free, places, trial.is_written)
+    trial.views = sharing(rest, layer.target)
+    likely = [group for k, group in enumerate(free) if k in gradients]
+    # What forward writes may be a cache. Of views only one counts. Of these y must depend.
+    certain = _without([group for group in likely if not group.under(trial.in_forward)], trial.views)
+    depends = trial.depends(_without(rest, certain))
+    found: list[tuple[Group, Path | None]] = [
+        (group, gradients[k])
+        for k, group in enumerate(free)
+        if k in gradients and not (_without([group], certain) and _without([group], depends))
     ]
-    asked = [rest[k] for k in range(len(rest)) if k not in own]
-    depends = trial.depends(asked)
+    found += _numbers(trial, places, [path for group, path in (*named, *found) for path in (*group.paths, path)])
+    unpaired = _without(depends, [group for group, _ in found])
+    unpaired = [group for group in unpaired if not layer.is_fixed(group)]
+    returned = _returned(trial, unpaired, sum(gradient is None for _, gradient in named))
+    layer.parameters = layer.made([*named, *returned, *found])
+    layer.states = tuple(each.name for each in layer.parameters if trial.is_state(Group(each.paths, np.array(0))))
+    say_unpaired(trial, _without(unpaired, [group for group, _ in returned]), places)
+    say_ungraded(trial)
+    fixed = [group for group in depends if layer.is_fixed(group)]
+    layer.unchecked += [Uncovered(name, "fixed") for name in display_names(fixed, trial.names)]
+    return [*depends, *(group for group, _ in named)]
+
+
+def say_what_else_matters(trial: Trial) -> None:
+    """Say which arrays matter beside the parameters that a pair has already."""
+    layer = trial.layer
+    checked = [path for each in layer.parameters for path in each.paths]
+    rest = [group for group in groups_of(trial.work) if not group.under(checked) and not layer.is_fixed(group)]
+    say_unpaired(trial, trial.depends(rest), {path: saved.value for path, saved in trial.end.saved.items()})
+
+
+def _without(groups: Sequence[Group], others: Sequence[Group]) -> list[Group]:
+    return [group for group in groups if all(group is not each for each in others)]
+
+
+def _numbers(trial: Trial, places: Mapping[Path, Any], taken: Sequence[Path | None]) -> list[tuple[Group, Path]]:
+    """The parameters that are floating numbers, not arrays: those whose gradient backward writes."""
     numbers = [
         Group((path,), np.array(float(saved.value)))
         for path, saved in trial.start.saved.items()
-        if type(saved.value) is float or isinstance(saved.value, np.floating)
+        if path not in taken and (type(saved.value) is float or isinstance(saved.value, np.floating))
     ]
-    numbers = [each for each in numbers if not each.under(trial.in_forward) and not layer.is_fixed(each)]
-    numbers = [each for each in numbers if all(each.paths[0] not in group.paths for group, _ in named)]
-    slopes = {place: value for place, value in places.items() if trial.is_written(place)}
-    of_numbers = paired(numbers, slopes)
-    found: list[tuple[Group, Path | None]] = [
-        (group, gradients[k])
-        for k, group in enumerate(rest)
-        if k in gradients and (k in own or any(group is each for each in depends))
-    ]
-    found += [(numbers[k], place) for k, place in of_numbers.items() if place not in gradients.values()]
-    paired_groups = [group for group, _ in found]
-    unpaired = [each for each in depends if all(each is not one for one in paired_groups)]
-    unpaired = [each for each in unpaired if not layer.is_fixed(each)]
-    returned = _returned(trial, unpaired, sum(gradient is None for _, gradient in named))
-    unpaired = [each for each in unpaired if all(each is not one for one, _ in returned)]
-    layer.parameters = layer.made([*named, *returned, *found])
-    say_unpaired(trial, unpaired, [*places])
-    say_ungraded(trial)
-    fixed = [group for group in depends if layer.is_fixed(group)]
-    for name in display_names(fixed, trial.names):
-        layer.unchecked.append(Uncovered(name, "fixed"))
-    return [*depends, *(group for group, _ in named)]
+    numbers = [each for each in numbers if not each.under(trial.in_forward) and not trial.layer.is_fixed(each)]
+    slopes = {place: value for place, value in places.items() if place not in taken and trial.is_written(place)}
+    return [(numbers[k], place) for k, place in paired(numbers, slopes).items()]
 
 
 def _returned(trial: Trial, unpaired: Sequence[Group], known: int) -> list[tuple[Group, None]]:

@@ -66,6 +66,7 @@ class PlainLayer:
         self.learnt = self.replayed = False
         self.kept: tuple[Path, ...] = ()
         self.results = 1  # those that are part of y
+        self.states: tuple[str, ...] = ()  # parameters that forward changes
         self.stale = ""
         self.most_gradients: int | None = None  # more of them belong to parameters whose order is not known
         self.unchecked: list[Uncovered] = []
@@ -122,11 +123,15 @@ class PlainLayer:
         return any(means(name, group) for name in self.spec.fixed)
 
     def put(self, state: Snapshot, values: Sequence[Any]) -> None:
-        """Put back what the layer keeps between calls, and set the parameters to copies of these values."""
+        """Put back what the layer keeps between calls, and set the parameters to copies of these values.
+
+        Before a backward, a state has the value that its forward left.
+        """
         for path in self.kept:
             state.restore(self.root, path)
         for parameter, value in zip(self.parameters, values, strict=True):
-            parameter.put(self.root, np.array(value))
+            if state is self.start or parameter.name not in self.states:
+                parameter.put(self.root, np.array(value))
 
     def call_reset(self) -> None:
         """Call the method that the caller named."""

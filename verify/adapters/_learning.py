@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from verify.adapters._discovery import discover as discover_parameters
+from verify.adapters._discovery import say_what_else_matters
 from verify.adapters._layer import PlainLayer
 from verify.adapters._piles import find_piles, find_reset
 from verify.adapters._places import MISSING, duplicate
@@ -48,6 +49,8 @@ def _report(trial: Trial, discover: bool) -> None:
         if any(group.under(made) for group in matter):  # parameters that the first forward makes
             layer.root = duplicate(work)
             layer.start = Snapshot(layer.root)
+    else:
+        say_what_else_matters(trial)
     layer.kept = trial.kept
     say_what_is_kept(trial)
     say_results(trial)

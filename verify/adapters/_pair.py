@@ -181,7 +181,8 @@ def _adapted(
     noted = [
         each._replace(note="; ".join(filter(None, (each.note, notes.get(each.name))))) for each in certificate.arguments
     ]
-    certificate = replace(certificate, arguments=tuple(noted))
+    uncovered = {each.name: each for each in certificate.uncovered}  # what the adapter says of a name comes last
+    certificate = replace(certificate, arguments=tuple(noted), uncovered=tuple(uncovered.values()))
     if raises and certificate.verdict != PASS:
         raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from raised
     return certificate

@@ -2,49 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from verify.adapters import _places
-from verify.adapters._parameters import Group, display_names, same_entries
+from verify.adapters._parameters import Group, display_names, paired, same_entries
 from verify.adapters._places import MISSING, Path, duplicate, is_floating
 from verify.adapters._trial import Trial
 from verify.adapters._updates import rate_name
 from verify.checker.certificate import Uncovered
 
 
-def say_unpaired(trial: Trial, unpaired: Sequence[Group], places: Sequence[Path]) -> None:
-    layer = trial.layer
-    checked = [path for each in layer.parameters for path in (*each.paths, each.gradient)]
-    written = [path for path in places if trial.is_written(path)]
-    for group, name in zip(unpaired, display_names(unpaired, trial.names), strict=True):
-        shape = group.array.shape
-        likely = [
-            path
-            for path in written
-            if path not in checked
-            and path not in group.paths
-            and is_floating(value := trial.end.saved[path].value)
-            and same_entries(value.shape, shape)
-        ]
+def say_unpaired(trial: Trial, unpaired: Sequence[Group], places: Mapping[Path, Any]) -> None:
+    """Say which arrays have no gradient though y depends on them, and what to write."""
+    names = display_names(unpaired, trial.names)
+    by_name = paired(unpaired, places, trial.is_written)
+    for k, (group, name) in enumerate(zip(unpaired, names, strict=True)):
+        likely = [by_name[k]] if k in by_name else _of_its_shape(trial, group, places)
+        if trial.is_state(group) and k not in by_name:
+            continue  # it is said that the layer keeps it
         gradient = _places.text(likely[0]) if likely else f"d{name.rpartition('.')[2]}"
         remedy = f"Write parameters={{{name!r}: {gradient!r}}} to say where backward leaves its gradient"
         why = "y depends on it, and no gradient of it was found"
-        if layer.most_gradients is not None:
-            remedy = f"Write parameters={display_names(unpaired, trial.names)!r} in the order that backward returns"
-        if group.under(trial.in_backward):
+        if trial.is_state(group):
+            why = f"the layer keeps it between calls, and {gradient} may be its gradient"
+        if trial.layer.most_gradients is not None:
+            remedy = f"Write parameters={names!r} in the order that backward returns"
+        elif group.under(trial.in_backward):
             why = "backward changes it, and so what forward computes: an update. No gradient of it was found"
             rate = rate_name(trial.work)
-            if rate and not likely and layer.most_gradients is None and _subtracts_multiples(trial, group):
+            if rate and not likely and _subtracts_multiples(trial, group):
                 remedy = f"Write parameters={{{name!r}: 'update'}} to check what backward subtracts, over {rate}"
-        elif group.under(trial.kept):
-            continue  # state, of which the layer says that it is kept
         remedy += f", or fixed=({name!r},) if it has none"
         if any(group is each for each in trial.views):
             why += ". It shares memory with another array of the layer, which a check does not follow"
             remedy = f"Let forward and backward read one of them, or write fixed=({name!r},)"
-        layer.unchecked.append(Uncovered(name, why, remedy, matters=True))
+        trial.layer.unchecked.append(Uncovered(name, why, remedy, matters=True))
+
+
+def _of_its_shape(trial: Trial, group: Group, places: Mapping[Path, Any]) -> list[Path]:
+    """The places that backward writes to and that hold an array of the group's shape."""
+    taken = [path for each in trial.layer.parameters for path in (*each.paths, each.gradient)]
+    return [
+        path
+        for path, value in places.items()
+        if trial.is_written(path)
+        and path not in taken
+        and path not in group.paths
+        and is_floating(value)
+        and same_entries(value.shape, group.array.shape)
+    ]
 
 
 def _subtracts_multiples(trial: Trial, group: Group) -> bool:
@@ -82,6 +91,7 @@ def say_ungraded(trial: Trial) -> None:
 
 
 def say_what_is_kept(trial: Trial) -> None:
+    """Say what the layer keeps between calls."""
     layer = trial.layer
     paths = [path for each in layer.parameters for path in each.paths]
     said = {each.name for each in layer.unchecked}
@@ -97,6 +107,7 @@ def say_what_is_kept(trial: Trial) -> None:
 
 
 def say_results(trial: Trial) -> None:
+    """Say which results have no gradient, or one that backward does not take."""
     form = trial.form
     results, _ = form.results_of(trial.raw)
     trial.layer.results = len(form.checked(results))

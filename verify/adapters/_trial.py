@@ -96,6 +96,10 @@ class Trial:
                 self.called(root, self.form, returned, inputs)
         return copies
 
+    def is_state(self, group: Group) -> bool:
+        """Whether forward changes it, and must find it as it was to give the same y again."""
+        return group.under(self.kept) and group.under(self.in_forward)
+
     def is_written(self, path: Path) -> bool:
         """Whether backward writes to the place."""
         return any(path[: len(each)] == each for each in self.in_backward)

@@ -21,6 +21,7 @@ Other forms of forward and backward:
 
 - Several results, (h, c), with backward(dh, dc): all are checked together, and each alone.
 - A second argument that backward requires, such as learning_rate, gets 1.0. `backward_options` gives other values.
+- An update inside backward: parameters={"w": "update"} checks what it subtracts from w, over its learning rate.
 - backward() without dy: its gradient is for dy = 1, and is multiplied by dy. A y of several entries is summed.
 - Gradients in a dict by name, or (dx, [dW, db]).
 
@@ -96,7 +97,8 @@ def pair(
     `parameters` names those that are not found by themselves, in one of two forms. Names may be paths, such as
     "layers[0].W" or 'params["W"]'.
 
-    - A dict maps each parameter to the place in which backward leaves its gradient: {"W": "dW"}.
+    - A dict maps each parameter to the place in which backward leaves its gradient: {"W": "dW"}. "a.dW + b.dW" is a
+      sum, None a gradient that backward returns, and "update" what it subtracts from the parameter.
     - A sequence has the names of the parameters. Backward returns their gradients, in this order, after those of
       the inputs.
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from helpers import drawn, result_of
+from verify import gradcheck
 from verify.adapters import plain
 from verify.adapters._places import walk
 from verify.checker.certificate import Certificate
@@ -171,6 +172,32 @@ def test_a_layer_with_state_is_checked_from_the_state_given(kind: Any, names: li
     assert (right.verdict, kept(right)) == ("PASS", names), str(right)
     assert (wrong.verdict, kept(wrong)) == ("FAIL", names)
     assert "complex128" not in str(right)
+
+
+class CellWithGradientOfState(Cell):
+    """dh is the gradient of the state before."""
+
+    def backward(self, dy):
+        dx = super().backward(dy)
+        self.dh = self.factor * (dy * (1 - self.h**2)) @ self.U.T
+        return dx
+
+
+class CellWithUpstream(Cell):
+    """Its dh is that of the state after: no gradient of what forward reads."""
+
+    def backward(self, dy):
+        self.dh = dy
+        return super().backward(dy)
+
+
+def test_a_state_that_may_have_a_gradient_is_asked_for() -> None:
+    for kind in (CellWithGradientOfState, CellWithUpstream):
+        certificate = check(kind())
+        assert (certificate.verdict, "dh may be its gradient" in str(certificate)) == ("INCONCLUSIVE", True)
+        assert check(kind(), fixed=("h",)).verdict == "PASS"
+    assert check(CellWithGradientOfState(), parameters={"h": "dh"}).verdict == "PASS"
+    assert check(CellWithGradientOfState(5), parameters={"h": "dh"}).verdict == "FAIL"
 
 
 class WithLock(Cell):
@@ -389,3 +416,14 @@ def test_a_random_layer_is_inconclusive_as_before() -> None:
             return dy
 
     assert check(Noise()).verdict == "INCONCLUSIVE"
+
+
+def test_a_pair_made_without_inputs_says_what_matters_as_well() -> None:
+    made = plain.pair(Update())
+    certificate = result_of(gradcheck, *made, made.arrays((X,)), seed=0)
+    assert (certificate.verdict, [each.name for each in certificate.uncovered]) == ("INCONCLUSIVE", ["w"])
+    made = plain.pair(Update(), {"w": "update"})
+    assert result_of(gradcheck, *made, made.arrays((X,)), seed=0).verdict == "PASS"
+    made = plain.pair(Cell())
+    certificate = result_of(gradcheck, *made, made.arrays((X,)), seed=0)
+    assert (certificate.verdict, kept(certificate)) == ("PASS", ["h"])
