@@ -9,8 +9,9 @@ import numpy as np
 
 from verify.adapters._calls import gradients_of
 from verify.adapters._layer import PlainLayer, means
+from verify.adapters._outside import outside
 from verify.adapters._parameters import Group, display_names, groups_of, paired, same_entries, sharing
-from verify.adapters._places import MISSING, Path
+from verify.adapters._places import MISSING, Path, parsed, read
 from verify.adapters._remarks import say_ungraded, say_unpaired
 from verify.adapters._trial import Trial
 from verify.checker.certificate import Uncovered
@@ -59,6 +60,16 @@ def say_what_else_matters(trial: Trial) -> None:
     say_unpaired(trial, trial.depends(rest), {path: saved.value for path, saved in trial.end.saved.items()})
 
 
+def say_what_is_outside(trial: Trial) -> None:
+    """Say which arrays outside the layer y depends on. They are moved in place, and put back."""
+    arrays = {name: array for name, array in outside(trial.layer.target).items() if array.flags.writeable}
+    groups = {name: Group((), array) for name, array in arrays.items() if name not in trial.layer.spec.fixed}
+    for group in trial.depends(list(groups.values())) if groups else ():
+        name = next(name for name, each in groups.items() if each is group)
+        remedy = f"Make it an attribute of the layer, or write fixed=({name!r},) if it has no gradient"
+        trial.layer.unchecked.append(Uncovered(name, "y depends on it, and it lies outside the layer", remedy, True))
+
+
 def _without(groups: Sequence[Group], others: Sequence[Group]) -> list[Group]:
     return [group for group in groups if all(group is not each for each in others)]
 
@@ -97,8 +108,9 @@ def _returned(trial: Trial, unpaired: Sequence[Group], known: int) -> list[tuple
 
 def _check_fixed(layer: PlainLayer, groups: Sequence[Group], later: Sequence[Path]) -> None:
     for name in layer.spec.fixed:
-        if not any(means(name, group) for group in groups):
+        known = any(means(name, group) for group in groups) or name in outside(layer.target)
+        if not known and read(layer.target, parsed(name)) is MISSING:
             own = [group for group in groups if not group.under(later)]
-            known = ", ".join(display_names(own, ())) or "none"
+            names = ", ".join(display_names(own, ())) or "none"
             kind = type(layer.target).__name__
-            raise ValueError(f"fixed holds {name!r}, which is none of the floating arrays of {kind}: {known}")
+            raise ValueError(f"fixed holds {name!r}, which is none of the floating arrays of {kind}: {names}")

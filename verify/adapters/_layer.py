@@ -82,7 +82,7 @@ class PlainLayer:
         """The parameters that the names in the layer and in its code show, before any call."""
         groups = groups_of(self.root)
         found = self.named(groups, missing=False)
-        rest = [group for group in groups if group not in [each for each, _ in found]]
+        rest = [group for group in groups if all(group is not each for each, _ in found)]
         gradients = paired(rest, expected_places(self.root, rest))
         return self.made(found + [(rest[k], gradients[k]) for k in sorted(gradients)])
 

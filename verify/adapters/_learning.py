@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from verify.adapters._discovery import discover as discover_parameters
-from verify.adapters._discovery import say_what_else_matters
+from verify.adapters._discovery import say_what_else_matters, say_what_is_outside
 from verify.adapters._layer import PlainLayer
 from verify.adapters._piles import find_piles, find_reset
 from verify.adapters._places import MISSING, duplicate
@@ -51,6 +51,7 @@ def _report(trial: Trial, discover: bool) -> None:
             layer.start = Snapshot(layer.root)
     else:
         say_what_else_matters(trial)
+    say_what_is_outside(trial)
     layer.kept = trial.kept
     say_what_is_kept(trial)
     say_results(trial)

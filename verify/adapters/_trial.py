@@ -128,7 +128,7 @@ class Trial:
         found = []
         if not self.random:
             found = that_matter(self.work, rest, others, lambda k: self.forward_of(self.work, k), tries)
-        return [group for group in groups if group in by_state or group in found]
+        return [group for group in groups if any(group is each for each in (*by_state, *found))]
 
     def gradients(self, *forwards: Sequence[Any], reset: str = "first", by: str | None = None) -> list[np.ndarray]:
         """The gradients after these forwards, each made from the state given. `by` is the method that resets."""

@@ -702,3 +702,53 @@ def test_views_of_a_parameter_count_once_or_are_named() -> None:
         certificate = check(Transposed(factor))
         assert (certificate.verdict, matters(certificate)) == ("INCONCLUSIVE", ["V"])
         assert "shares memory with another array" in str(certificate)
+
+
+OUTSIDE = drawn(11, 4, 5)
+TABLES = {"w": drawn(12, 4, 5)}
+
+
+class OfTheModule:
+    """Its weight is a global."""
+
+    def forward(self, x):
+        return x @ OUTSIDE
+
+    def backward(self, dy):
+        return dy @ OUTSIDE.T
+
+
+class OfTheModulesTable(OfTheModule):
+    def forward(self, x):
+        return x @ self.weight()
+
+    def weight(self):
+        return TABLES["w"]
+
+    def backward(self, dy):
+        return dy @ self.weight().T
+
+
+class OfClassMethods:
+    W = drawn(13, 4, 5)
+
+    @classmethod
+    def forward(cls, x):
+        return x @ cls.W
+
+    @classmethod
+    def backward(cls, dy):
+        return dy @ cls.W.T
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(OfTheModule, "OUTSIDE"), (OfTheModulesTable, "TABLES['w']"), (OfClassMethods, "OfClassMethods.W")],
+)
+def test_arrays_outside_the_layer_are_named(kind: Any, name: str) -> None:
+    before = [OUTSIDE.copy(), TABLES["w"].copy(), OfClassMethods.W.copy()]
+    certificate = check(kind())
+    assert (certificate.verdict, matters(certificate)) == ("INCONCLUSIVE", [name])
+    assert check(kind(), fixed=(name,)).verdict == "PASS"
+    after = [OUTSIDE, TABLES["w"], OfClassMethods.W]
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
