@@ -23,12 +23,16 @@ def learn(layer: PlainLayer, inputs: Sequence[Any], options: Mapping[str, Any], 
 
     If `discover`, its parameters are found again: by their names, and by what y depends on.
     """
+    # A layer may draw from the global generator, and then draws as if it had not been tried.
+    generator = np.random.get_state()  # noqa: NPY002
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
             _report(Trial(layer, inputs, options), discover)
         except Raised:
             return False
+        finally:
+            np.random.set_state(generator)  # noqa: NPY002
     layer.learnt = True
     return True
 

@@ -196,6 +196,9 @@ def _result(
         return gradcheck(forward, backward, arrays, options, **settings), None
     except CheckError as error:
         return error.certificate, error.__cause__
+    except Exception:
+        forward.uncovered()  # a layer that cannot be copied gets its own values back
+        raise
 
 
 def _positions(wrt: Sequence[int | str], names: tuple[str, ...], places: list[int]) -> tuple[int, ...]:

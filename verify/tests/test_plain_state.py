@@ -232,6 +232,14 @@ def test_a_layer_that_cannot_be_copied_is_as_it_was(kind: Any, fixed: Any) -> No
     assert check(kind(5), fixed=fixed).verdict == "FAIL"
 
 
+def test_a_layer_that_cannot_be_copied_is_as_it_was_though_its_forward_raises() -> None:
+    layer = Single()
+    before = contents(layer)
+    with pytest.raises(ValueError, match="broadcast"):
+        plain.gradcheck(layer, (drawn(0, 3, 7),), seed=0)
+    assert contents(layer) == before
+
+
 class Pile:
     """Forwards append their inputs. `first` says that backward takes the first of them."""
 
@@ -354,6 +362,34 @@ def test_what_a_small_update_subtracts_is_known_to_rounding() -> None:
     assert check(SmallSteps(1 + 1e-6), parameters={"w": "update"}).verdict == "FAIL"
 
 
+class Momentum(Update):
+    """No plain descent: what it subtracts is no multiple of the gradient."""
+
+    def __init__(self, factor=1):
+        super().__init__(factor)
+        self.square = np.zeros((4, 5))
+
+    def backward(self, d, learning_rate=0.1):
+        dx, dw = d @ self.w.T, self.x.T @ d
+        self.square += dw**2
+        self.w -= learning_rate * dw / (np.sqrt(self.square) + 1e-8)
+        return dx
+
+
+class Decaying(Update):
+    def backward(self, d, learning_rate=0.1):
+        dx = d @ self.w.T
+        self.w -= learning_rate * (self.x.T @ d + 0.1 * self.w)
+        return dx
+
+
+@pytest.mark.parametrize("kind", [Momentum, Decaying])
+def test_another_update_than_plain_descent_is_not_offered_as_a_gradient(kind: Any) -> None:
+    silent = check(kind())
+    assert (silent.verdict, "'update'" in str(silent)) == ("INCONCLUSIVE", False)
+    assert check(kind(), fixed=("w",)).verdict == "PASS"
+
+
 class UpdateWithGradient(Update):
     """The gradient is left as well."""
 
@@ -405,6 +441,22 @@ def test_gradients_that_accumulate_are_found_and_their_reset_serves(kind: Any) -
     certificate = check(kind())
     assert (certificate.verdict, certificate.causes[0].code) == ("FAIL", "accumulates")
     assert check(kind(), reset="zero_grad").verdict == "PASS"
+
+
+def test_the_trial_leaves_the_global_generator_alone() -> None:
+    class Drawing:
+        def forward(self, x):
+            self.mask = np.random.rand(*x.shape) < 0.5  # noqa: NPY002
+            return x * self.mask
+
+        def backward(self, dy):
+            return dy * self.mask
+
+    pair = plain.pair(Drawing())
+    np.random.seed(3)  # noqa: NPY002
+    expected = X * (np.random.rand(3, 4) < 0.5)  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002
+    assert np.array_equal(pair.forward(X)[0], expected)
 
 
 def test_a_random_layer_is_inconclusive_as_before() -> None:
