@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,6 +117,8 @@ def form_of(layer: Any, returned: Any, input_names: Sequence[str], options: Mapp
     keys = tuple(returned) if isinstance(returned, dict) else ()
     returned = [*returned.values()] if keys else returned
     count = len(returned) if isinstance(returned, (tuple, list)) else 1
+    if _takes_any(layer.backward):
+        return Form(False, count, "one" if count == 1 else "each", options, keys=keys)
     if not [each for each in arguments if each.name not in options] or (
         count == 1 and required and set(required) <= set(input_names) and not any(map(is_upstream, required))
     ):
@@ -149,6 +152,15 @@ def form_of(layer: Any, returned: Any, input_names: Sequence[str], options: Mapp
         )
     notes = tuple(Uncovered(name, f"backward requires it: {RATE} was passed") for name in rates)
     return Form(False, count, upstream, {**options, **dict.fromkeys(rates, RATE)}, given, notes, keys)
+
+
+def _takes_any(function: Callable[..., Any]) -> bool:
+    """Whether it takes any number of arguments by position, and names none of them."""
+    try:
+        kinds = [each.kind for each in inspect.signature(function).parameters.values()]
+    except (TypeError, ValueError):
+        return False
+    return kinds[:1] == [inspect.Parameter.VAR_POSITIONAL]
 
 
 def gradients_of(returned: Any, inputs: Sequence[str], names: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:

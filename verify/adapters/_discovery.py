@@ -21,7 +21,9 @@ def discover(trial: Trial, made: Sequence[Path]) -> list[Group]:
     """Find the parameters, and say which arrays matter and have no gradient. Return all that matter."""
     layer = trial.layer
     groups = groups_of(trial.work)
+    layer.tried = [trial.work]
     named = layer.named(groups)
+    layer.tried = []
     _check_fixed(layer, groups, [*trial.in_forward, *trial.in_backward])
     rest = _without(groups, [group for group, _ in named])
     free = [group for group in rest if not layer.is_fixed(group)]

@@ -65,6 +65,7 @@ class PlainLayer:
         self.form = Form(takes_cache=len(required) == 2 and not is_rate(required[1]))
         self.learnt = self.replayed = False
         self.kept: tuple[Path, ...] = ()
+        self.tried: list[Any] = []  # another copy, whose groups are looked through
         self.results = 1  # those that are part of y
         self.states: tuple[str, ...] = ()  # parameters that forward changes
         self.stale = ""
@@ -95,8 +96,8 @@ class PlainLayer:
         found: list[tuple[Group, Path | None]] = []
         given = self.spec.parameters or ()
         for name in given:
-            group = group_named(groups, name)
             value = read(self.root, parsed(name))
+            group = group_named(groups, name) or self._of_property(groups, name)
             if group is None and is_float(value):
                 group = Group((parsed(name),), np.array(float(value)))
             if group is None:
@@ -109,6 +110,11 @@ class PlainLayer:
             gradient = given[name] if isinstance(given, Mapping) else None
             found.append((group, None if gradient is None else parsed(gradient)))
         return found
+
+    def _of_property(self, groups: Sequence[Group], name: str) -> Group | None:
+        """The group whose array a property of this name returns."""
+        values = [read(root, parsed(name)) for root in (self.root, *self.tried)]
+        return next((group for group in groups if any(group.array is value for value in values)), None)
 
     def made(self, found: Sequence[tuple[Group, Path | None]]) -> tuple[Parameter, ...]:
         """Return these parameters with their names, less the fixed ones."""

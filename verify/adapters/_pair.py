@@ -172,11 +172,15 @@ def _adapted(
     for k, make in enumerate(forward.alone):
         if certificate.verdict == FAIL:
             break
-        alone, raised = _result(*make(), arrays, options, settings)
+        alone, failed = _result(*make(), arrays, options, settings)
+        calls = {
+            name: getattr(certificate, name) + getattr(alone, name) for name in ("forward_calls", "backward_calls")
+        }
         if alone.verdict == FAIL:
             note = f"with the upstream gradient of result {k} alone, the others 0"
             results = [each._replace(note="; ".join(filter(None, (note, each.note)))) for each in alone.arguments]
-            certificate = replace(alone, arguments=tuple(results), uncovered=certificate.uncovered)
+            certificate, raised = replace(alone, arguments=tuple(results), uncovered=certificate.uncovered), failed
+        certificate = replace(certificate, seconds=certificate.seconds + alone.seconds, **calls)
     notes = forward.notes()
     noted = [
         each._replace(note="; ".join(filter(None, (each.note, notes.get(each.name))))) for each in certificate.arguments

@@ -74,6 +74,11 @@ class TwoInADict(Two):
         return super().backward(grads["h"], grads["c"])
 
 
+class AnyNumber(Two):
+    def backward(self, *grads):
+        return super().backward(*grads)
+
+
 class WithLabels(Two):
     """The last result is of whole numbers, and has no gradient."""
 
@@ -85,7 +90,7 @@ class WithLabels(Two):
 
 
 @pytest.mark.parametrize(
-    "kind", [Two, TwoWithDefault, TwoInATuple, TwoByOtherNames, TwoAsList, TwoInADict, Three, WithLabels]
+    "kind", [Two, TwoWithDefault, TwoInATuple, TwoByOtherNames, TwoAsList, AnyNumber, TwoInADict, Three, WithLabels]
 )
 def test_all_results_are_checked(kind: Any) -> None:
     assert check(kind(), X, H, C).verdict == "PASS"
@@ -424,3 +429,19 @@ def test_a_model_without_a_gradient_of_its_input_is_checked_at_its_parameters(fo
     assert "Write wrt=['W1', 'b1', 'W2']" in str(silent)
     assert check(Model(form), wrt=["W1", "b1", "W2"]).verdict == "PASS"
     assert check(Model(form, 5)).verdict == "FAIL"
+
+
+def test_inputs_and_upstream_gradients_may_be_of_any_number() -> None:
+    class Sum:
+        def __init__(self, factor):
+            self.factor = factor
+
+        def forward(self, *xs):
+            self.count = len(xs)
+            return sum(xs)
+
+        def backward(self, *dys):
+            return tuple(self.factor * dys[0] for _ in range(self.count))
+
+    assert check(Sum(1), X, H, C).verdict == "PASS"
+    assert check(Sum(2), X, H, C).verdict == "FAIL"

@@ -752,3 +752,33 @@ def test_arrays_outside_the_layer_are_named(kind: Any, name: str) -> None:
     assert check(kind(), fixed=(name,)).verdict == "PASS"
     after = [OUTSIDE, TABLES["w"], OfClassMethods.W]
     assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+class Properties:
+    """W and its gradient are properties, and cannot be set."""
+
+    def __init__(self, factor=1):
+        self._array, self._result, self.factor = drawn(1, 4, 5), None, factor
+
+    @property
+    def W(self):  # noqa: N802
+        return self._array
+
+    @property
+    def slope(self):
+        return self._result
+
+    def forward(self, x):
+        self.x = x
+        return x @ self.W
+
+    def backward(self, dy):
+        self._result = self.factor * self.x.T @ dy
+        return dy @ self.W.T
+
+
+def test_properties_name_parameters_and_gradients() -> None:
+    for factor, verdict in ((1, "PASS"), (5, "FAIL")):
+        assert matters(check(Properties(factor))) == ["_array"]
+        assert check(Properties(factor), parameters={"W": "slope"}).verdict == verdict
+    assert check(Properties(), fixed=("_array",)).verdict == "PASS"
