@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.checker.arguments import argument_names
-from verify.checker.certificate import Certificate, Uncovered
+from verify.checker.certificate import FAIL, PASS, Certificate, CheckError, GradientMismatch, Inconclusive, Uncovered
 from verify.checker.check import gradcheck
 from verify.checker.layer import kinds
 from verify.checker.point import Array
@@ -41,6 +41,9 @@ class Forward:
     `inputs` is the user's own signature. `parameters` are the arrays that the layer owns, by name. They come
     after the inputs. `made` is the expression that makes the pair of `layer`, for the lines that reproduce a failure.
     `uncovered()` says what the adapter left out of the check.
+
+    `at(inputs, options)` returns the pair again, with what calls at these inputs show. `notes()` has a sentence for
+    some arguments by name. `ungraded` are inputs that have no gradient. `alone` makes the pair of each result alone.
     """
 
     call: Callable[..., tuple[Array, Any]]
@@ -49,6 +52,10 @@ class Forward:
     made: str = ""
     layer: Any = None
     uncovered: Callable[[], tuple[Uncovered, ...]] = tuple
+    at: Callable[[Sequence[Any], Mapping[str, Any]], Pair] | None = None
+    notes: Callable[[], Mapping[str, str]] = dict
+    ungraded: tuple[str, ...] = ()
+    alone: Sequence[Callable[[], Pair]] = ()
 
     def __call__(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
         return self.call(*arrays, **options)
@@ -92,16 +99,21 @@ class Pair(NamedTuple):
             return self.forward(*(values[k] if k in values else next(others) for k in places), **options)
 
         inputs = tuple(each for k, each in enumerate(self.inputs) if k not in values)
-        asked = getattr(self.forward, "uncovered", tuple)
-        made, layer = (getattr(self.forward, name, default) for name, default in (("made", ""), ("layer", None)))
-        made = f"{made}.filled({dict(values)!r})" if made else ""
-        return Pair(Forward(call, inputs, self.parameters, made, layer, asked), self.backward)
+        forward = self.forward if isinstance(self.forward, Forward) else Forward(self.forward)
+        made = f"{forward.made}.filled({dict(values)!r})" if forward.made else ""
+        alone = [lambda each=each: each().filled(values) for each in forward.alone]
+        return Pair(replace(forward, call=call, inputs=inputs, made=made, alone=alone), self.backward)
 
-    def bound(self, inputs: Sequence[Any]) -> tuple[Pair, tuple[Any, ...], list[int]]:
+    def bound(
+        self, inputs: Sequence[Any], options: Mapping[str, Any] | None = None
+    ) -> tuple[Pair, tuple[Any, ...], list[int]]:
         """Return a pair that only takes arrays, these arrays, and their positions among inputs and parameters.
 
         Inputs that are neither an array nor None become fixed arguments of the pair.
         """
+        if isinstance(self.forward, Forward) and self.forward.at is not None:
+            known = self.forward.at(inputs, options or {})
+            return known._replace(forward=replace(known.forward, at=None)).bound(inputs)  # type: ignore[type-var]
         places = [k for k, each in enumerate(inputs) if each is None or isinstance(each, (np.ndarray, np.generic))]
         names = argument_names(self.forward, len(inputs) + len(self.parameters))
         values = {k: each for k, each in enumerate(inputs) if k not in places}
@@ -126,12 +138,71 @@ def check(
     """
     if not isinstance(inputs, (tuple, list)):
         raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
-    bound, arrays, places = pair.bound(inputs)
+    bound, arrays, places = pair.bound(inputs, options)
     if inputs and not arrays:
         given = kinds(argument_names(pair.forward, len(inputs)), inputs)
         raise ValueError(f"nothing to check: none of the inputs ({given}) is an array that this adapter knows")
-    positions = None if wrt is None else _positions(wrt, argument_names(bound.forward, len(arrays)), places)
-    return gradcheck(*bound, arrays, options, wrt=positions, **settings)
+    names = argument_names(bound.forward, len(arrays))
+    positions = None if wrt is None else _positions(wrt, names, places)
+    if not isinstance(bound.forward, Forward):
+        return gradcheck(*bound, arrays, options, wrt=positions, **settings)
+    return _adapted(bound, bound.forward, arrays, options, positions, settings)
+
+
+def _adapted(
+    pair: Pair,
+    forward: Forward,
+    arrays: Sequence[Any],
+    options: Mapping[str, Any] | None,
+    wrt: Sequence[int] | None,
+    settings: Mapping[str, Any],
+) -> Certificate:
+    """Check the pair of an adapter, and then each of its results alone."""
+    __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
+    names, settings = argument_names(forward, len(arrays)), dict(settings)
+    raises = settings.pop("raise_on_failure", True)
+    asked = forward.uncovered
+    if wrt is not None:  # what is left out is left out on purpose
+        asked = lambda: tuple(each._replace(matters=False, remedy="") for each in forward.uncovered())  # noqa: E731
+    elif forward.ungraded:
+        kinds_of = [getattr(each, "dtype", np.dtype(int)).kind for each in arrays]
+        wrt = [k for k, name in enumerate(names) if kinds_of[k] in "fc" and name not in forward.ungraded]
+    settings["wrt"] = wrt
+    certificate, raised = _result(replace(forward, uncovered=asked), pair.backward, arrays, options, settings)
+    for k, make in enumerate(forward.alone):
+        if certificate.verdict == FAIL:
+            break
+        alone, failed = _result(*make(), arrays, options, settings)
+        calls = {
+            name: getattr(certificate, name) + getattr(alone, name) for name in ("forward_calls", "backward_calls")
+        }
+        if alone.verdict == FAIL:
+            note = f"with the upstream gradient of result {k} alone, the others 0"
+            results = [each._replace(note="; ".join(filter(None, (note, each.note)))) for each in alone.arguments]
+            certificate, raised = replace(alone, arguments=tuple(results), uncovered=certificate.uncovered), failed
+        certificate = replace(certificate, seconds=certificate.seconds + alone.seconds, **calls)
+    notes = forward.notes()
+    noted = [
+        each._replace(note="; ".join(filter(None, (each.note, notes.get(each.name))))) for each in certificate.arguments
+    ]
+    uncovered = {each.name: each for each in certificate.uncovered}  # what the adapter says of a name comes last
+    certificate = replace(certificate, arguments=tuple(noted), uncovered=tuple(uncovered.values()))
+    if raises and certificate.verdict != PASS:
+        raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from raised
+    return certificate
+
+
+def _result(
+    forward: Any, backward: Any, arrays: Any, options: Any, settings: Mapping[str, Any]
+) -> tuple[Certificate, BaseException | None]:
+    """The certificate, whatever its verdict, and what a backward raised."""
+    try:
+        return gradcheck(forward, backward, arrays, options, **settings), None
+    except CheckError as error:
+        return error.certificate, error.__cause__
+    except Exception:
+        forward.uncovered()  # a layer that cannot be copied gets its own values back
+        raise
 
 
 def _positions(wrt: Sequence[int | str], names: tuple[str, ...], places: list[int]) -> tuple[int, ...]:
