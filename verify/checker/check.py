@@ -26,6 +26,7 @@ from verify.checker.certificate import (
 from verify.checker.judge import judge
 from verify.checker.kink_search import COARSEST
 from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult, is_floating
+from verify.checker.objections.randomness import why_not_repeated
 from verify.checker.point import Array, StructureError
 from verify.diagnosis.diagnosis import NO_DIAGNOSIS, Diagnosis, cause_of, diagnose
 
@@ -241,7 +242,7 @@ def _contract_failure(layer: LayerUnderTest, structure: str, fault: ContractErro
 def _cannot_decide(layer: LayerUnderTest, structure: str, problem: Exception) -> Outcome:
     """INCONCLUSIVE where the forward is random; StructureError otherwise."""
     if layer.is_random():
-        note = "two calls of the forward with the same arrays differ: fix its randomness"
+        note = why_not_repeated(layer)
         return Outcome(structure, INCONCLUSIVE, _same_for_all(layer, layer.wrt, INCONCLUSIVE, note))
     if isinstance(problem, StructureError):
         raise problem

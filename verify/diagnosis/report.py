@@ -61,11 +61,11 @@ def report(certificate: Certificate, *, timed: bool, explained: bool) -> str:
     return "\n".join(lines)
 
 
-def several(names: Sequence[str]) -> str:
+def several(names: Sequence[str], last: str = " and ") -> str:
     """The names in one phrase: "dx, dw and db"."""
     if len(names) > _MOST_NAMES:
         return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - _MOST_NAMES + 1} others"
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else "nothing"
+    return last.join(filter(None, (", ".join(names[:-1]), *names[-1:]))) or "nothing"
 
 
 def differing(one: float, other: float) -> tuple[str, str]:
@@ -80,7 +80,7 @@ def differing(one: float, other: float) -> tuple[str, str]:
 
 
 def _passed(certificate: Certificate) -> str:
-    names = several([f"d{result.name}" for result in certificate.arguments])
+    names = several([f"d{result.name}" for result in certificate.arguments], ", ")
     return f"{names} ({certificate.oracle}: {_promise(certificate)})"
 
 

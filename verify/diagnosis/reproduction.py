@@ -19,8 +19,9 @@ from verify.checker.reference import Way
 YOURS = "...  # yours"
 # A choice: of drawn arrays, others stand there as numbers if they are no more. More make the lines unreadable.
 MOST_LITERALS = 96
-# A choice: the caller's own arrays stand there as numbers if that takes no more than these characters, two lines.
-_SHORT = 240
+# A choice: the caller's own arrays stand there as numbers if that takes no more than these characters: some twenty
+# numbers of all digits.
+_SHORT = 480
 
 
 class Lines(NamedTuple):

@@ -22,7 +22,7 @@ from verify.checker.line import Line
 from verify.checker.point import Array, Point, Worst
 from verify.checker.reference import BY_COMPLEX, Interval, Reference, Way, with_upstream
 from verify.checker.references.differences import CENTRAL
-from verify.diagnosis.reproduction import MOST_LITERALS, Lines, run, text_of
+from verify.diagnosis.reproduction import MOST_LITERALS, YOURS, Lines, run, text_of
 from verify.diagnosis.wrong_entries import is_outside, together
 
 # A choice: an entry that a draw does not show, as where a relu is off, gets seven more. Each takes three calls.
@@ -66,7 +66,10 @@ def reproduce(finding: Finding, worst: Worst | None, wrong: Array | None) -> Rep
             low, high = (values[1], values[1]) if case.interval is None else map(float, case.interval[:2])
             if high - low <= _PLAIN * abs(values[1] - values[0]):
                 low = high = values[1]  # no kink: what the lines print
-            shown = Shown(worst.argument, finding.result.name, case.lines.indices, values[0], low, high, case.where)
+            where = case.where
+            if f"arrays = {YOURS}" in text or f"arrays = options = {YOURS}" in text:
+                where = f"{where} [{', '.join(point.layer.names)}]"
+            shown = Shown(worst.argument, finding.result.name, case.lines.indices, values[0], low, high, where)
             return Reproduced(f"{text}  # {values[0]!r}, where differences say {values[1]!r}", shown)
     return None
 
@@ -82,7 +85,7 @@ class _Case(NamedTuple):
 def _cases(reference: Reference, point: Point, worst: Worst, wrong: Array | None) -> Iterator[_Case]:
     k = worst.argument
     if reference.one_sided and worst.analytic == worst.numeric:
-        yield from _ties(reference, point, k)
+        yield from _ties(reference, point, k, wrong)
         return
     yield from _at_your_arrays(reference, point, worst, wrong)
     few = sum(np.size(a) for a in point.arrays if a is not None) + point.dy.size <= MOST_LITERALS
@@ -96,9 +99,10 @@ def _where(point: Point) -> str:
     return YOUR_ARRAYS if all(alike) else ROUNDED
 
 
-def _ties(reference: Reference, point: Point, k: int) -> Iterator[_Case]:
+def _ties(reference: Reference, point: Point, k: int, wrong: Array | None) -> Iterator[_Case]:
     """Entries that together claim what they may not, for a small dy: at the very arrays, or as they were rounded."""
-    group = together(reference, point, k, np.arange(point.claimed[k].size))
+    among = np.arange(point.claimed[k].size) if wrong is None else np.flatnonzero(np.ma.filled(wrong, False))
+    group = together(reference, point, k, among)
     if not group:
         return
     v: Any = sum(unit(point, k, index) for index in group)

@@ -20,10 +20,10 @@ from verify.diagnosis.causes.evidence import Evidence
 # A choice: a map of more entries, or of more lines, is not read. Of a long axis so many counts are.
 _MOST_DRAWN, _MOST_LINES, _MOST_COUNTS = 400, 24, 16
 # Maps of the last two axes stand side by side up to this width.
-_WIDTH = 88
+_WIDTH = 100
 _RIGHT, _WRONG, _UNKNOWN = "·", "#", "?"
-# A choice: each takes two to six forwards. A check at ties that passes has some eighty.
-_MOST_ASKED = 128
+# A choice: each takes two to four forwards. A check at ties that passes has some eighty.
+_MOST_ASKED = 64
 # A window has no more ties that a reader would look at.
 _MOST_TOGETHER = 8
 
@@ -42,7 +42,11 @@ def wrong_entries(finding: Finding, everywhere: Sequence[Evidence]) -> Array | N
         for evidence in told[1:]:  # what is flat on one side of a kink shows on another
             wrong = _either(wrong, evidence.wrong_entries)
     elif reference.one_sided:
-        wrong = _at_ties(reference, point, result.position, known=bool(everywhere) and everywhere[0].whole)
+        alone, known = result.worst.analytic != result.worst.numeric, bool(everywhere) and everywhere[0].whole
+        try:
+            wrong = _at_ties(reference, point, result.position, alone=alone, known=known)
+        except StructureError:
+            return None
     else:
         wrong = np.ma.masked_all(claimed.shape, bool)  # type: ignore[no-untyped-call]
     if result.worst.analytic != result.worst.numeric and not _is_within(result.worst):
@@ -69,8 +73,8 @@ def _plain(wrong: Any) -> Array | None:
     return wrong if mask.any() else np.asarray(wrong.data)
 
 
-def _at_ties(reference: Reference, point: Point, k: int, *, known: bool) -> Any:
-    """The entries at ties and zeros that claim too much or too little, alone or together."""
+def _at_ties(reference: Reference, point: Point, k: int, *, alone: bool, known: bool) -> Any:
+    """The entries at ties and zeros that claim what they may not: each alone, or with those that share an output."""
     array: Any = point.arrays[k]
     _, place, count = np.unique(array, return_inverse=True, return_counts=True)
     tied = np.flatnonzero((count[place].reshape(array.shape) > 1) | (array == 0))
@@ -78,31 +82,28 @@ def _at_ties(reference: Reference, point: Point, k: int, *, known: bool) -> Any:
     if known:  # right off ties
         wrong[...] = False
         wrong.reshape(-1)[tied] = np.ma.masked
-    start = point.layer.calls["forward"]
-
-    def spent() -> bool:
-        return point.layer.calls["forward"] - start > 4 * _MOST_ASKED
-
-    try:
-        for flat in tied[:_MOST_ASKED]:
-            if spent():
-                return wrong
-            wrong[index_of(int(flat), array.shape)] = is_outside(
-                reference, point, k, unit(point, k, index_of(int(flat), array.shape))
-            )
-        left = tied[~np.ma.filled(wrong, False).reshape(-1)[tied]]
-        while not spent() and (group := together(reference, point, k, left)):
-            for index in group:
-                wrong[index] = True
-            left = np.setdiff1d(left, [np.ravel_multi_index(index, array.shape) for index in group])
-    except StructureError:
-        pass
+    asked = tied[:_MOST_ASKED]
+    units = {int(each): unit(point, k, index_of(int(each), array.shape)) for each in asked}
+    if alone:
+        for flat, v in units.items():
+            interval, claim = reference.derivative(point, k, v), reference.claim(point, k, v)
+            wrong.reshape(-1)[flat] = interval.excess(claim) != 0
+        return wrong
+    wrong.reshape(-1)[asked] = False
+    kinks = [reference.slopes(point, k, v) + reference.slopes(point, k, -v) != 0 for v in units.values()]
+    outputs = np.reshape(kinks, (len(kinks), -1)).T
+    for output in np.unique(outputs[outputs.sum(axis=1) > 1], axis=0):
+        group = asked[output]
+        if is_outside(reference, point, k, restricted(np.ones_like(point.claimed[k]), group)):
+            wrong.reshape(-1)[group] = True
     return wrong
 
 
 def is_outside(reference: Reference, point: Point, k: int, v: Array) -> bool:
-    """Whether what backward claims along v lies outside what may be claimed."""
-    return reference.derivative(point, k, v).excess(reference.claim(point, k, v)) != 0
+    """Whether what backward claims along v lies outside both one-sided derivatives of each entry of y."""
+    ahead, behind = reference.slopes(point, k, v), -reference.slopes(point, k, -v)
+    ends = np.sort([(point.dy * side).ravel() for side in (ahead, behind)], axis=0).sum(axis=1)
+    return not ends[0] <= reference.claim(point, k, v) <= ends[1]
 
 
 def together(reference: Reference, point: Point, k: int, among: Array) -> tuple[tuple[int, ...], ...]:
@@ -111,7 +112,7 @@ def together(reference: Reference, point: Point, k: int, among: Array) -> tuple[
     All of them are moved by as much, which breaks no tie. The shortest run of coordinates that is outside ends in
     one that is needed. That one is kept, and the search begins again before it.
     """
-    ones = np.ones(point.claimed[k].shape, point.claimed[k].dtype)
+    ones = np.ones_like(point.claimed[k])
     kept: list[int] = []
     rest = [int(each) for each in among]
 
@@ -120,16 +121,16 @@ def together(reference: Reference, point: Point, k: int, among: Array) -> tuple[
 
     if not rest or not outside(len(rest)):
         return ()
-    while not kept or not outside(0):
+    while len(kept) < _MOST_TOGETHER and rest:
         low, high = 0, len(rest)  # outside with all of them, not with none
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if outside(middle) else (middle, high)
         kept.append(rest[high - 1])
         rest = rest[: high - 1]
-        if len(kept) > _MOST_TOGETHER or (not rest and not outside(0)):
-            return ()
-    return tuple(index_of(each, ones.shape) for each in sorted(kept))
+        if outside(0):
+            return tuple(index_of(each, ones.shape) for each in sorted(kept))
+    return ()
 
 
 def drawing(name: str, wrong: Array) -> list[str]:

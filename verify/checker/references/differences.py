@@ -156,14 +156,17 @@ class Differences(Reference):
         """|v| >= 1/2, and the right gradient may be off by the tolerance. Of entries at kinks the note says it."""
         seen = self.seen[k]
         if not np.isfinite(seen.tolerance):
-            return Promise(np.inf, "f is finite at no five steps in a row: too close to where it overflows or ends")
+            where = f"move {point.layer.names[k]} away from where it overflows or ends"
+            return Promise(np.inf, f"f is finite at no five steps in a row: {where}")
         floor = 4 * seen.tolerance / (seen.largest or 1.0) if seen.directions[-1].any() else None
         note = ""
         if seen.kinked:
             off = seen.unsure / (max(seen.largest, seen.slope) or 1.0)
             note = f"{len(seen.kinked)} of {seen.entries} entries at kinks, each between its one-sided derivatives"
             if off > COARSEST:
-                return Promise(floor, f"{note}, which are known to {off:.1g} of the largest only")
+                return Promise(
+                    floor, f"{note}, which are known to {off:.1g} of the largest only: take arrays off kinks"
+                )
             note = f"{note}, to {off:.1g} of the largest entry"
         return Promise(
             floor, "" if seen.is_sharp else self._remedy(self.line(point, k, seen.directions[0]), seen), note
