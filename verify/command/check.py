@@ -18,6 +18,7 @@ from verify.checker.point import StructureError
 from verify.command import output, targets
 from verify.command.run import ERROR, Row, exit_code
 from verify.command.targets import Case, Target, TargetError
+from verify.diagnosis.reproduction import arrays_not_at_hand
 
 NOTHING = "NOTHING CHECKED"
 
@@ -67,7 +68,8 @@ def check(
     output.check_writable(json_path)
     settings.update(seed=seed, wrt=[int(each) if each.isdecimal() else each for each in wrt] or None)
     # JSON must be alone on standard output, so a layer's own output goes to standard error.
-    with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext(), _progress(target):
+    alone = contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext()
+    with alone, _progress(target), arrays_not_at_hand() if arrays is None else contextlib.nullcontext():
         try:
             rows = _rows(target, lambda found: _cases(found, shapes, arrays, options, dtype, seed), settings, explain)
         except TargetError as error:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.machinery import PathFinder
 from typing import Any, NamedTuple
 
@@ -17,11 +19,23 @@ from verify.checker.point import Point
 from verify.checker.reference import Way
 
 YOURS = "...  # yours"
+# Whether a caller has the arrays at hand, or a battery or a command drew them.
+_AT_HAND: ContextVar[bool] = ContextVar("at_hand", default=True)
 # A choice: of drawn arrays, others stand there as numbers if they are no more. More make the lines unreadable.
 MOST_LITERALS = 96
 # A choice: the caller's own arrays stand there as numbers if that takes no more than these characters: some twenty
 # numbers of all digits.
 _SHORT = 480
+
+
+@contextmanager
+def arrays_not_at_hand() -> Iterator[None]:
+    """Within it the arrays of a check are not the reader's: lines must make them, or draw others."""
+    token = _AT_HAND.set(False)
+    try:
+        yield
+    finally:
+        _AT_HAND.reset(token)
 
 
 class Lines(NamedTuple):
@@ -62,6 +76,18 @@ def text_of(lines: Lines) -> str:
     )
 
 
+def at_hand() -> bool:
+    """Whether the reader has the arrays of this check."""
+    return _AT_HAND.get()
+
+
+def stands_as_numbers(point: Point, text: str = "") -> bool:
+    """Whether the arrays given can stand in the lines as numbers: `text` is what they look like."""
+    if at_hand():
+        return len(text) <= _SHORT
+    return sum(np.size(a) for a in point.layer.arrays if a is not None) <= MOST_LITERALS
+
+
 def _upstream(lines: Lines) -> str:
     if lines.seed is not None:
         return "rng.integers(-4, 5, y.shape).astype(y.dtype)"
@@ -75,7 +101,7 @@ def _arrays(lines: Lines) -> list[str]:
     layer = lines.point.layer
     options, arrays = _options(layer.options), ", ".join(_array(lines, i) for i in range(len(layer.arrays)))
     own = lines.seed is None and all(one is other for one, other in zip(lines.point.arrays, layer.arrays, strict=True))
-    if own and len(arrays) > _SHORT:
+    if own and not stands_as_numbers(lines.point, arrays):
         return [f"arrays = options = {YOURS}"] if options == YOURS else [f"options = {options}", f"arrays = {YOURS}"]
     if options == YOURS:
         return [f"arrays = [{arrays}]; options = {YOURS}"]

@@ -22,7 +22,7 @@ from verify.checker.line import Line
 from verify.checker.point import Array, Point, Worst
 from verify.checker.reference import BY_COMPLEX, Interval, Reference, Way, with_upstream
 from verify.checker.references.differences import CENTRAL
-from verify.diagnosis.reproduction import MOST_LITERALS, YOURS, Lines, run, text_of
+from verify.diagnosis.reproduction import MOST_LITERALS, YOURS, Lines, at_hand, run, stands_as_numbers, text_of
 from verify.diagnosis.wrong_entries import is_outside, together
 
 # A choice: an entry that a draw does not show, as where a relu is off, gets seven more. Each takes three calls.
@@ -40,7 +40,7 @@ _PLAIN = 1e-4
 # truncation, of order 1e-10, and rounding, of 1e-11 of y, leave far behind.
 _PLAIN_STEP, _AGREES = 1e-5, 1e-3
 
-YOUR_ARRAYS, DRAWN, ROUNDED = "at your arrays", "at small numbers", "at your arrays, rounded"
+DRAWN = "at small numbers"
 
 
 class Reproduced(NamedTuple):
@@ -87,16 +87,20 @@ def _cases(reference: Reference, point: Point, worst: Worst, wrong: Array | None
     if reference.one_sided and worst.analytic == worst.numeric:
         yield from _ties(reference, point, k, wrong)
         return
-    yield from _at_your_arrays(reference, point, worst, wrong)
+    first = at_hand() or stands_as_numbers(point)
+    if first:
+        yield from _at_your_arrays(reference, point, worst, wrong)
     few = sum(np.size(a) for a in point.arrays if a is not None) + point.dy.size <= MOST_LITERALS
     for way in reference.ways(point, worst):
         for seed in _SEEDS if way.drawn else (None,) if few else ():
             yield _Case(Lines(point, k, (worst.index,), way, seed), DRAWN if way.drawn else _where(point))
+    if not first:
+        yield from _at_your_arrays(reference, point, worst, wrong)
 
 
 def _where(point: Point) -> str:
     alike = (np.array_equal(one, other) for one, other in zip(point.arrays, point.layer.arrays, strict=True))  # type: ignore[arg-type]
-    return YOUR_ARRAYS if all(alike) else ROUNDED
+    return f"at {'your' if at_hand() else 'these'} arrays{'' if all(alike) else ', rounded'}"
 
 
 def _ties(reference: Reference, point: Point, k: int, wrong: Array | None) -> Iterator[_Case]:
@@ -115,9 +119,9 @@ def _ties(reference: Reference, point: Point, k: int, wrong: Array | None) -> It
                 continue
             if own is point and is_outside(reference, small, k, v):
                 way, interval = AHEAD._replace(h=point.step), reference.derivative(small, k, v)
-                yield _Case(Lines(small, k, group, way, None, upstream), ROUNDED, interval)
+                yield _Case(Lines(small, k, group, way, None, upstream), _where(point), interval)
             elif own is not point and (found := _by_difference(small, k, v, affine=True)) is not None:
-                yield _Case(Lines(small, k, group, found[0], None, upstream), YOUR_ARRAYS, found[1])
+                yield _Case(Lines(small, k, group, found[0], None, upstream), _where(own), found[1])
 
 
 def _with_small(point: Point, seed: int) -> Point | None:
@@ -160,11 +164,11 @@ def _at_your_arrays(reference: Reference, point: Point, worst: Worst, wrong: Arr
                 interval = _by_complex(reference, small, k, index)
                 if interval is not None:
                     lines = Lines(small, k, (index,), by_complex[0]._replace(enough=0.0), None, upstream)
-                    yield _Case(lines, YOUR_ARRAYS)
+                    yield _Case(lines, _where(own))
             found = _by_difference(small, k, unit(small, k, index), affine=reference.exact)
             if found is not None:
                 way, interval = found
-                yield _Case(Lines(small, k, (index,), way, None, upstream), YOUR_ARRAYS, interval)
+                yield _Case(Lines(small, k, (index,), way, None, upstream), _where(own), interval)
 
 
 def _by_complex(reference: Reference, point: Point, k: int, index: tuple[int, ...]) -> Interval | None:

@@ -24,7 +24,7 @@ MAY_IMPORT = {
     VERIFY / "battery": {"verify.checker", "verify.adapters", "hypothesis"},
     VERIFY / "checker": {"verify.diagnosis"},
     VERIFY / "diagnosis": {"verify.checker"},
-    VERIFY / "battery": {"verify.checker", "verify.adapters", "hypothesis", "pytest"},
+    VERIFY / "battery": {"verify.checker", "verify.adapters", "verify.diagnosis.reproduction", "hypothesis", "pytest"},
     VERIFY / "adapters": {"verify.checker", "torch", "jax"},
     VERIFY / "layers": {"cnn_core", "hypothesis", "verify.strategies"},
     VERIFY / "museum": {"cnn_core", "verify.checker"},
