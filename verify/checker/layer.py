@@ -13,9 +13,8 @@ import numpy as np
 from verify.checker.point import Array, Arrays, StructureError
 
 # From 1 MiB on, an array made for a check is guarded by a checksum: a copy of its bytes would double its memory.
-_LARGE = 1 << 20
 # A choice: of what an exception says, so many characters. It may quote a whole array.
-_MOST_SAID = 240
+_LARGE, _MOST_SAID = 1 << 20, 240
 
 
 class ContractError(Exception):
