@@ -19,6 +19,7 @@ from verify.checker.check import gradcheck
 from verify.checker.directions import signed
 from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, is_floating, kinds
 from verify.checker.point import StructureError, Worst
+from verify.diagnosis.reproduction import arrays_not_at_hand
 
 NOT_APPLICABLE = "NOT APPLICABLE"
 
@@ -57,9 +58,11 @@ class Trial(NamedTuple):
 
     def gradcheck(self, arrays: tuple[Any, ...] | None = None, **keywords: Any) -> Certificate:
         """Check the gradients at these arrays or at its own, and raise CheckError unless they pass."""
-        arrays = self.arrays if arrays is None else arrays
         keywords = {"structure": self.structure, "seed": self.seed, **keywords}
-        return gradcheck(self.forward, self.backward, arrays, self.options, **keywords)
+        if arrays is None:
+            return gradcheck(self.forward, self.backward, self.arrays, self.options, **keywords)
+        with arrays_not_at_hand():
+            return gradcheck(self.forward, self.backward, arrays, self.options, **keywords)
 
     def check_at(self, arrays: tuple[Any, ...], what: str, look: Callable[[Any], None] = lambda y: None) -> Certificate:
         """Check the gradients at arrays made from its own, if the forward accepts them. `look` sees y first."""

@@ -5,20 +5,20 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from verify.checker.candidates import CANDIDATES, Candidate
-from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, ArgumentResult, Cause, worst_of
+from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, ArgumentResult
 from verify.checker.judge import Finding, judge, shown
 from verify.checker.kink_search import COARSEST
 from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult
+from verify.checker.objections.randomness import why_not_repeated
 from verify.checker.objections.rounding import too_close
 from verify.checker.point import Array, StructureError
 from verify.checker.references.widened import Widened, widened
-from verify.diagnosis.causes import find_causes
-from verify.diagnosis.reproduction import reproduce
+from verify.diagnosis.diagnosis import NO_DIAGNOSIS, Diagnosis, cause_of, diagnose
 
 # Of an error in one entry the complex step sees at least a half; of several that may cancel, an eighth of the largest.
 _SUPPORT = 8
@@ -35,8 +35,7 @@ class Outcome:
     structure: str
     verdict: str
     arguments: tuple[ArgumentResult, ...]
-    causes: list[Cause] = field(default_factory=list)
-    reproduction: str = ""
+    diagnosis: Diagnosis = NO_DIAGNOSIS
     missed: float | None = None
     reasons: tuple[str, ...] = ()
     raised: BaseException | None = None
@@ -154,11 +153,7 @@ def _with_causes(outcome: Outcome, found: Mapping[int, Finding]) -> Outcome:
     verdicts = {result.verdict for result in outcome.arguments}
     if FAIL not in verdicts:
         return replace(outcome, verdict=INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS)
-    try:
-        causes = find_causes(found, kinks=outcome.structure == "piecewise-linear")
-    except ContractError as fault:  # it may well be why the gradient is wrong
-        causes = [Cause(fault.code, fault.argument, str(fault))]
-    return replace(outcome, verdict=FAIL, causes=causes, reproduction=reproduce(found, worst_of(outcome.arguments)))
+    return replace(outcome, verdict=FAIL, diagnosis=diagnose(found, kinks=outcome.structure == "piecewise-linear"))
 
 
 def _at_other_arrays(
@@ -221,16 +216,15 @@ def _contract_failure(layer: LayerUnderTest, structure: str, fault: ContractErro
         raised.add_note(f"gradcheck: {fault}, options {layer.options!r}")
         raise raised
     positions = layer.wrt if fault.position is None else (fault.position,)
-    cause = Cause(fault.code, fault.argument, str(fault))
-    return Outcome(
-        structure, FAIL, _same_for_all(layer, positions, FAIL, str(fault)), [cause], raised=raised, contract=True
-    )
+    cause = cause_of(fault)
+    arguments = _same_for_all(layer, positions, FAIL, cause.explanation)
+    return Outcome(structure, FAIL, arguments, Diagnosis([cause]), raised=raised, contract=True)
 
 
 def _cannot_decide(layer: LayerUnderTest, structure: str, problem: Exception) -> Outcome:
     """INCONCLUSIVE where the forward is random; StructureError otherwise."""
     if layer.is_random():
-        note = "two calls of the forward with the same arrays differ: fix its randomness"
+        note = why_not_repeated(layer)
         return Outcome(structure, INCONCLUSIVE, _same_for_all(layer, layer.wrt, INCONCLUSIVE, note))
     if isinstance(problem, StructureError):
         raise problem

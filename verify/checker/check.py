@@ -88,15 +88,14 @@ def _certificate(layer: LayerUnderTest, outcome: Outcome, seed: int, seconds: fl
         oracle=ORACLES[outcome.structure],
         seed=seed,
         arguments=outcome.arguments,
-        causes=outcome.causes,
         miss_probability=outcome.missed if passed else None,
         detection_floor=max(outcome.floors, default=None) if passed and not exact else None,
         forward_calls=layer.calls["forward"],
         backward_calls=layer.calls["backward"],
         seconds=seconds,
         reasons=outcome.reasons,
-        reproduction=outcome.reproduction,
         uncovered=uncovered,
+        **outcome.diagnosis.fields(),
     )
 
 
@@ -136,7 +135,7 @@ def _judged(layer: LayerUnderTest, structure: str, seed: int, miss_probability: 
                 raise
             outcome = broken.pop()  # the others cannot be judged under the structure declared
             break
-        if not outcome.contract or outcome.causes[0].code not in OF_ONE_GRADIENT or len(layer.wrt) == 1:
+        if not outcome.contract or outcome.diagnosis.causes[0].code not in OF_ONE_GRADIENT or len(layer.wrt) == 1:
             break
         broken.append(outcome)
         layer = layer.without(outcome.arguments[0].position)
@@ -145,23 +144,24 @@ def _judged(layer: LayerUnderTest, structure: str, seed: int, miss_probability: 
         each._replace(note="; ".join(filter(None, (each.note, layer.notes.get(each.position)))))
         for each in sorted((*outcome.arguments, *(each.arguments[0] for each in broken)))
     )
-    causes = [cause for each in (*broken, outcome) for cause in each.causes]
+    causes = [cause for each in (*broken, outcome) for cause in each.diagnosis.causes]
     if None in layer.notes:
         causes.append(Cause("input-overwritten", "dy", layer.notes[None]))
     verdict = FAIL if broken or None in layer.notes else outcome.verdict
     raised = next((each.raised for each in broken if each.raised), outcome.raised)
-    return replace(outcome, verdict=verdict, arguments=found, causes=causes, raised=raised)
+    diagnosis = outcome.diagnosis._replace(causes=causes)
+    return replace(outcome, verdict=verdict, arguments=found, diagnosis=diagnosis, raised=raised)
 
 
 def _repeatable(outcome: Outcome, layer: LayerUnderTest, rng: np.random.Generator) -> Outcome:
     """The outcome; FAIL if backward, asked again with nothing changed, gives another gradient."""
-    if outcome.contract or not layer.wrt or "random" in {cause.code for cause in outcome.causes}:
+    if outcome.contract or not layer.wrt or "random" in {cause.code for cause in outcome.diagnosis.causes}:
         return outcome
     enough = sum(int(layer.arrays[k].size) for k in layer.wrt) >= ENTRIES_ASKED_AGAIN
     if outcome.verdict == PASS and outcome.missed is not None and enough:
         return outcome  # its points were compared exactly, one after the other: no entry was dropped at any
     found = not_repeated(layer, rng)
-    if found is None or not {"accumulates", "stale-cache"}.isdisjoint(cause.code for cause in outcome.causes):
+    if found is None or not {"accumulates", "stale-cache"}.isdisjoint(cause.code for cause in outcome.diagnosis.causes):
         return outcome
     arguments = tuple(
         each._replace(verdict=FAIL, worst=found, error=abs(found.analytic - found.numeric), note=NOT_REPEATED)
@@ -171,5 +171,6 @@ def _repeatable(outcome: Outcome, layer: LayerUnderTest, rng: np.random.Generato
     )
     name = layer.names[found.argument]
     text = f"d{name} is another when backward is called again at the same arrays and dy"
-    others = [cause for cause in outcome.causes if cause.code not in ("unknown", "not-linear")]
-    return replace(outcome, verdict=FAIL, arguments=arguments, causes=[Cause("random", name, text), *others])
+    others = [cause for cause in outcome.diagnosis.causes if cause.code not in ("unknown", "not-linear")]
+    causes = [Cause("random", name, text), *others]
+    return replace(outcome, verdict=FAIL, arguments=arguments, diagnosis=outcome.diagnosis._replace(causes=causes))

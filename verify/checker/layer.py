@@ -14,6 +14,8 @@ from verify.checker.point import Array, Arrays, StructureError
 
 # Faults of one gradient, beside which those of the other arguments can be judged.
 OF_ONE_GRADIENT = ("no-gradient", "wrong-shape", "wrong-dtype")
+# A choice: of what an exception says, so many characters. It may quote a whole array.
+_MOST_SAID = 240
 
 
 class ContractError(Exception):
@@ -211,7 +213,8 @@ class LayerUnderTest:
             raise
         except Exception as error:
             fault = ForwardRaised if who == "forward" else NoResult
-            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            said = " ".join(str(error).split())[:_MOST_SAID]
+            text = ": ".join(filter(None, (type(error).__name__, said)))
             raise fault("raised", None, None, f"{who} raised {text} at arrays {kinds(self.names, given)}") from error
         finally:
             written = guard.restored(given, marks)

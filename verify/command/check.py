@@ -18,6 +18,7 @@ from verify.checker.point import StructureError
 from verify.command import output, targets
 from verify.command.run import ERROR, Row, exit_code
 from verify.command.targets import Case, Target, TargetError
+from verify.diagnosis.reproduction import arrays_not_at_hand
 
 NOTHING = "NOTHING CHECKED"
 
@@ -42,6 +43,7 @@ NOTHING = "NOTHING CHECKED"
     show_default=True,
     help="The largest probability that a wrong gradient passes an exact oracle.",
 )
+@click.option("--explain", is_flag=True, help="Also say why stronger oracles were passed over.")
 @output.json_option
 def check(
     target: str,
@@ -52,6 +54,7 @@ def check(
     wrt: tuple[str, ...],
     seed: int,
     json_path: str | None,
+    explain: bool,
     **settings: Any,
 ) -> None:
     """Check the gradients of your own layer.
@@ -65,9 +68,10 @@ def check(
     output.check_writable(json_path)
     settings.update(seed=seed, wrt=[int(each) if each.isdecimal() else each for each in wrt] or None)
     # JSON must be alone on standard output, so a layer's own output goes to standard error.
-    with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext(), _progress(target):
+    alone = contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext()
+    with alone, _progress(target), arrays_not_at_hand() if arrays is None else contextlib.nullcontext():
         try:
-            rows = _rows(target, lambda found: _cases(found, shapes, arrays, options, dtype, seed), settings)
+            rows = _rows(target, lambda found: _cases(found, shapes, arrays, options, dtype, seed), settings, explain)
         except TargetError as error:
             raise click.UsageError(str(error)) from error
     _report(rows, output.console(json_path))
@@ -76,7 +80,7 @@ def check(
     sys.exit(code)
 
 
-def _rows(target: str, cases_of: Callable[[Target], list[Case]], settings: dict[str, Any]) -> list[Row]:
+def _rows(target: str, cases_of: Callable[[Target], list[Case]], settings: dict[str, Any], explain: bool) -> list[Row]:
     """Return a row for each case. An exception in the user's code is also a row."""
     row = Row(target, "", settings["structure"])
     rows: list[Row] = []
@@ -85,7 +89,7 @@ def _rows(target: str, cases_of: Callable[[Target], list[Case]], settings: dict[
         found = targets.load(target)
         for case in cases_of(found):
             row = Row(target, _described(case), settings["structure"])
-            _check(found, case, settings, row)
+            _check(found, case, settings, row, explain)
             rows.append(row)
     except TargetError:
         raise
@@ -114,7 +118,7 @@ def _cases(
     return [Case(case.inputs, {**case.options, **given}) for case in targets.listed(target, arrays)]
 
 
-def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> None:
+def _check(target: Target, case: Case, settings: dict[str, Any], row: Row, explain: bool) -> None:
     """Check one case, and write the result to the row."""
     started = time.perf_counter()
     bound, arrays, _ = adapt(target.layer).bound(case.inputs)
@@ -137,10 +141,11 @@ def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> No
             raise
         row.verdict, row.message = NOTHING, str(error)
         return
-    row.cases, row.structure, row.message = 1, certificate.structure, str(certificate)
+    text = certificate.explain() if explain else str(certificate)
+    row.cases, row.structure, row.message = 1, certificate.structure, text
     row.add(certificate)
     if not certificate:
-        row.fail(certificate, str(certificate))
+        row.fail(certificate, text)
     row.certificate = certificate
     row.seconds = time.perf_counter() - started
 

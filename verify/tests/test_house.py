@@ -24,7 +24,7 @@ MAY_IMPORT = {
     VERIFY / "battery": {"verify.checker", "verify.adapters", "hypothesis"},
     VERIFY / "checker": {"verify.diagnosis"},
     VERIFY / "diagnosis": {"verify.checker"},
-    VERIFY / "battery": {"verify.checker", "verify.adapters", "hypothesis", "pytest"},
+    VERIFY / "battery": {"verify.checker", "verify.adapters", "verify.diagnosis.reproduction", "hypothesis", "pytest"},
     VERIFY / "adapters": {"verify.checker", "torch", "jax"},
     VERIFY / "layers": {"cnn_core", "hypothesis", "verify.strategies"},
     VERIFY / "museum": {"cnn_core", "verify.checker"},
@@ -59,7 +59,7 @@ def test_the_checkers_parts_know_only_what_they_need() -> None:
     checker = VERIFY / "checker"
     for path in checker.rglob("*.py"):
         imported = _imports(path)
-        if path.name not in ("check.py", "attempts.py"):
+        if path.name not in ("check.py", "attempts.py", "certificate.py"):  # the last asks for its text
             assert not any(module.startswith("verify.diagnosis") for module in imported), path
         if path.parent.name == "references":
             others = {f"verify.checker.references.{each.stem}" for each in path.parent.glob("*.py")} - {"__init__"}

@@ -48,6 +48,19 @@ def not_repeated(layer: LayerUnderTest, rng: np.random.Generator) -> Worst | Non
     return None
 
 
+def why_not_repeated(layer: LayerUnderTest) -> str:
+    """Why y is another when the forward is called again, as far as five more calls tell, and what to do."""
+    if layer.is_random():
+        return (
+            "two calls of the forward with the same arrays differ: fix its randomness (a seed set inside it, or what "
+            "it draws as an array), or reset what it keeps between calls"
+        )
+    return (
+        "the forward gives another y after backward was called: backward changes what forward computes, such as its "
+        "weights. Let it return gradients only, and update elsewhere"
+    )
+
+
 def is_constant(layer: LayerUnderTest, k: int, rng: np.random.Generator) -> bool:
     """Whether y stays as it is, but for rounding, wherever argument k is moved: its gradient is 0, not just small.
 
