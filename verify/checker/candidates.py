@@ -61,6 +61,7 @@ def _lies_on_one_piece(layer: LayerUnderTest, k: int, rounded: Arrays) -> bool:
 _SMOOTH = (
     steps.plateaus,
     steps.contradictory,
+    steps.long_steps_agree,
     steps.too_many,
     steps.irregular,
     steps.too_steep,
@@ -87,7 +88,6 @@ CANDIDATES = (
                 (
                     rounding.entries_round,
                     rounding.backward_rounds,
-                    kinks.y_jumps,
                     kinks.irregular_at_ties,
                     steps.insensitive,
                     structure.not_piecewise_linear,
@@ -103,9 +103,7 @@ CANDIDATES = (
     ),
     Candidate(
         "analytic",
-        lambda miss: (
-            ComplexStep((rounding.too_close, steps.differences_agree, kinks.many_branches, rounding.ulps_along)),
-        ),
+        lambda miss: (ComplexStep((steps.differences_agree, kinks.many_branches, rounding.ulps_along)),),
     ),
     Candidate("smooth", lambda miss: (Differences(_SMOOTH, steps.remedy),)),
 )

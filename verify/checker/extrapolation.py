@@ -110,10 +110,23 @@ class Ladder:
         """The derivative by the steps that move every entry of y, and the first that does not, as noise."""
         return self._best(len(self.steps) if self.insensitive is None else self.insensitive + 1)
 
-    def _best(self, levels: int) -> Estimate:
+    def contradicts_longer_steps(self, found: Estimate) -> bool:
+        """Whether a window of longer steps says what is claimed, and not, by ten times both errors, what was found."""
+        full, errors, _ = windows(*self._central(len(self.steps)), self.line.rounding())
+        claimed = self.line.claimed()
+        with np.errstate(invalid="ignore"):
+            near = np.abs(full - claimed) <= SAFETY * errors
+            apart = np.abs(full - found.value) > SAFETY * (errors + found.error)
+        return bool((near & apart)[: found.level].any())
+
+    def _central(self, levels: int) -> tuple[Array, Array, Array]:
         steps, relative = np.array(self.steps[:levels]), np.array(self.relative[:levels])
         with np.errstate(invalid="ignore", over="ignore"):
             central = (np.array(self.ahead[:levels]) - np.array(self.behind[:levels])) / (2 * steps)
+        return steps, central, relative
+
+    def _best(self, levels: int) -> Estimate:
+        steps, central, relative = self._central(levels)
         lengths = (WINDOW,) if self.point.y.dtype == np.float64 else (*_SHORTER_WINDOWS, WINDOW)
         found = [best_window(steps, central, self.line.rounding(), relative, length) for length in lengths]
         return min(found, key=lambda each: each.error)
@@ -166,9 +179,24 @@ def best_window(steps: Array, central: Array, rounding: float, relative: Array, 
     """The window of so many steps whose value may be off by least."""
     if len(steps) < WINDOW:
         return Estimate(np.nan, np.inf, 0, 0.0)
-    windows = range(len(steps) - length + 1)
-    full = np.array([to_zero(central[j : j + length], even=True) for j in windows])
-    less = np.array([to_zero(central[j : j + length - 1], even=True) for j in windows])
+    full, errors, noise = windows(steps, central, relative, rounding, length)
+    if not np.isfinite(errors).any():
+        return Estimate(np.nan, np.inf, 0, float(noise.max()))
+    errors = np.where(_contradicted(full, errors), np.inf, errors)
+    long = _without_truncation(steps, central, rounding, relative)
+    if long is not None and long.error < np.nanmin(errors):
+        return long
+    level = int(np.nanargmin(errors))
+    return Estimate(float(full[level]), float(errors[level]), level, float(noise[level]))
+
+
+def windows(
+    steps: Array, central: Array, relative: Array, rounding: float, length: int = WINDOW
+) -> tuple[Array, Array, Array]:
+    """The value of each window, what it may be off by, and the noise of f that shorter steps show."""
+    starts = range(len(steps) - length + 1)
+    full = np.array([to_zero(central[j : j + length], even=True) for j in starts])
+    less = np.array([to_zero(central[j : j + length - 1], even=True) for j in starts])
     shortest = steps[length - 1 :]
     with np.errstate(invalid="ignore"):
         change = np.abs(np.diff(full, append=full[-1:]))
@@ -178,14 +206,7 @@ def best_window(steps: Array, central: Array, rounding: float, relative: Array, 
     noise = np.maximum.accumulate(noise[::-1])[::-1]
     below = np.append(noise[1:], noise[-1])
     errors = np.abs(full - less) + change + 2 * (below + rounding) / shortest + relative[length - 1 :]
-    if not np.isfinite(errors).any():
-        return Estimate(np.nan, np.inf, 0, float(noise[0]))
-    errors = np.where(_contradicted(full, errors), np.inf, errors)
-    long = _without_truncation(steps, central, rounding, relative)
-    if long is not None and long.error < np.nanmin(errors):
-        return long
-    level = int(np.nanargmin(errors))
-    return Estimate(float(full[level]), float(errors[level]), level, float(below[level]))
+    return full, errors, below
 
 
 def _without_truncation(steps: Array, central: Array, rounding: float, relative: Array) -> Estimate | None:

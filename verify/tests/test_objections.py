@@ -13,8 +13,6 @@ _TABLES = [
     each.ROWS
     for each in (test_objections_structure, test_objections_kinks, test_objections_rounding, test_objections_steps)
 ]
-# No right gradient is known that fails without these.
-_NOT_SHOWN_TO_BE_NEEDED = {"kinks.y_jumps", "rounding.too_close"}
 
 
 def test_every_objection_has_a_wrong_gradient_that_it_must_not_excuse() -> None:
@@ -23,4 +21,4 @@ def test_every_objection_has_a_wrong_gradient_that_it_must_not_excuse() -> None:
 
 def test_every_objection_has_a_right_gradient_that_needs_it() -> None:
     shown = {name for table in _TABLES for (name, _), row in table.items() if row.right is not None}
-    assert objections_of_all_candidates() - shown == _NOT_SHOWN_TO_BE_NEEDED
+    assert objections_of_all_candidates() - shown == set()

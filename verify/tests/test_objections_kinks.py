@@ -183,7 +183,7 @@ def _normalised_back(dy: np.ndarray, cache: Any) -> tuple[np.ndarray]:
 def test_a_kink_that_float32_hardly_shows_is_no_failure(dtype: type, seed: int) -> None:
     x: Any = np.array([0.0, 2, -1, -1]).astype(dtype)
     certificate = certificate_of(_normalised, _normalised_back, (x,), seed=seed)
-    assert certificate.verdict == ("PASS" if dtype == np.float64 else "INCONCLUSIVE"), certificate
+    assert certificate.verdict == "PASS" or (dtype == np.float32 and certificate.verdict == "INCONCLUSIVE"), certificate
 
 
 _ZEROS = np.zeros((3, 4))
@@ -205,11 +205,6 @@ def _relu_of_complex(x: np.ndarray) -> tuple[Any, Any]:
 
 
 ROWS: Table = {
-    # No right gradient is known that needs it: `irregular_at_ties` excuses the sign at 0 as well.
-    ("kinks.y_jumps", "piecewise-linear"): Row(
-        right=None,
-        wrong=Layer(relu, relu_back(2), (_ONE_ZERO,)),
-    ),
     ("kinks.irregular_at_ties", "piecewise-linear"): Row(
         right=Layer(_weighed, _weighed_back, (_ZEROS,)),
         wrong=Layer(relu, relu_back(2), (_ONE_ZERO,)),

@@ -262,11 +262,6 @@ ROWS: Table = {
         right=Layer(lambda x: (x.copy(), None), _by_49, (np.zeros(64),)),
         wrong=Layer(lambda x: (x.copy(), None), times(1 + 1e-12, _by_49), (np.zeros(64),)),
     ),
-    # No right gradient is known that needs it: `ulps_along` tolerates more, and is asked later.
-    ("rounding.too_close", "analytic"): Row(
-        right=None,
-        wrong=Layer(lambda x: (np.sin(x), x), times(1 + 1e-6, _sine_back), (drawn(0, 4),)),
-    ),
     ("rounding.ulps_along", "analytic"): Row(
         right=Layer(solved, solved_back, _SOLVE),
         wrong=Layer(solved, partial(solved_back, factor=1.01), _SOLVE),

@@ -100,6 +100,12 @@ def _square_of_single(x: np.ndarray) -> tuple[Any, Any]:
     return (x * x).real.astype(np.float32).astype(x.dtype), x
 
 
+def _single_branch(x: np.ndarray) -> tuple[Any, Any]:
+    """Return x plus its sine, which is in float32: a branch beside a residual connection."""
+    refuse_complex(x)
+    return x + (10 + np.sin(x)).astype(np.float32), x
+
+
 def _square_back(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
     return (2 * dy * x,)
 
@@ -143,6 +149,11 @@ ROWS: Table = {
     ("steps.differences_agree", "analytic"): Row(
         right=Layer(_half, _half_back, (_EIGHTHS,)),
         wrong=Layer(lambda x: (np.sin(x), x), times(1 + 1e-6, _sine_back), (drawn(0, 4),)),
+    ),
+    ("steps.long_steps_agree", "smooth"): Row(
+        right=Layer(_single_branch, lambda dy, x: (dy * (1 + np.cos(x)),), (drawn(3, 3, 4),)),
+        wrong=Layer(_single_branch, lambda dy, x: (2 * dy * (1 + np.cos(x)),), (drawn(3, 3, 4),)),
+        seeds=range(6),
     ),
     ("steps.plateaus", "smooth"): Row(
         right=Layer(_on_a_grid, lambda dy, _: (dy.copy(),), (drawn(0, 4, 6),)),

@@ -26,13 +26,6 @@ _PAIRS, _PAIR_BITS = 12, 8
 _NO_ROUNDING = 2.0**-9
 
 
-def y_jumps(case: Disagreement[AtTies]) -> str | None:
-    """A one-sided derivative of a function that jumps means nothing."""
-    if _by_branch(case) or not jumps(case.reference, case.point, case.k, case.v):
-        return None
-    return f"y jumps at the arrays given: move {case.name} off the jump"
-
-
 def irregular_at_ties(case: Disagreement[AtTies]) -> str | None:
     """Where y is not regular, one-sided derivatives do not bound what may be claimed (Clarke 1983, section 2.3).
 

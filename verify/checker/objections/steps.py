@@ -94,6 +94,18 @@ def contradictory(case: Disagreement[Differences]) -> str | None:
     return f"{text}; move {case.name} away from kinks, or let forward compute in float64 throughout"
 
 
+def long_steps_agree(case: Disagreement[Differences]) -> str | None:
+    """At long steps the gradient is right, and short ones say something else, of which they are as sure.
+
+    So it is where a part of y is in float32: short steps do not move it, and the rest of y hides that.
+    """
+    ladder = Ladder(Line(case.point, case.k, case.v))
+    if not ladder.contradicts_longer_steps(ladder.estimate()):
+        return None
+    text = "the differences at long steps agree with the gradient, and those at short steps do not"
+    return f"{text}: move {case.name}, or compute in float64 throughout"
+
+
 def too_steep(case: Disagreement[Differences]) -> str | None:
     """Within the shortest step alone y may be as steep as claimed: x / max(|x|, eps) is, at 0."""
     worst, point = case.worst, case.point

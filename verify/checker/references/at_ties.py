@@ -25,7 +25,7 @@ from verify.checker.exact import AHEAD, BEHIND, ExactDifference, check_exact, pl
 from verify.checker.exact_numbers import MOST_BITS, WIDE_BITS, draw_integers, exact_dot, mantissa_bits
 from verify.checker.locate import descend
 from verify.checker.objections.kinks import is_linear, is_regular, jumps
-from verify.checker.point import Array, Point, Worst
+from verify.checker.point import Array, Point, StructureError, Worst
 from verify.checker.reference import BY_COMPLEX, Interval, Promise, Way, point_at
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class AtTies(ExactDifference):
         self.objections, self._miss_probability = objections, miss_probability
         self._notes: dict[int, str] = {}
         self._one_branch: dict[int, bool] = {}
+        self._continuous: dict[int, bool] = {}
         self._rng = np.random.default_rng(0)
 
     def points(self, layer: LayerUnderTest, rng: np.random.Generator) -> Iterator[Point]:
@@ -96,6 +97,8 @@ class AtTies(ExactDifference):
     def derivative(self, point: Point, k: int, v: Array) -> Interval:
         """From the least to the largest of the one-sided derivatives; or that of the branch which the forward takes."""
         between = self._between(point, k, v)
+        if between.low != between.high and not self._is_continuous(point, k, v):
+            raise StructureError(f"y jumps at the arrays given, where {point.layer.names[k]} is moved")
         if not np.isfinite(point.claimed[k]).all():
             return between
         claim = self.claim(point, k, v)
@@ -109,6 +112,12 @@ class AtTies(ExactDifference):
         if branch == claim and (jumps(self, point, k, v) or not is_regular(self, point, k, self._rng)):
             return Interval(branch, branch)
         return between
+
+    def _is_continuous(self, point: Point, k: int, v: Array) -> bool:
+        """Whether y goes half as far with half the step; asked at the first kink. An interval of jumps is no bound."""
+        if k not in self._continuous:
+            self._continuous[k] = not jumps(self, point, k, v)
+        return self._continuous[k]
 
     def _between(self, point: Point, k: int, v: Array) -> Interval:
         """What lies between the one-sided derivatives, output by output."""
