@@ -76,13 +76,13 @@ def gradcheck(
 
     arguments = tuple(Input(_name(names, path)) for path, _ in paths)
     itself = all(each is given for (_, each), given in zip(paths, inputs, strict=False)) and len(paths) == len(inputs)
-    return check(_pair(flat, arguments, target if itself else None), leaves, options, **settings)
+    return check(_pair(flat, arguments, target, reproducible=itself), leaves, options, **settings)
 
 
 def pair(target: Callable[..., Any]) -> Pair:
     """Return the pair (forward, backward) of a function of arrays. Only `gradcheck` takes pytrees and constants."""
     _check_callable(target)
-    return _pair(target, positional(target), target)
+    return _pair(target, positional(target), target, reproducible=True)
 
 
 def _check_callable(target: Any) -> None:
@@ -90,7 +90,7 @@ def _check_callable(target: Any) -> None:
         raise TypeError(f"{target!r} is not a function of arrays")
 
 
-def _pair(function: Callable[..., Any], inputs: tuple[Input, ...], layer: Any) -> Pair:
+def _pair(function: Callable[..., Any], inputs: tuple[Input, ...], layer: Any, *, reproducible: bool) -> Pair:
     def forward(*arrays: Any, **options: Any) -> tuple[Array, _Tape]:
         x64 = any(isinstance(each, np.ndarray) and each.dtype in (np.float64, np.complex128) for each in arrays)
         with jax.enable_x64(x64 or jax.config.jax_enable_x64):
@@ -112,7 +112,7 @@ def _pair(function: Callable[..., Any], inputs: tuple[Input, ...], layer: Any) -
             )
         return np.array(y), _Tape(vjp, x64, order)
 
-    made = "" if layer is None else "adapters.jax.pair(layer)"
+    made = "adapters.jax.pair(layer)" if reproducible else ""
     return Pair(Forward(forward, inputs, made=made, layer=layer), _backward)
 
 
