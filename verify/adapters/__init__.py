@@ -94,7 +94,7 @@ def gradcheck(
     **settings: Any,
 ) -> Certificate:
     """Check a layer of any kind that `adapt` knows, with the `gradcheck` of its adapter and with its settings."""
-    target = _renamed(target, forward, backward)
+    target = _renamed(_unwrapped(target), forward, backward)
     framework = None if isinstance(target, Pair) else _framework(target)
     own = {name: settings.pop(name) for name in _OF_PLAIN if settings.get(name, ()) not in (None, ())}
     if framework is not None:
@@ -142,6 +142,12 @@ class _Kept(Exception):
         self.call = call
 
 
+def _unwrapped(target: Any) -> Any:
+    """Return the layer of a pair that an adapter made of it alone, so that its tensors are taken as the layer's are."""
+    made = target.forward.made if isinstance(target, Pair) and isinstance(target.forward, Forward) else ""
+    return target.forward.layer if made in {f"adapters.{name}.pair(layer)" for name in _NAMES} else target
+
+
 def _renamed(target: Any, forward: str | None, backward: str | None) -> Any:
     return target if forward is None and backward is None else renamed(target, forward, backward)
 
@@ -173,13 +179,11 @@ _WANTED = (
 def _hint(target: Any) -> str:
     """Return what to write instead of a target that is no layer."""
     if isinstance(target, (tuple, list)):
-        return f"a pair is two functions (forward, backward), got {', '.join(map(shown, target[:3]))}"
-    if isinstance(target, (np.ndarray, str, int, float)) or hasattr(target, "__array__"):
-        return (
-            f"the layer comes first and its inputs second, in a tuple: gradcheck(layer, (x,)). {_WANTED.capitalize()}"
-        )
-    if isinstance(target, types.FunctionType):
-        name = target.__name__.strip("<>")
+        return f"give a pair of two functions, (forward, backward), got {', '.join(map(shown, target[:3]))}"
+    if isinstance(target, (str, int, float)) or hasattr(target, "__array__"):
+        return f"{_WANTED}. The layer comes first, and then its inputs in a tuple: gradcheck(layer, (x,))"
+    if inspect.isroutine(target) or isinstance(target, np.ufunc):
+        name = getattr(target, "__name__", "function").strip("<>")
         return f"{_WANTED}; or name the framework of the function: verify.adapters.torch.gradcheck({name}, inputs)"
     if inspect.ismodule(target):
         return f"{_WANTED}; name a layer in it"
@@ -187,10 +191,9 @@ def _hint(target: Any) -> str:
     if forward and backward:
         named = [f'{role}="{name}"' for role, name in (("forward", forward), ("backward", backward)) if name != role]
         return f"its methods are not called forward and backward: name them, as in {', '.join(named)}"
-    missing = [role for role, name in (("forward", forward), ("backward", backward)) if name is None]
-    if len(missing) == 1:
-        kind = target if inspect.isclass(target) else type(target)
-        return f"{kind.__name__} has no {missing[0]}: its methods are {', '.join(methods(target)) or 'none'}"
+    if forward or backward:
+        missing, kind = "backward" if forward else "forward", target if inspect.isclass(target) else type(target)
+        return f"{kind.__name__} has no {missing}: its methods are {', '.join(methods(target))}"
     return _WANTED
 
 

@@ -68,7 +68,7 @@ def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> inspec
     if isinstance(arrays, np.ndarray):
         raise TypeError(f"arrays must be a tuple of arrays, got one array of shape {arrays.shape}")
     if not isinstance(arrays, (tuple, list)):
-        raise TypeError(f"arrays must be a tuple of arrays, got {shown(arrays)}")
+        raise TypeError(f"arrays must be a tuple of arrays, got {type(arrays).__name__}")
     for array in arrays:
         if hasattr(array, "__array__") and not isinstance(array, (np.ndarray, np.generic)):
             text = "give its values as one, or check a layer of tensors by verify.adapters"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from verify.checker.certificate import CheckError
@@ -14,7 +14,7 @@ _P = ParamSpec("_P")
 _Returned = TypeVar("_Returned")
 
 _TOLERANCES = "there is no step and no tolerance to give: leave it out, they follow from the arithmetic"
-_STATE = "it is for a layer that keeps arrays in itself: verify.adapters.gradcheck(layer, inputs, {name}=...)"
+_STATE = "it is for a layer that keeps arrays in itself: verify.adapters.gradcheck(layer, inputs, NAME=...)"
 SECOND = "check the layer (x, dy) -> dx, as docs/recipes.md shows"
 
 # Keywords of other checkers and of adapters -> what to write instead.
@@ -26,10 +26,10 @@ _INSTEAD = {
     **dict.fromkeys(("parameters", "fixed", "reset"), _STATE),
     **dict.fromkeys(("create_graph", "order", "second_order", "gradgrad"), f"for second derivatives {SECOND}"),
     "nondiff_argnums": "it is for a function in JAX: verify.adapters.jax.gradcheck(function, inputs, ...)",
-    "raise_exception": "write raise_on_failure={value}",
+    "raise_exception": "write raise_on_failure=VALUE",
     "inputs": "write gradcheck(forward, backward, arrays, options), or verify.adapters.gradcheck(layer, inputs)",
-    "argnums": "write wrt={value}: positions of arrays",
-    "random_state": "write seed={value}",
+    "argnums": "write wrt=VALUE: positions of arrays",
+    "random_state": "write seed=VALUE",
     "rng": "write seed=0: a whole number",
 }
 # The most characters of a value in a message, so that it stays one line.
@@ -86,13 +86,28 @@ def explained(check: Callable[_P, _Returned]) -> Callable[_P, _Returned]:
     return called
 
 
+def refuse_unknown(who: str, keywords: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raise TypeError for a keyword that is none of those known, and say what to write instead."""
+    unknown = _unknown(who, keywords, known)
+    if unknown:
+        raise TypeError(unknown)
+
+
+def _unknown(who: str, keywords: Mapping[str, Any], known: Collection[str]) -> str:
+    """Return the sentence about the first keyword that is not known, or nothing."""
+    for name, value in keywords.items():
+        if name not in known:
+            instead = _INSTEAD.get(name, f"the options of forward are one dict, {{{name!r}: ...}}")
+            return f"{who} takes no {name}: " + instead.replace("NAME", name).replace("VALUE", shown(value))
+    return ""
+
+
 def _refusal(
     arguments: tuple[Any, ...], keywords: Mapping[str, Any], signature: inspect.Signature, error: TypeError
 ) -> str:
-    for name, value in keywords.items():
-        if name not in signature.parameters:
-            instead = _INSTEAD.get(name, f"the options of forward are one dict: options={{{name!r}: ...}}")
-            return f"gradcheck takes no {name}: {instead.format(name=name, value=shown(value))}"
+    unknown = _unknown("gradcheck", keywords, tuple(signature.parameters))
+    if unknown:
+        return unknown
     if len(arguments) == 1:
         return (
             f"gradcheck needs forward, backward and arrays, got {shown(arguments[0])} alone: "
