@@ -113,7 +113,6 @@ def planned(
     pair = adapt(target, **by_adapt)
     if isinstance(pair.forward, Forward) and not isinstance(target, Pair) and pair.forward.layer is not None:
         target = pair.forward.layer  # of a class the one instance that was made
-
     cases = cases if drawn else _listed(cases)
 
     def trial(case: Any) -> Trial:
@@ -125,7 +124,7 @@ def planned(
         return Trial(forward, backward, arrays, options, structure, tuple(batch), seed, own_wrt, miss_probability)
 
     for case in () if drawn else cases:
-        trial(case).subject()
+        trial(case).check_batch()
     return Plan(cases, trial, drawn)
 
 

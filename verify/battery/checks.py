@@ -75,6 +75,14 @@ class Trial(NamedTuple):
         arrays = self.arrays if arrays is None else arrays
         return layer_under_test(self.forward, self.backward, arrays, self.options, self.wrt)
 
+    def check_batch(self) -> tuple[Any, ...]:
+        """Return the arrays. Raises ValueError unless the positions in `batch` are of arrays with axes."""
+        given = self.subject().arrays
+        if not all(k in range(len(given)) and np.ndim(given[k]) for k in self.batch):
+            text = f"among {len(given)} arrays, got {self.batch!r}"
+            raise ValueError(f"batch must have positions of arrays with axes, {text}")
+        return given
+
     def generator(self) -> np.random.Generator:
         """Return a generator with the seed of this trial."""
         return np.random.default_rng(self.seed)
@@ -270,11 +278,7 @@ def gradients_of_an_empty_batch(trial: Trial) -> None:
     """Every gradient at N = 0, if the caller named the arrays with a batch axis."""
     if not trial.batch:
         raise DoesNotApplyError("no array is said to have a batch axis")
-    given = trial.subject().arrays
-    if not all(k in range(len(given)) and np.ndim(given[k]) for k in trial.batch):
-        raise ValueError(
-            f"batch must have positions of arrays with axes, among {len(given)} arrays, got {trial.batch!r}"
-        )
+    given = trial.check_batch()
     arrays = tuple(array[:0] if k in trial.batch else array for k, array in enumerate(given))
     fault = trial.subject(arrays).fault()
     if fault is not None:
