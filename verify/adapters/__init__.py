@@ -21,7 +21,7 @@ import numpy as np
 from verify.adapters import plain
 from verify.adapters._methods import has_both, likely, methods, renamed
 from verify.adapters._names import layer_name
-from verify.adapters._pair import Forward, Input, Pair, UnknownArgument, check
+from verify.adapters._pair import Forward, Input, Pair, UnknownArgument, check, positional
 from verify.checker.arguments import argument_names
 from verify.checker.calls import SECOND, shown
 from verify.checker.certificate import Certificate
@@ -33,10 +33,15 @@ __all__ = [
     "Prepared",
     "UnknownArgument",
     "adapt",
+    "framework_of",
     "gradcheck",
+    "has_both",
     "layer_name",
+    "likely",
     "plain",
+    "positional",
     "prepared",
+    "renamed",
 ]
 
 _FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
@@ -71,7 +76,7 @@ def adapt(target: Any, *, forward: str | None = None, backward: str | None = Non
     if isinstance(target, Pair) and not own:
         return target
     target = _renamed(target, forward, backward)
-    framework = _framework(target)
+    framework = framework_of(target)
     if framework is not None:
         _refuse_own(own, target, _NAMES[framework])
         pair: Pair = __getattr__(framework).pair(target)
@@ -95,7 +100,7 @@ def gradcheck(
 ) -> Certificate:
     """Check a layer of any kind that `adapt` knows, with the `gradcheck` of its adapter and with its settings."""
     target = _renamed(_unwrapped(target), forward, backward)
-    framework = None if isinstance(target, Pair) else _framework(target)
+    framework = None if isinstance(target, Pair) else framework_of(target)
     own = {name: settings.pop(name) for name in _OF_PLAIN if settings.get(name, ()) not in (None, ())}
     if framework is not None:
         if "nondiff_argnums" in settings and framework != "jax":
@@ -197,7 +202,7 @@ def _hint(target: Any) -> str:
     return _WANTED
 
 
-def _framework(target: Any) -> str | None:
+def framework_of(target: Any) -> str | None:
     """Return the framework of the target, "torch" or "jax", or None if it is neither or both.
 
     A framework that has not been imported is not considered.

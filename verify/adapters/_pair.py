@@ -165,4 +165,4 @@ def made_of(target: type) -> Any:
     try:
         return target()
     except TypeError as error:
-        raise TypeError(f"{target!r} cannot be made without arguments, give an instance: {error}") from error
+        raise TypeError(f"{target.__name__} cannot be made without arguments, give an instance: {error}") from error
