@@ -15,7 +15,7 @@ import rich_click as click
 from rich.console import Console
 
 from verify.adapters import UnknownArgument, adapt, gradcheck, has_both, prepared
-from verify.battery.battery import check_layer
+from verify.battery.battery import check_layer, known
 from verify.battery.report import EXPECTED_FAILURE
 from verify.checker.arguments import check_call
 from verify.checker.candidates import ORACLES
@@ -56,6 +56,16 @@ NOTHING = "NOTHING CHECKED"
 @click.option("--forward", metavar="NAME", help="The method (or the module's function) that is the forward.")
 @click.option("--backward", metavar="NAME", help="The method (or the module's function) that is the backward.")
 @click.option("--checks", is_flag=True, help="Run all checks of check_layer, not only that of the gradients.")
+@click.option(
+    "--batch", type=int, multiple=True, metavar="0", help="Of --checks: the first axis of this array may be 0."
+)
+@click.option(
+    "--expected-failure",
+    "expected",
+    multiple=True,
+    metavar="CHECK=REASON",
+    help="Of --checks: this check fails, for this reason; repeatable.",
+)
 @click.option("--wrt", multiple=True, metavar="NAME", help="Check only this array, by name or position; repeatable.")
 @output.seed_option
 @click.option(
@@ -82,6 +92,8 @@ def check(
     forward: str | None,
     backward: str | None,
     checks: bool,
+    batch: tuple[int, ...],
+    expected: tuple[str, ...],
     **settings: Any,
 ) -> None:
     """Check the gradients of your own layer.
@@ -94,7 +106,11 @@ def check(
     """
     output.check_writable(json_path)
     settings.update(seed=seed, wrt=[int(each) if each.isdecimal() else each for each in wrt] or None)
-    request = _Request(target, init, forward, backward, shapes, arrays, options, dtype, checks, settings)
+    request = _Request(
+        target, init, forward, backward, shapes, arrays, options, dtype, checks, batch, expected, settings
+    )
+    if (batch or expected) and not checks:
+        raise click.UsageError("--batch and --expected-failure are for the battery of checks: add --checks")
     # JSON must be alone on standard output, so a layer's own output goes to standard error.
     with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext(), _progress(target):
         try:
@@ -120,6 +136,8 @@ class _Request(NamedTuple):
     options: tuple[str, ...]
     dtype: str
     checks: bool
+    batch: tuple[int, ...]
+    expected: tuple[str, ...]
     settings: dict[str, Any]
 
 
@@ -238,8 +256,16 @@ def _refused(target: Target, structure: str, during: str = "") -> Iterator[None]
 
 def _check_all(target: Target, case: Case, request: _Request, row: Row) -> list[Row]:
     """Run all checks at one case, and return a row for each. The report is the message of the first."""
+    expected = cases.named(request.expected, "--expected-failure")
+    settings = {**request.settings, "batch": request.batch, "expected_failures": expected}
     with _refused(target, request.settings["structure"]):
-        report = check_layer(target.layer, [tuple(case)], raise_on_failure=False, **request.settings)
+        try:
+            known(expected, "--expected-failure")
+            report = check_layer(target.layer, [tuple(case)], raise_on_failure=False, **settings)
+        except ValueError as error:
+            if targets.came_to(error, target.module):
+                raise
+            raise TargetError(str(error)) from error
     rows = []
     for result in report.results:
         passed = result.verdict in (PASS, EXPECTED_FAILURE)

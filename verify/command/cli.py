@@ -211,6 +211,9 @@ def _rows(
 
 
 def _report(rows: list[Row], console: Console, seconds: float) -> None:
+    if not rows:
+        console.print("nothing was checked")
+        return
     table = Table(header_style="bold", box=None, pad_edge=False)
     for title in ("layer", "version", "structure", "oracle"):
         table.add_column(title, no_wrap=title in ("layer", "version"))

@@ -17,6 +17,8 @@ from verify.adapters import layer_name, renamed
 
 # A choice: more names do not fit a line.
 _MOST_NAMES = 8
+# A choice: relative imports reach up a few folders.
+_MOST_FOLDERS = 4
 
 
 class TargetError(ValueError):
@@ -119,23 +121,25 @@ def _from_file(path: Path) -> ModuleType:
 
 
 def _of_package(path: Path, error: ImportError) -> ModuleType:
-    """Import a file that belongs to a package: that of all folders around it that are one, or at least of its own."""
-    folders = [path.parent]
-    while (folders[-1] / "__init__.py").is_file() or len(folders) < 2:
-        folders.append(folders[-1].parent)
-    root = folders[-1]
-    name = ".".join(path.relative_to(root).with_suffix("").parts)
-    _put_first(root)
-    advice = f"it has relative imports: write {name}:NAME from the folder {root}, or from the one above ({error})"
-    try:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None or Path(spec.origin).resolve() != path:
-            raise TargetError(f"{path.name} is not found as {name}; {advice}")
-        return importlib.import_module(name)
-    except ImportError as failed:
-        if "relative import" not in str(failed):
-            raise
-        raise TargetError(f"{path.name} cannot be imported alone; {advice}") from failed
+    """Import a file that belongs to a package: that of the folders around it, as many as its imports need."""
+    root = path.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    roots = (root, *root.parents) if root != path.parent else path.parent.parents
+    for folder in roots[:_MOST_FOLDERS]:
+        name = ".".join(path.relative_to(folder).with_suffix("").parts)
+        _put_first(folder)
+        try:
+            spec = importlib.util.find_spec(name)
+            if spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path:
+                return importlib.import_module(name)
+        except ImportError as failed:
+            if "relative import" not in str(failed):
+                raise
+    raise TargetError(
+        f"{path.name} has relative imports ({error}): from the folder that holds its package write "
+        f"{path.parent.name}.{path.stem}:NAME"
+    ) from error
 
 
 def _from_name(name: str) -> ModuleType:
@@ -172,7 +176,7 @@ def came_to(error: BaseException, module: ModuleType) -> bool:
 
 def came_to_other(error: BaseException, path: Path) -> bool:
     """Return whether another file than this one raised."""
-    return traceback.extract_tb(error.__traceback__)[-1].filename != str(path)
+    return Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve() != path.resolve()
 
 
 def _own(error: BaseException, module: ModuleType | None) -> list[traceback.FrameSummary]:
