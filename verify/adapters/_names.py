@@ -14,7 +14,8 @@ _METHODS = ("forward", "apply", "__call__")
 
 def layer_name(layer: Any) -> str:
     """Return the name of a layer: its own, that of its forward if it is a pair, or that of its class."""
-    while isinstance(layer, (tuple, list)) and layer and not isinstance(getattr(layer, "name", None), str):
+    is_pair = isinstance(layer, (tuple, list)) and len(layer) == 2 and callable(layer[0])
+    if is_pair and not isinstance(getattr(layer, "name", None), str):
         layer = layer[0]
     if isinstance(layer, Forward):
         return layer_name(layer.call if layer.layer is None else layer.layer)
@@ -24,8 +25,9 @@ def layer_name(layer: Any) -> str:
     if getattr(layer, "__name__", None) in _METHODS and owner is not None and not inspect.ismodule(owner):
         return layer_name(owner)
     for each in (layer, type(layer)):
-        name = getattr(each, "name", None) or getattr(each, "__qualname__", None) or getattr(each, "__name__", None)
-        if isinstance(name, str):
+        names = (getattr(each, attribute, None) for attribute in ("name", "__qualname__", "__name__"))
+        name = next((name for name in names if isinstance(name, str) and name), None)
+        if name is not None:
             return _short(name)
     return type(layer).__name__
 

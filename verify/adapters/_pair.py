@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -127,14 +128,32 @@ def check(
     Inputs that are not arrays (a stride, a string) are passed to the layer unchanged. `run` is called in the place of
     `verify.gradcheck`, with the same arguments.
     """
-    if not isinstance(inputs, (tuple, list)):
-        raise TypeError(f"inputs must be a tuple of arrays, as in (x,), got {shown(inputs)}")
+    check_inputs(inputs)
     bound, arrays, places = pair.bound(inputs)
     if inputs and not arrays:
         given = kinds(argument_names(pair.forward, len(inputs)), inputs)
         raise ValueError(f"nothing to check: none of the inputs ({given}) is an array that this adapter knows")
     positions = None if wrt is None else _positions(wrt, argument_names(bound.forward, len(arrays)), places)
     return run(*bound, arrays, options, wrt=positions, **settings)
+
+
+def check_inputs(inputs: Any) -> None:
+    """Raise TypeError unless the inputs are a tuple or a list."""
+    if inspect.isclass(inputs) or inspect.isroutine(inputs):
+        raise TypeError(
+            f"the layer comes first, and then its inputs: gradcheck(layer, (x,)), got {shown(inputs)} second"
+        )
+    if not isinstance(inputs, (tuple, list)):
+        raise TypeError(f"inputs must be a tuple, as in (x,), got {shown(inputs)}")
+
+
+def refuse_tensors(pair: Pair, inputs: Any) -> None:
+    """Raise TypeError for a tensor among the inputs of a layer that takes NumPy arrays: it would not be checked."""
+    check_inputs(inputs)
+    for name, each in zip(argument_names(pair.forward, len(inputs)), inputs, strict=False):
+        if hasattr(each, "__array__") and not isinstance(each, (np.ndarray, np.generic)):
+            text = "give NumPy arrays or, if it computes with tensors, use verify.adapters.torch or .jax"
+            raise TypeError(f"{name} is {shown(each)}, and this layer is not known to take such: {text}")
 
 
 def _positions(wrt: Any, names: tuple[str, ...], places: list[int]) -> tuple[int, ...]:
@@ -160,9 +179,16 @@ def positional(function: Callable[..., Any] | inspect.Signature) -> tuple[Input,
     return tuple(Input(each.name, each.default) for each in parameters)
 
 
+def _plainly(error: TypeError) -> str:
+    """Return Python's message about a call of a class without the name of the method."""
+    return re.sub(r"^\S+\.__init__\(\) ", "", str(error))
+
+
 def made_of(target: type) -> Any:
     """Return an instance of a class, or raise TypeError if it cannot be made without arguments."""
     try:
         return target()
     except TypeError as error:
-        raise TypeError(f"{target.__name__} cannot be made without arguments, give an instance: {error}") from error
+        raise TypeError(
+            f"{target.__name__} cannot be made without arguments, give an instance: {_plainly(error)}"
+        ) from error

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from verify.adapters._pair import Forward, Input, Pair, check, positional
+from verify.adapters._pair import Forward, Input, Pair, check, check_inputs, positional
 from verify.checker.arguments import argument_names
 from verify.checker.certificate import Certificate
 from verify.checker.layer import ContractError
@@ -58,8 +58,7 @@ def gradcheck(
     and `wrt` also takes names.
     """
     _check_callable(target)
-    if not isinstance(inputs, (tuple, list)):
-        raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
+    check_inputs(inputs)
     if nondiff_argnums is None:  # positions beyond the inputs keep their defaults
         nondiff_argnums = [k for k in getattr(target, "nondiff_argnums", ()) if k < len(inputs)]
     beyond = [k for k in nondiff_argnums if not 0 <= k < len(inputs)]

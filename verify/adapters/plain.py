@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.adapters._pair import Forward, Pair, check, made_of, positional
+from verify.adapters._pair import Forward, Pair, check, made_of, positional, refuse_tensors
 from verify.checker.certificate import Certificate
 from verify.checker.point import Array
 
@@ -75,7 +75,9 @@ def gradcheck(
     `parameters`, `fixed` and `reset` are those of `pair`. The settings are those of `verify.gradcheck`, and `wrt` also
     takes names.
     """
-    return check(pair(target, parameters, fixed=fixed, reset=reset), inputs, options, **settings)
+    made = pair(target, parameters, fixed=fixed, reset=reset)
+    refuse_tensors(made, inputs)
+    return check(made, inputs, options, **settings)
 
 
 def pair(
@@ -112,6 +114,8 @@ def pair(
         target = made_of(target)
     if _is_pure(target):
         return Pair(target.forward, target.backward)
+    if reset is not None and not callable(getattr(target, reset, None)):
+        raise ValueError(f"{type(target).__name__} has no method {reset}, named by reset")
     found = tuple(_named(target, parameters) if parameters is not None else _found(target))
     found = tuple(each for each in found if each.name not in fixed)
     inputs, values = positional(target.forward), {each.name: np.array(each.read()) for each in found}

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from verify.adapters._pair import Forward, Input, Pair, check, made_of, positional
+from verify.adapters._pair import Forward, Input, Pair, check, check_inputs, made_of, positional
+from verify.checker.calls import SECOND
 from verify.checker.certificate import Certificate
 from verify.checker.layer import ContractError
 from verify.checker.point import Array
@@ -45,8 +46,7 @@ def gradcheck(
     floating input is checked. `wrt` chooses other arrays, by position or name. `settings` are those of
     `verify.gradcheck`.
     """
-    if not isinstance(inputs, (tuple, list)):
-        raise TypeError(f"inputs must be a tuple of tensors, got {type(inputs).__name__}")
+    check_inputs(inputs)
     tensors = {k: each for k, each in enumerate(inputs) if isinstance(each, torch.Tensor)}
     device = next((each.device for each in tensors.values()), "cpu")
     made = pair(target, device=device)
@@ -92,6 +92,12 @@ def pair(target: Any, *, device: Any = "cpu") -> Pair:
 
     made = "adapters.torch.pair(layer)" if str(device) == "cpu" else ""
     return Pair(Forward(forward, inputs, parameters, made, target), backward)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "gradgradcheck":
+        raise AttributeError(f"there is no {name}: for second derivatives {SECOND}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _Tape(NamedTuple):
@@ -249,6 +255,9 @@ def _tensor(array: Array, device: Any) -> Any:
 
 
 def _array(tensor: Any) -> Array:
+    if tensor.layout != torch.strided:
+        text = "take its values, make the sparse tensor of them inside the function, and return values"
+        raise TypeError(f"a sparse tensor ({tensor.layout}) is no array: {text} (docs/recipes.md)")
     if tensor.dtype == torch.bfloat16:
         raise TypeError("NumPy has no bfloat16: check the layer in float32 or float64")
     return np.array(tensor.numpy(force=True))

@@ -45,7 +45,9 @@ def shown(value: Any) -> str:
         return (
             f"a {type(value).__name__} of {len(value)}: {', '.join(map(shown, value[:2]))}{', ...' * (len(value) > 2)}"
         )
-    name = getattr(value, "__name__", None)
+    name, owner = getattr(value, "__name__", None), getattr(value, "__self__", None)
+    if isinstance(name, str) and inspect.isclass(owner):
+        return f"{owner.__name__}.{name}"
     if isinstance(name, str):
         return f"the {_sort(value)} {name.strip('<>')}"
     text = repr(value)
@@ -108,14 +110,8 @@ def _refusal(
     unknown = _unknown("gradcheck", keywords, tuple(signature.parameters))
     if unknown:
         return unknown
-    if len(arguments) == 1:
-        return (
-            f"gradcheck needs forward, backward and arrays, got {shown(arguments[0])} alone: "
-            "write verify.adapters.gradcheck(layer, inputs) for a layer that is one object"
-        )
-    if len(arguments) == 2 and not callable(arguments[1]):
-        return (
-            f"gradcheck needs forward, backward and arrays, got {shown(arguments[0])} and {shown(arguments[1])}: "
-            "write verify.adapters.gradcheck(layer, inputs) for a layer that is one object"
-        )
+    if len(arguments) == 1 or (len(arguments) == 2 and not callable(arguments[1])):
+        given = " and ".join(map(shown, arguments))
+        text = "for a layer that is one object write verify.adapters.gradcheck(layer, inputs)"
+        return f"gradcheck needs forward, backward and arrays, got {given}: {text}"
     return f"gradcheck(forward, backward, arrays, options): {error}"

@@ -275,7 +275,7 @@ def test_an_unknown_target_is_quoted_and_told_what_would_do(target: Any, message
 
 
 def test_inputs_must_be_a_tuple_and_wrt_names_of_arrays() -> None:
-    with pytest.raises(TypeError, match=r"inputs must be a tuple of arrays, as in \(x,\), got an array"):
+    with pytest.raises(TypeError, match=r"inputs must be a tuple, as in \(x,\), got an array"):
         gradcheck(Linear(), X)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="wrt holds 'V', which is none of the arrays: x, W, b"):
         gradcheck(Linear(), (X,), wrt=["V"])

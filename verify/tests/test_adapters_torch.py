@@ -390,7 +390,7 @@ def test_adapt_knows_what_is_of_pytorch() -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (drawn(3), "inputs must be a tuple of tensors, got Tensor"),
+        (drawn(3), r"inputs must be a tuple, as in \(x,\), got a tensor of shape \(3,\)"),
         ((drawn(3, dtype=torch.bfloat16),), "NumPy has no bfloat16: check the layer in float32 or float64"),
     ],
 )
