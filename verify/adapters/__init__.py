@@ -98,6 +98,7 @@ def gradcheck(
     **settings: Any,
 ) -> Certificate:
     """Check a layer of any kind that `adapt` knows, with the `gradcheck` of its adapter and with its settings."""
+    __tracebackhide__ = True
     target, framework = _unwrapped(_renamed(target, forward, backward))
     own = {name: settings.pop(name) for name in _OF_PLAIN if settings.get(name, ()) not in (None, ())}
     if framework is not None:

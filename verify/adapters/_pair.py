@@ -128,6 +128,7 @@ def check(
     Inputs that are not arrays (a stride, a string) are passed to the layer unchanged. `run` is called in the place of
     `verify.gradcheck`, with the same arguments.
     """
+    __tracebackhide__ = True
     check_inputs(inputs)
     bound, arrays, places = pair.bound(inputs)
     if inputs and not arrays:

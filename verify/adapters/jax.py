@@ -57,6 +57,7 @@ def gradcheck(
     unchanged. By default these are the positions of a custom_vjp. The settings are those of `verify.gradcheck`,
     and `wrt` also takes names.
     """
+    __tracebackhide__ = True
     _check_callable(target)
     check_inputs(inputs)
     if nondiff_argnums is None:  # positions beyond the inputs keep their defaults

@@ -75,6 +75,7 @@ def gradcheck(
     `parameters`, `fixed` and `reset` are those of `pair`. The settings are those of `verify.gradcheck`, and `wrt` also
     takes names.
     """
+    __tracebackhide__ = True
     made = pair(target, parameters, fixed=fixed, reset=reset)
     refuse_tensors(made, inputs)
     return check(made, inputs, options, **settings)

@@ -46,6 +46,7 @@ def gradcheck(
     floating input is checked. `wrt` chooses other arrays, by position or name. `settings` are those of
     `verify.gradcheck`.
     """
+    __tracebackhide__ = True
     check_inputs(inputs)
     tensors = {k: each for k, each in enumerate(inputs) if isinstance(each, torch.Tensor)}
     device = next((each.device for each in tensors.values()), "cpu")

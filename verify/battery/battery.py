@@ -61,6 +61,7 @@ def check_layer(
     Raises LayerError, with the report, if a check did not pass and `raise_on_failure` is True.
     Raises TypeError or ValueError, quoting the values, for invalid arguments and for unknown names of checks.
     """
+    __tracebackhide__ = True
     started = time.perf_counter()
     expected = known(expected_failures or {}, "expected_failures")
     names = list(CHECKS if checks is None else known(dict.fromkeys(checks, "asked for"), "checks"))
