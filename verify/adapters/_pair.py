@@ -132,7 +132,7 @@ def check(
     check_inputs(inputs)
     bound, arrays, places = pair.bound(inputs)
     if inputs and not arrays:
-        given = kinds(argument_names(pair.forward, len(inputs)), inputs)
+        given = kinds(_names_of(pair, inputs), inputs)
         raise ValueError(f"nothing to check: none of the inputs ({given}) is an array that this adapter knows")
     positions = None if wrt is None else _positions(wrt, argument_names(bound.forward, len(arrays)), places)
     return run(*bound, arrays, options, wrt=positions, **settings)
@@ -148,10 +148,15 @@ def check_inputs(inputs: Any) -> None:
         raise TypeError(f"inputs must be a tuple, as in (x,), got {shown(inputs)}")
 
 
+def _names_of(pair: Pair, inputs: Sequence[Any]) -> tuple[str, ...]:
+    """Return the names of the inputs. The parameters come after them."""
+    return argument_names(pair.forward, len(inputs) + len(pair.parameters))[: len(inputs)]
+
+
 def refuse_tensors(pair: Pair, inputs: Any) -> None:
     """Raise TypeError for a tensor among the inputs of a layer that takes NumPy arrays: it would not be checked."""
     check_inputs(inputs)
-    for name, each in zip(argument_names(pair.forward, len(inputs)), inputs, strict=False):
+    for name, each in zip(_names_of(pair, inputs), inputs, strict=False):
         if hasattr(each, "__array__") and not isinstance(each, (np.ndarray, np.generic)):
             text = "give NumPy arrays or, if it computes with tensors, use verify.adapters.torch or .jax"
             raise TypeError(f"{name} is {shown(each)}, and this layer is not known to take such: {text}")

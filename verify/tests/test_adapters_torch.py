@@ -383,7 +383,7 @@ def test_adapt_knows_what_is_of_pytorch() -> None:
     for target in (Strided, Strided.apply, nn.Linear(2, 1), drawn, torch.compiler.disable(drawn), torch.tanh, partial):
         assert type(adapt(target).forward).__name__ == "Forward"
     assert [each.name for each in adapt(Strided).inputs] == ["x", "stride", "w", "padding"]
-    with pytest.raises(TypeError, match=r"Linear.* cannot be made without arguments, give an instance"):
+    with pytest.raises(TypeError, match=r"Linear cannot be made without arguments, give an instance"):
         adapt(nn.Linear)
 
 

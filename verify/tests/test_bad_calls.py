@@ -74,6 +74,15 @@ class OneWay:
         return x
 
 
+class Tensor:
+    """A tensor of some framework: what can become an array, and is none."""
+
+    shape = (4, 3)
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        return W
+
+
 PAIR = (matmul, matmul_backward)
 
 PYTHON: dict[str, tuple[Callable[[], Any], str]] = {
@@ -130,6 +139,16 @@ PYTHON: dict[str, tuple[Callable[[], Any], str]] = {
         "x is complex; .*: give its real and imaginary parts as two arr",
     ),
     "NaN": (lambda: gradcheck(*PAIR, (X * np.nan, W)), r"x\[0, 0\] is nan: arrays must be finite"),
+    "a tensor": (lambda: gradcheck(*PAIR, (X, Tensor())), "arrays must be NumPy arrays, got Tensor: give its values"),
+    "a tensor, to an instance": (
+        lambda: adapters.plain.gradcheck(Dense(), (Tensor(),)),
+        r"x is a tensor of shape \(4, 3\), and this layer is not known to take such: give NumPy arrays or,",
+    ),
+    "a tensor beside an array": (
+        lambda: adapters.gradcheck(PAIR, (X, Tensor())),
+        r"w is a tensor of shape \(4, 3\), and",
+    ),
+    "a tensor in a case": (lambda: check_layer(PAIR, [((X, Tensor()), {})]), r"w is a tensor of shape \(4, 3\), and"),
     "second order": (lambda: getattr(verify, "gradgradcheck"), r"check the layer \(x, dy\) -> dx, as docs/recipes\.md"),  # noqa: B009
     "create_graph": (lambda: gradcheck(*PAIR, (X, W), create_graph=True), r"check the layer \(x, dy\) -> dx, as docs"),
     "cases without options": (lambda: check_layer(PAIR, [(X, W)]), r"as in \(\(x,\), \{\}\); got a tuple of 2"),
