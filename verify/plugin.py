@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from verify.checker.records import listening
+from verify.records import listening
 
 if TYPE_CHECKING:
     from verify.checker.certificate import Certificate
@@ -59,7 +59,7 @@ class Gradcheck:
     def __call__(self, *arguments: Any, **settings: Any) -> Certificate:
         """Check two functions, as verify.gradcheck does."""
         __tracebackhide__ = True
-        from verify.checker.check import gradcheck as check
+        from verify.entry import gradcheck as check
 
         return check(*arguments, **self._seeded(settings))
 

@@ -22,8 +22,9 @@ from verify.adapters import plain
 from verify.adapters._methods import has_both, likely, methods, renamed
 from verify.adapters._names import layer_name
 from verify.adapters._pair import Forward, Input, Pair, UnknownArgument, check, positional, refuse_tensors
-from verify.checker.calls import SECOND, shown
+from verify.checker.arguments import shown
 from verify.checker.certificate import Certificate
+from verify.entry import SECOND
 
 __all__ = [
     "Forward",

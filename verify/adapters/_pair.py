@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.arguments import argument_names
-from verify.checker.calls import shown
+from verify.checker.arguments import argument_names, shown
 from verify.checker.certificate import Certificate, Uncovered
-from verify.checker.check import gradcheck
 from verify.checker.layer import kinds
 from verify.checker.point import Array
+from verify.entry import gradcheck
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 from verify.adapters._pair import Forward, Input, Pair, check, check_inputs, made_of, positional
-from verify.checker.calls import SECOND
 from verify.checker.certificate import Certificate
 from verify.checker.layer import ContractError
 from verify.checker.point import Array
+from verify.entry import SECOND
 
 # PyTorch's messages about a Function whose backward returns a wrong number of gradients or wrong shapes.
 _WRONG_COUNT = "returned an incorrect number of gradients"

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from verify.adapters import Forward, Pair, adapt, layer_name, prepared
 from verify.battery.checks import CHECKS, NOT_APPLICABLE, Found, Trial, judge
 from verify.battery.report import EXPECTED_FAILURE, CheckResult, LayerError, LayerReport, told_once
-from verify.checker.calls import refuse_unknown, shown
+from verify.checker.arguments import shown
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS
 from verify.checker.check import checked_settings
-from verify.checker.records import record, silently
+from verify.entry import refuse_unknown
+from verify.records import record, silently
 
 __all__ = ["CheckResult", "LayerError", "LayerReport", "check_layer"]
 

@@ -278,6 +278,7 @@ def test_a_gradient_of_another_kind_fails_the_checks_of_gradients_alone(change: 
 def test_exceptions_are_those_of_the_package_and_survive_pickling(error: type[Exception]) -> None:
     assert f"{error.__module__}.{error.__qualname__}" == f"verify.{error.__name__}"
     assert pickle.loads(pickle.dumps(error)) is error is getattr(verify, error.__name__)
+    assert pickle.loads(pickle.dumps(gradcheck)) is gradcheck is verify.gradcheck
 
 
 def test_a_mismatch_survives_pickling_with_its_certificate() -> None:
