@@ -125,9 +125,12 @@ def planned(
         own_wrt = None if positions is None else tuple(positions)
         return Trial(forward, backward, arrays, options, structure, tuple(batch), seed, own_wrt, miss_probability)
 
-    for case in () if drawn else cases:
-        trial(case).check_batch()
-    return Plan(cases, trial, drawn)
+    if drawn:
+        return Plan(cases, trial, drawn)
+    made = {id(case): trial(case) for case in cases}  # once, because an adapter may have to learn about its layer
+    for each in made.values():
+        each.check_batch()
+    return Plan(cases, lambda case: made[id(case)], drawn)
 
 
 def _check_call(batch: Any, examples: Any, *, drawn: bool) -> None:
