@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.adapters import plain
-from verify.adapters._methods import has_both, likely, methods, renamed
 from verify.adapters._layer_names import layer_name
+from verify.adapters._methods import has_both, likely, methods, renamed
 from verify.adapters._pair import Forward, Input, Pair, UnknownArgument, check, positional, refuse_tensors
 from verify.checker.arguments import shown
 from verify.checker.certificate import Certificate

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.checker.arguments import argument_names, shown
-from verify.checker.certificate import Certificate, Uncovered
+from verify.checker.certificate import FAIL, PASS, Certificate, CheckError, GradientMismatch, Inconclusive, Uncovered
 from verify.checker.layer import kinds
 from verify.checker.point import Array
 from verify.entry import gradcheck
+from verify.records import record, silently
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -42,6 +43,9 @@ class Forward:
     `inputs` is the user's own signature. `parameters` are the arrays that the layer owns, by name. They come
     after the inputs. `made` is the expression that makes the pair of `layer`, for the lines that reproduce a failure.
     `uncovered()` says what the adapter left out of the check.
+
+    `at(inputs, options)` returns the pair again, with what calls at these inputs show. `notes()` has a sentence for
+    some arguments by name. `ungraded` are inputs that have no gradient. `alone` makes the pair of each result alone.
     """
 
     call: Callable[..., tuple[Array, Any]]
@@ -50,6 +54,10 @@ class Forward:
     made: str = ""
     layer: Any = None
     uncovered: Callable[[], tuple[Uncovered, ...]] = tuple
+    at: Callable[[Sequence[Any], Mapping[str, Any]], Pair] | None = None
+    notes: Callable[[], Mapping[str, str]] = dict
+    ungraded: tuple[str, ...] = ()
+    alone: Sequence[Callable[[], Pair]] = ()
 
     def __call__(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
         return self.call(*arrays, **options)
@@ -93,16 +101,21 @@ class Pair(NamedTuple):
             return self.forward(*(values[k] if k in values else next(others) for k in places), **options)
 
         inputs = tuple(each for k, each in enumerate(self.inputs) if k not in values)
-        asked = getattr(self.forward, "uncovered", tuple)
-        made, layer = (getattr(self.forward, name, default) for name, default in (("made", ""), ("layer", None)))
-        made = f"{made}.filled({dict(values)!r})" if made else ""
-        return Pair(Forward(call, inputs, self.parameters, made, layer, asked), self.backward)
+        forward = self.forward if isinstance(self.forward, Forward) else Forward(self.forward)
+        made = f"{forward.made}.filled({dict(values)!r})" if forward.made else ""
+        alone = [lambda each=each: each().filled(values) for each in forward.alone]
+        return Pair(replace(forward, call=call, inputs=inputs, made=made, alone=alone), self.backward)
 
-    def bound(self, inputs: Sequence[Any]) -> tuple[Pair, tuple[Any, ...], list[int]]:
+    def bound(
+        self, inputs: Sequence[Any], options: Mapping[str, Any] | None = None
+    ) -> tuple[Pair, tuple[Any, ...], list[int]]:
         """Return a pair that only takes arrays, these arrays, and their positions among inputs and parameters.
 
         Inputs that are neither an array nor None become fixed arguments of the pair.
         """
+        if isinstance(self.forward, Forward) and self.forward.at is not None:
+            known = self.forward.at(inputs, options or {})
+            return known._replace(forward=replace(known.forward, at=None)).bound(inputs)  # type: ignore[type-var]
         places = [k for k, each in enumerate(inputs) if each is None or isinstance(each, (np.ndarray, np.generic))]
         names = argument_names(self.forward, len(inputs) + len(self.parameters))
         values = {k: each for k, each in enumerate(inputs) if k not in places}
@@ -119,6 +132,7 @@ def check(
     options: Mapping[str, Any] | None,
     *,
     wrt: Sequence[int | str] | None = None,
+    raise_on_failure: bool = True,
     run: Callable[..., Certificate] = gradcheck,
     **settings: Any,
 ) -> Certificate:
@@ -129,12 +143,66 @@ def check(
     """
     __tracebackhide__ = True
     check_inputs(inputs)
-    bound, arrays, places = pair.bound(inputs)
+    bound, arrays, places = pair.bound(inputs, options)
     if inputs and not arrays:
         given = kinds(_names_of(pair, inputs), inputs)
         raise ValueError(f"nothing to check: none of the inputs ({given}) is an array that this adapter knows")
-    positions = None if wrt is None else _positions(wrt, argument_names(bound.forward, len(arrays)), places)
-    return run(*bound, arrays, options, wrt=positions, **settings)
+    names = argument_names(bound.forward, len(arrays))
+    positions = None if wrt is None else _positions(wrt, names, places)
+    if not isinstance(bound.forward, Forward):
+        return run(*bound, arrays, options, wrt=positions, raise_on_failure=raise_on_failure, **settings)
+    with silently():  # what is recorded is the whole
+        certificate, raised = _adapted(bound, bound.forward, arrays, options, positions, settings, run)
+    record(bound.forward, certificate)
+    if raise_on_failure and certificate.verdict != PASS:
+        raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from raised
+    return certificate
+
+
+def _adapted(
+    pair: Pair,
+    forward: Forward,
+    arrays: Sequence[Any],
+    options: Mapping[str, Any] | None,
+    wrt: Sequence[int] | None,
+    settings: Mapping[str, Any],
+    run: Callable[..., Certificate],
+) -> tuple[Certificate, BaseException | None]:
+    """Check the pair of an adapter, and then each of its results alone. Also return what a backward raised."""
+    names, settings = argument_names(forward, len(arrays)), dict(settings)
+    asked = forward.uncovered
+    if wrt is not None:  # what is left out is left out on purpose
+        asked = lambda: tuple(each._replace(matters=False, remedy="") for each in forward.uncovered())  # noqa: E731
+    elif forward.ungraded:
+        kinds_of = [getattr(each, "dtype", np.dtype(int)).kind for each in arrays]
+        wrt = [k for k, name in enumerate(names) if kinds_of[k] in "fc" and name not in forward.ungraded]
+    settings["wrt"] = wrt
+    certificate, raised = _result(run, replace(forward, uncovered=asked), pair.backward, arrays, options, settings)
+    for k, make in enumerate(forward.alone):
+        if certificate.verdict == FAIL:
+            break
+        alone, raised = _result(run, *make(), arrays, options, settings)
+        if alone.verdict == FAIL:
+            note = f"with the upstream gradient of result {k} alone, the others 0"
+            results = [each._replace(note="; ".join(filter(None, (note, each.note)))) for each in alone.arguments]
+            certificate = replace(alone, arguments=tuple(results), uncovered=certificate.uncovered)
+    notes = forward.notes()
+    noted = [
+        each._replace(note="; ".join(filter(None, (each.note, notes.get(each.name))))) for each in certificate.arguments
+    ]
+    uncovered = {each.name: each for each in certificate.uncovered}  # what the adapter says of a name comes last
+    certificate = replace(certificate, arguments=tuple(noted), uncovered=tuple(uncovered.values()))
+    return certificate, raised
+
+
+def _result(
+    run: Callable[..., Certificate], forward: Any, backward: Any, arrays: Any, options: Any, settings: Mapping[str, Any]
+) -> tuple[Certificate, BaseException | None]:
+    """The certificate, whatever its verdict, and what a backward raised."""
+    try:
+        return run(forward, backward, arrays, options, **settings), None
+    except CheckError as error:
+        return error.certificate, error.__cause__
 
 
 def check_inputs(inputs: Any) -> None:

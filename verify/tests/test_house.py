@@ -25,7 +25,7 @@ MAY_IMPORT = {
     VERIFY / "checker": {"verify.diagnosis"},
     VERIFY / "diagnosis": {"verify.checker"},
     VERIFY / "battery": {"verify.checker", "verify.adapters", "verify.entry", "verify.records", "hypothesis", "pytest"},
-    VERIFY / "adapters": {"verify.checker", "verify.entry", "torch", "jax"},
+    VERIFY / "adapters": {"verify.checker", "verify.entry", "verify.records", "torch", "jax"},
     VERIFY / "layers": {"cnn_core", "hypothesis", "verify.strategies"},
     VERIFY / "museum": {"cnn_core", "verify.checker"},
 }
