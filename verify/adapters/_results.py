@@ -1,0 +1,126 @@
+"""Each result of a function alone, beside all together.
+
+A backward may be right when all its results are used, and wrong or broken when one is: the upstream gradients of the
+others are then undefined, which is None or zeros. Training uses results so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from verify.checker.certificate import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    Cause,
+    Certificate,
+    CheckError,
+    GradientMismatch,
+    Inconclusive,
+)
+from verify.checker.point import StructureError
+
+# A choice: layers have a few results, and a check of each costs as much as that of all. Of more results, those after
+# the first eight are checked alone only if their gradient is not, bit by bit, what it is when all are used.
+MOST_ALONE = 8
+
+
+class Answer(NamedTuple):
+    """A certificate, and the exception of the layer that it tells of."""
+
+    certificate: Certificate
+    raised: BaseException | None = None
+
+    def delivered(self, *, raise_on_failure: bool) -> Certificate:
+        """Return the certificate, or raise it as `verify.gradcheck` does."""
+        __tracebackhide__ = True
+        if raise_on_failure and self.certificate.verdict != PASS:
+            failed = self.certificate.verdict == FAIL
+            raise (GradientMismatch if failed else Inconclusive)(self.certificate) from self.raised
+        return self.certificate
+
+
+def asked(check: Callable[..., Certificate], *arguments: Any, **settings: Any) -> Answer:
+    """Return what a check answers, whether it raises or not."""
+    try:
+        return Answer(check(*arguments, **{**settings, "raise_on_failure": True}))
+    except CheckError as error:
+        return Answer(error.certificate, error.__cause__)
+
+
+def one_by_one(
+    ask: Callable[[int | None, int | None], Answer],
+    results: Sequence[tuple[int, str]],
+    agrees: Callable[[int], bool],
+) -> Answer:
+    """Return the worst answer of checks of all results together and of each alone.
+
+    `ask(result, seed)` checks one result, or all for None. `results` holds the numbers and names of the results.
+    `agrees(result)` says whether its gradient is the same, to the last bit, alone and beside the others.
+    """
+    whole = ask(None, None)
+    if len(results) < 2 or _verdict(whole) == FAIL:
+        return whole
+    answers, worst = [whole], whole
+    for place, (number, name) in enumerate(results):
+        same = _agrees(agrees, number)
+        if same and place >= MOST_ALONE:
+            continue
+        try:
+            alone = ask(number, whole.certificate.seed)
+        except StructureError:  # what holds for all results together need not be worth saying of one
+            continue
+        answers.append(alone)
+        if _verdict(alone) == FAIL:
+            worst = _said(alone, name)
+            break
+        if _verdict(alone) == INCONCLUSIVE and _verdict(worst) == PASS and not same:
+            worst = _said(alone, name)
+    return worst._replace(certificate=_together(worst.certificate, answers))
+
+
+def _agrees(agrees: Callable[[int], bool], number: int) -> bool:
+    try:
+        return agrees(number)
+    except Exception:  # the check of this result alone says what went wrong
+        return False
+
+
+def _verdict(answer: Answer) -> str:
+    """Return the verdict on the gradients. What is not covered counts elsewhere."""
+    verdicts = {result.verdict for result in answer.certificate.arguments}
+    return next((each for each in (FAIL, INCONCLUSIVE) if each in verdicts), PASS)
+
+
+def _said(answer: Answer, name: str) -> Answer:
+    """Return the answer with the name of the result that it is about."""
+    certificate = answer.certificate
+    how = f"with {name} alone, where the upstream gradients of the others are undefined"
+    arguments = tuple(
+        each if each.verdict == PASS else each._replace(note="; ".join(filter(None, (how, each.note))))
+        for each in certificate.arguments
+    )
+    causes = [Cause(each.code, each.argument, f"{each.explanation}, with {name} alone") for each in certificate.causes]
+    return answer._replace(certificate=replace(certificate, arguments=arguments, causes=causes))
+
+
+def _together(certificate: Certificate, answers: Sequence[Answer]) -> Certificate:
+    """Return the certificate with the work of all checks, and the weakest of their promises."""
+    all_of_them = [each.certificate for each in answers]
+    weaker = {}
+    if certificate:
+        floors = [each.detection_floor for each in all_of_them if each.detection_floor is not None]
+        missed = [each.miss_probability for each in all_of_them if each.miss_probability is not None]
+        if certificate.detection_floor is not None:
+            weaker["detection_floor"] = max(floors)
+        if certificate.miss_probability is not None:
+            weaker["miss_probability"] = max(missed)
+    return replace(
+        certificate,
+        **weaker,  # type: ignore[arg-type]
+        forward_calls=sum(each.forward_calls for each in all_of_them),
+        backward_calls=sum(each.backward_calls for each in all_of_them),
+        seconds=sum(each.seconds for each in all_of_them),
+    )
