@@ -6,10 +6,13 @@ others are then undefined, which is None or zeros. Training uses results so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from verify.adapters._pair import Pair
 from verify.checker.certificate import (
     FAIL,
     INCONCLUSIVE,
@@ -79,6 +82,26 @@ def one_by_one(
         if _verdict(alone) == INCONCLUSIVE and _verdict(worst) == PASS and not same:
             worst = _said(alone, name)
     return worst._replace(certificate=_together(worst.certificate, answers))
+
+
+def agree(
+    whole: Pair,
+    alone: Pair,
+    inputs: Sequence[Any],
+    options: Mapping[str, Any],
+    names: Sequence[tuple[int, str]],
+    result: int,
+) -> bool:
+    """Whether the gradient of one result is the same to the last bit alone and beside zeros for the others."""
+    bound, arrays, _ = whole.bound(inputs)
+    y, tape = bound.forward(*arrays, **options)
+    single, of_single = alone.bound(inputs)[0].forward(*arrays, **options)
+    start = sum(tape.sizes[: [k for k, _ in names].index(result)])
+    upstream = np.zeros(y.size, y.dtype)
+    upstream[start : start + single.size] = np.random.default_rng(0).integers(-4, 5, single.size)
+    by_itself = upstream[start : start + single.size].reshape(single.shape).astype(single.dtype)
+    both = zip(whole.backward(upstream.reshape(y.shape), tape), alone.backward(by_itself, of_single), strict=True)
+    return all(a is b or (a is not None and b is not None and np.array_equal(a, b, equal_nan=True)) for a, b in both)
 
 
 def _agrees(agrees: Callable[[int], bool], number: int) -> bool:

@@ -55,7 +55,7 @@ class Results:
             listed = ", ".join(f"{found[k][0]} ({found[k][1].dtype})" for k in floating)
             text = "it is detached, marked as non-differentiable, or does not depend on the inputs that are checked"
             raise NoGradient(f"nothing to check: {listed} has no gradient: {text}")
-        self.names = [(k, found[k][0]) for k in chosen]
+        self.names += [] if self.names else [(k, found[k][0]) for k in chosen]
         coarse = [k for k in chosen if found[k][1].dtype in _COARSE]
         if coarse:
             self.coarse = f"{found[coarse[0]][0]} is {found[coarse[0]][1].dtype}"

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from verify.adapters._pair import Pair, check
-from verify.adapters._results import Answer, asked, one_by_one
+from verify.adapters._results import Answer, agree, asked, one_by_one
 from verify.adapters._torch_pair import Target, made_pair
 from verify.adapters._torch_tape import NoGradient, Results
 from verify.adapters._torch_values import array_of, refuse_complex
@@ -63,7 +63,7 @@ def gradcheck(
         return asked(check, pair, call.values, call.options, wrt=chosen, **known)
 
     def agrees(result: int) -> bool:
-        return _agree(whole, call.pair(chosen, result)[0], call, results.names, result)
+        return agree(whole, call.pair(chosen, result)[0], call.values, call.options, results.names, result)
 
     answer = one_by_one(ask, results.names, agrees)
     certificate = _reworded(
@@ -166,19 +166,6 @@ def _probe(whole: Pair, call: _Call, chosen: tuple[int, ...] | None) -> None:
         raise
     except Exception:
         return
-
-
-def _agree(whole: Pair, alone: Pair, call: _Call, names: Sequence[tuple[int, str]], result: int) -> bool:
-    """Whether the gradient of one result is the same to the last bit alone and beside zeros for the others."""
-    bound, arrays, _ = whole.bound(call.values)
-    y, tape = bound.forward(*arrays, **call.options)
-    single, of_single = alone.bound(call.values)[0].forward(*arrays, **call.options)
-    start = sum(tape.sizes[: [k for k, _ in names].index(result)])
-    upstream = np.zeros(y.size, y.dtype)
-    upstream[start : start + single.size] = np.random.default_rng(0).integers(-4, 5, single.size)
-    by_itself = upstream[start : start + single.size].reshape(single.shape).astype(single.dtype)
-    both = zip(whole.backward(upstream.reshape(y.shape), tape), alone.backward(by_itself, of_single), strict=True)
-    return all(a is b or (a is not None and b is not None and np.array_equal(a, b, equal_nan=True)) for a, b in both)
 
 
 def _reworded(certificate: Certificate, fixed: Sequence[str], coarse: str) -> Certificate:
