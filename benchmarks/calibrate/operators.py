@@ -1,8 +1,8 @@
 """Check PyTorch's operator database: `python -m benchmarks.calibrate.operators [--scale 0.1] [--operators norm]`.
 
-The database is that of PyTorch's own tests. It needs the packages torch and expecttest. For each operator with a gradient,
-up to three samples of at most 500 entries are checked in float64. Operators whose samples all pass are checked again
-with errors planted in one entry of one gradient.
+The database is that of PyTorch's own tests. It needs the packages torch and expecttest. Of each operator with a
+gradient, up to three samples of at most 500 entries are checked in float64. The first sample that passes is checked
+again, with errors planted in one entry of one gradient.
 
 It exits with 1 if an operator is called wrong that ALLOWED does not list, or if a planted error passes.
 """
@@ -72,7 +72,7 @@ def samples(operator: Any) -> Iterator[tuple[Callable[..., Any], tuple[Any, ...]
     found = 0
     for sample in itertools.islice(made, _LOOKED_AT):
         inputs = (sample.input, *sample.args)
-        tensors = [each for each in _tensors((inputs, sample.kwargs))]
+        tensors = list(_tensors((inputs, sample.kwargs)))
         entries = sum(each.numel() for each in tensors)
         if entries > ENTRIES or not any(each.requires_grad and each.numel() for each in tensors):
             continue
@@ -193,7 +193,7 @@ def planted(function: Any, which: Any, index: int, error: float) -> Callable[...
 
 
 def place_of_largest(function: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> tuple[int, int, Any] | None:
-    """Return the number of a tensor, its entry with the largest gradient, and the index of this, or None without one."""
+    """Return the number of a tensor, its entry with the largest gradient, and the index of this. None without one."""
     import torch
 
     tensors = list(_tensors((inputs, options)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,10 +49,6 @@ class Forward:
     made: str = ""
     layer: Any = None
     uncovered: Callable[[], tuple[Uncovered, ...]] = tuple
-
-    def __post_init__(self) -> None:
-        # As a function has one: reports name the layer by it.
-        object.__setattr__(self, "__qualname__", layer_name(self.layer))
 
     def __call__(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
         return self.call(*arrays, **options)
@@ -148,17 +143,6 @@ def _positions(wrt: Sequence[int | str], names: tuple[str, ...], places: list[in
             raise UnknownArgument(f"wrt holds {each!r}, which is none of the arrays: {', '.join(names)}")
         found.append(known.index(each))
     return tuple(found)
-
-
-def layer_name(layer: Any) -> str:
-    """Return the user's name of a layer: of the function or class, or of the class of an instance or of an `apply`."""
-    while isinstance(layer, functools.partial):
-        layer = layer.func
-    owner = getattr(layer, "__self__", None)
-    if inspect.isclass(owner) and getattr(layer, "__name__", "") == "apply":
-        layer = owner
-    name = getattr(layer, "__qualname__", None) or getattr(layer, "__name__", None)
-    return str(name if isinstance(name, str) else type(layer).__qualname__ if layer is not None else "forward")
 
 
 def positional(function: Callable[..., Any] | inspect.Signature) -> tuple[Input, ...]:

@@ -27,35 +27,6 @@ def layer_under_test(
     return LayerUnderTest(forward, backward, own, options or {}, names, _positions(wrt, own, names))
 
 
-_STEPS = "the checker chooses its own steps, so leave it out"
-_TOLERANCES = "tolerances are derived from the arithmetic, so leave it out"
-_REVERSE_ONLY = "only backward is checked here; PyTorch's own gradcheck checks other modes"
-# What other gradient checkers take, and what to write here.
-_ELSEWHERE = {
-    **dict.fromkeys(("eps", "epsilon", "h", "step", "delta"), _STEPS),
-    **dict.fromkeys(("atol", "rtol", "tol", "tolerance", "threshold"), _TOLERANCES),
-    "nondet_tol": "a backward that is not the same twice is a fault, so fix its randomness and leave it out",
-    "raise_exception": "write raise_on_failure=False",
-    "check_undefined_grad": "the adapters check each result alone, with the others undefined, so leave it out",
-    "check_grad_dtypes": "dtypes are always checked, so leave it out",
-    "check_backward_ad": "backward is always checked, so leave it out",
-    **dict.fromkeys(("check_forward_ad", "check_batched_grad", "check_batched_forward_grad", "modes"), _REVERSE_ONLY),
-    "fast_mode": "there is one mode, so leave it out",
-    "masked": "of a sparse tensor, check a function of its values",
-    "order": "for second derivatives, check a layer (x, dy) -> dx",
-    "argnums": "write wrt=(0,)",
-    "inputs": "the arrays come after the layer, by position",
-}
-
-
-def refuse_unknown(settings: Mapping[str, Any]) -> None:
-    """Raise TypeError for a setting that does not exist, and say what to write instead."""
-    for name, value in settings.items():
-        shown = f"{name}={value!r}" if isinstance(value, (int, float, str, bool)) else name
-        hint = _ELSEWHERE.get(name, f'options of the layer go into a dict: options={{"{name}": ...}}')
-        raise TypeError(f"gradcheck takes no {shown}: {hint}")
-
-
 def _positions(wrt: Sequence[int] | None, arrays: tuple[Any, ...], names: tuple[str, ...]) -> tuple[int, ...]:
     """The positions to check: those of `wrt`, or of all floating arrays."""
     floating = tuple(k for k, array in enumerate(arrays) if is_floating(array))
@@ -67,8 +38,7 @@ def _positions(wrt: Sequence[int] | None, arrays: tuple[Any, ...], names: tuple[
             what = "None" if array is None else f"dtype {getattr(array, 'dtype', type(array).__name__)}"
             raise TypeError(f"wrt={wrt!r}: {name} is no floating array, but {what}")
         if array.dtype.kind == "c":
-            text = "check a function of its real and imaginary parts"
-            raise TypeError(f"{name} is complex; gradients are checked at real arrays: {text}")
+            raise TypeError(f"{name} is complex; gradients are checked at real arrays")
         if array.dtype.itemsize > 8:
             raise TypeError(f"{name} has dtype {array.dtype}: at most float64 is checked")
         if not np.isfinite(array).all():
@@ -89,11 +59,6 @@ def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> inspec
 
     Returns the forward's signature, where it has one.
     """
-    if callable(forward) and isinstance(backward, (tuple, list)):
-        text = "for a layer that has its own backward, write verify.adapters.gradcheck(layer, inputs)"
-        raise TypeError(
-            f"gradcheck takes forward, backward and arrays, got {type(backward).__name__} as backward: {text}"
-        )
     for what, function in (("forward", forward), ("backward", backward)):
         if not callable(function):
             raise TypeError(f"{what} must be callable, got {function!r}")

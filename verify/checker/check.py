@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from verify.checker.arguments import layer_under_test, refuse_unknown
+from verify.checker.arguments import layer_under_test
 from verify.checker.candidates import CANDIDATES, ORACLES, Candidate
 from verify.checker.certificate import (
     FAIL,
@@ -39,7 +39,7 @@ _SUPPORT = 8
 def gradcheck(
     forward: Callable[..., tuple[Array, Any]],
     backward: Callable[[Array, Any], Sequence[Array | None]],
-    arrays: Sequence[Any] = (),
+    arrays: Sequence[Any],
     options: Mapping[str, Any] | None = None,
     *,
     structure: str = "auto",
@@ -47,7 +47,6 @@ def gradcheck(
     seed: int | None = None,
     miss_probability: float = 1e-9,
     raise_on_failure: bool = True,
-    **unknown: Any,
 ) -> Certificate:
     """Check that `backward` is the transposed derivative of `forward`, argument by argument.
 
@@ -77,7 +76,6 @@ def gradcheck(
     - A random forward is INCONCLUSIVE under every structure that notices it.
     """
     __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
-    refuse_unknown(unknown)
     seed = _checked_settings(structure, miss_probability, seed)
     layer = layer_under_test(forward, backward, arrays, options, wrt)
     started = time.perf_counter()
