@@ -47,6 +47,9 @@ def __getattr__(name: str) -> Any:
     """Import a name at its first use, because pytest loads this package's plugin into every run."""
     if name == "adapters":
         return importlib.import_module("verify.adapters")
+    if name == "gradgradcheck":
+        text = "for second derivatives check the layer (x, dy) -> dx, as docs/recipes.md shows"
+        raise AttributeError(f"there is no {name}: {text}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

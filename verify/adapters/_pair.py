@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.checker.arguments import argument_names
+from verify.checker.calls import shown
 from verify.checker.certificate import Certificate, Uncovered
 from verify.checker.check import gradcheck
 from verify.checker.layer import kinds
@@ -118,24 +119,28 @@ def check(
     options: Mapping[str, Any] | None,
     *,
     wrt: Sequence[int | str] | None = None,
+    run: Callable[..., Certificate] = gradcheck,
     **settings: Any,
 ) -> Certificate:
     """Check a pair at these inputs and at its own parameters. `wrt` takes positions and names.
 
-    Inputs that are not arrays (a stride, a string) are passed to the layer unchanged.
+    Inputs that are not arrays (a stride, a string) are passed to the layer unchanged. `run` is called in the place of
+    `verify.gradcheck`, with the same arguments.
     """
     if not isinstance(inputs, (tuple, list)):
-        raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
+        raise TypeError(f"inputs must be a tuple of arrays, as in (x,), got {shown(inputs)}")
     bound, arrays, places = pair.bound(inputs)
     if inputs and not arrays:
         given = kinds(argument_names(pair.forward, len(inputs)), inputs)
         raise ValueError(f"nothing to check: none of the inputs ({given}) is an array that this adapter knows")
     positions = None if wrt is None else _positions(wrt, argument_names(bound.forward, len(arrays)), places)
-    return gradcheck(*bound, arrays, options, wrt=positions, **settings)
+    return run(*bound, arrays, options, wrt=positions, **settings)
 
 
-def _positions(wrt: Sequence[int | str], names: tuple[str, ...], places: list[int]) -> tuple[int, ...]:
+def _positions(wrt: Any, names: tuple[str, ...], places: list[int]) -> tuple[int, ...]:
     """Return the positions of arrays given by name, or by position among all inputs and parameters."""
+    if isinstance(wrt, (str, int)):
+        raise TypeError(f"wrt must be a sequence of names or positions, as in [{wrt!r}], got {wrt!r}")
     found = []
     for each in wrt:
         known: Sequence[int | str] = names if isinstance(each, str) else places
@@ -160,4 +165,4 @@ def made_of(target: type) -> Any:
     try:
         return target()
     except TypeError as error:
-        raise TypeError(f"{target!r} cannot be made without arguments, give an instance: {error}") from error
+        raise TypeError(f"{target.__name__} cannot be made without arguments, give an instance: {error}") from error

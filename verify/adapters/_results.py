@@ -24,6 +24,7 @@ from verify.checker.certificate import (
     Inconclusive,
 )
 from verify.checker.point import StructureError
+from verify.checker.records import record, silently
 
 # A choice: layers have a few results, and a check of each costs as much as that of all. Of more results, those after
 # the first eight are checked alone only if their gradient is not, bit by bit, what it is when all are used.
@@ -36,9 +37,10 @@ class Answer(NamedTuple):
     certificate: Certificate
     raised: BaseException | None = None
 
-    def delivered(self, *, raise_on_failure: bool) -> Certificate:
-        """Return the certificate, or raise it as `verify.gradcheck` does."""
+    def delivered(self, forward: Any, *, raise_on_failure: bool) -> Certificate:
+        """Return the certificate of this forward, or raise it as `verify.gradcheck` does. It is recorded once."""
         __tracebackhide__ = True
+        record(forward, self.certificate)
         if raise_on_failure and self.certificate.verdict != PASS:
             failed = self.certificate.verdict == FAIL
             raise (GradientMismatch if failed else Inconclusive)(self.certificate) from self.raised
@@ -48,7 +50,8 @@ class Answer(NamedTuple):
 def asked(check: Callable[..., Certificate], *arguments: Any, **settings: Any) -> Answer:
     """Return what a check answers, whether it raises or not."""
     try:
-        return Answer(check(*arguments, **{**settings, "raise_on_failure": True}))
+        with silently():
+            return Answer(check(*arguments, **{**settings, "raise_on_failure": True}))
     except CheckError as error:
         return Answer(error.certificate, error.__cause__)
 

@@ -80,7 +80,7 @@ def gradcheck(
     )
 
     def made(result: int | None) -> tuple[Pair, Results]:
-        return _pair(flat, tuple(map(Input, names)), target if itself else None, result, fixed)
+        return _pair(flat, tuple(map(Input, names)), target, result, fixed, reproducible=itself)
 
     whole, results = made(None)
     pairs: dict[int | None, Pair] = {None: whole}
@@ -93,7 +93,7 @@ def gradcheck(
         alone = pairs.setdefault(result, made(result)[0])
         return agree(whole, alone, values, options or {}, results.names, result)
 
-    return one_by_one(ask, results.names, agrees).delivered(raise_on_failure=raise_on_failure)
+    return one_by_one(ask, results.names, agrees).delivered(whole.forward, raise_on_failure=raise_on_failure)
 
 
 def pair(target: Callable[..., Any], *, result: int | None = None) -> Pair:
@@ -126,6 +126,8 @@ def _pair(
     layer: Any,
     result: int | None,
     fixed: tuple[Uncovered, ...] = (),
+    *,
+    reproducible: bool = True,
 ) -> tuple[Pair, Results]:
     results = Results(result)
     caller = Caller(function, results)
@@ -137,7 +139,7 @@ def _pair(
         return (*fixed, *results.uncovered)
 
     only = "" if result is None else f", result={result}"
-    made = "" if layer is None else f"adapters.jax.pair(layer{only})"
+    made = f"adapters.jax.pair(layer{only})" if reproducible else ""
     return Pair(Forward(forward, inputs, made=made, layer=layer, uncovered=uncovered), _backward), results
 
 

@@ -66,16 +66,25 @@ def gradcheck(
     options: Mapping[str, Any] | None = None,
     *,
     parameters: Sequence[str] | Mapping[str, str] | None = None,
+    fixed: Sequence[str] = (),
+    reset: str | None = None,
     **settings: Any,
 ) -> Certificate:
     """Check a layer at these inputs and at its own parameters.
 
-    The settings are those of `verify.gradcheck`, and `wrt` also takes names.
+    `parameters`, `fixed` and `reset` are those of `pair`. The settings are those of `verify.gradcheck`, and `wrt` also
+    takes names.
     """
-    return check(pair(target, parameters), inputs, options, **settings)
+    return check(pair(target, parameters, fixed=fixed, reset=reset), inputs, options, **settings)
 
 
-def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = None, *, reset: str | None = None) -> Pair:
+def pair(
+    target: Any,
+    parameters: Sequence[str] | Mapping[str, str] | None = None,
+    *,
+    fixed: Sequence[str] = (),
+    reset: str | None = None,
+) -> Pair:
     """Return the pair of an instance, of a class that can be made without arguments, or of an object of functions.
 
     `forward(*inputs, **options)` returns y. `backward(dy)` returns the gradient of the input, or a tuple with one
@@ -91,6 +100,8 @@ def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = Non
     must exist or appear in the code of the class. If there is none, the parameters are the entries of `params`, with
     gradients in `grads` (dicts or lists).
 
+    `fixed` names arrays of the layer that are no parameters, such as running_mean.
+
     `reset` names a method to call before each backward, such as zero_grad, for a layer that accumulates on purpose.
 
     Raises TypeError, quoting the target, for any other target. Raises ValueError for missing parameters.
@@ -102,6 +113,7 @@ def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = Non
     if _is_pure(target):
         return Pair(target.forward, target.backward)
     found = tuple(_named(target, parameters) if parameters is not None else _found(target))
+    found = tuple(each for each in found if each.name not in fixed)
     inputs, values = positional(target.forward), {each.name: np.array(each.read()) for each in found}
 
     def forward(*arrays: Any, **options: Any) -> tuple[Array, _Cache]:
@@ -120,7 +132,7 @@ def pair(target: Any, parameters: Sequence[str] | Mapping[str, str] | None = Non
             left = tuple(_copy(each.gradient()) for each in found if each.gradient is not None)
         return gradients + left
 
-    made = "adapters.plain.pair(layer)" if parameters is None and reset is None else ""
+    made = "adapters.plain.pair(layer)" if parameters is None and not fixed and reset is None else ""
     return Pair(Forward(forward, inputs, values, made, target), backward)
 
 

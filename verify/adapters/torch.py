@@ -69,7 +69,7 @@ def gradcheck(
     certificate = _reworded(
         answer.certificate, call.fixed() if wrt is None and chosen is not None else (), results.coarse
     )
-    return answer._replace(certificate=certificate).delivered(raise_on_failure=raise_on_failure)
+    return answer._replace(certificate=certificate).delivered(whole.forward, raise_on_failure=raise_on_failure)
 
 
 def pair(

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from verify.adapters import Forward
 from verify.battery.contracts import CONTRACTS, Call
 from verify.checker.arguments import layer_under_test
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, Certificate, CheckError, GradientMismatch
 from verify.checker.check import gradcheck
 from verify.checker.directions import signed
-from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, is_floating, kinds
+from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult, is_floating, kinds
 from verify.checker.point import StructureError, Worst
 
 NOT_APPLICABLE = "NOT APPLICABLE"
+LEFT_ALONE, KEPT = "arguments-are-left-alone", "dtypes-and-shapes-are-kept"
+# The code of an INCONCLUSIVE whose gradients are right, but not all are checked.
+UNCOVERED = "uncovered"
+# Faults of one gradient: the layer can be called all the same.
+_OF_ONE_GRADIENT = ("no-gradient", "wrong-shape", "wrong-dtype")
 
 
 class DoesNotApplyError(Exception):
@@ -28,11 +35,26 @@ class DoesNotApplyError(Exception):
 
 
 class Found(NamedTuple):
-    """The finding of a check at one case: the verdict, the reason, and the code of the cause of a FAIL."""
+    """The finding of a check at one case: verdict, reason, codes of the causes, arguments with wrong gradients."""
 
     verdict: str
     note: str = ""
-    code: str = ""
+    codes: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> str:
+        """The code of the likeliest cause."""
+        return self.codes[0] if self.codes else ""
+
+    @classmethod
+    def of(cls, found: Certificate) -> Found:
+        """Return the finding of a certificate."""
+        codes = tuple(cause.code for cause in found.causes)
+        names = tuple(each.name for each in found.arguments if each.verdict == found.verdict)
+        if found.verdict == INCONCLUSIVE and not names:  # every gradient is right, and not all are covered
+            codes, names = (UNCOVERED,), tuple(each.name for each in found.uncovered if each.matters)
+        return cls(found.verdict, found.text(timed=False), codes, names)
 
 
 class Trial(NamedTuple):
@@ -45,11 +67,21 @@ class Trial(NamedTuple):
     structure: str
     batch: tuple[int, ...]
     seed: int
+    wrt: tuple[int, ...] | None = None
+    miss_probability: float = 1e-9
 
     def subject(self, arrays: tuple[Any, ...] | None = None) -> LayerUnderTest:
         """Return the layer at these arrays or at its own. Its faults become a ContractError of one sentence."""
         arrays = self.arrays if arrays is None else arrays
-        return layer_under_test(self.forward, self.backward, arrays, self.options, None)
+        return layer_under_test(self.forward, self.backward, arrays, self.options, self.wrt)
+
+    def check_batch(self) -> tuple[Any, ...]:
+        """Return the arrays. Raises ValueError unless the positions in `batch` are of arrays with axes."""
+        given = self.subject().arrays
+        if not all(k in range(len(given)) and np.ndim(given[k]) for k in self.batch):
+            text = f"among {len(given)} arrays, got {self.batch!r}"
+            raise ValueError(f"batch must have positions of arrays with axes, {text}")
+        return given
 
     def generator(self) -> np.random.Generator:
         """Return a generator with the seed of this trial."""
@@ -58,7 +90,8 @@ class Trial(NamedTuple):
     def gradcheck(self, arrays: tuple[Any, ...] | None = None, **keywords: Any) -> Certificate:
         """Check the gradients at these arrays or at its own, and raise CheckError unless they pass."""
         arrays = self.arrays if arrays is None else arrays
-        keywords = {"structure": self.structure, "seed": self.seed, **keywords}
+        own = {"structure": self.structure, "seed": self.seed, "wrt": self.wrt}
+        keywords = {**own, "miss_probability": self.miss_probability, **keywords}
         return gradcheck(self.forward, self.backward, arrays, self.options, **keywords)
 
     def check_at(self, arrays: tuple[Any, ...], what: str, look: Callable[[Any], None] = lambda y: None) -> Certificate:
@@ -90,10 +123,27 @@ class Trial(NamedTuple):
         """Return its arrays, with `change` applied to those that have a gradient."""
         return tuple(change(array) if is_floating(array) else array for array in self.subject().arrays)
 
+    def shielded(self) -> Trial:
+        """Return this trial of a layer that gets copies, so that what it writes to its arguments is not noticed."""
+
+        def call(*arrays: Any, **options: Any) -> Any:
+            return self.forward(*map(_copy, arrays), **options)
+
+        def backward(dy: Any, cache: Any) -> Any:
+            return self.backward(_copy(dy), cache)
+
+        if isinstance(self.forward, Forward):
+            return self._replace(forward=replace(self.forward, call=call), backward=backward)
+        return self._replace(forward=functools.wraps(self.forward)(call), backward=backward)
+
     def __str__(self) -> str:
         subject = self.subject()
         options = [f"{name}={value!r}" for name, value in subject.options.items()]
         return ", ".join([kinds(subject.names, subject.arrays), *options])
+
+
+def _copy(array: Any) -> Any:
+    return array.copy(order="K") if isinstance(array, np.ndarray) else array
 
 
 def _agrees(worst: Worst | None, dtype: Any) -> bool:
@@ -105,22 +155,51 @@ def _agrees(worst: Worst | None, dtype: Any) -> bool:
 
 
 def judge(check: str, trial: Trial) -> Found:
-    """Run one check and return its finding. Raises TypeError or ValueError for an invalid case."""
+    """Run one check and return its finding. Raises TypeError or ValueError for an invalid case.
+
+    A layer that writes to its arguments fails the check that says so. The other checks then give it copies.
+    """
+    found = _judged(check, trial)
+    if found.verdict == FAIL and check != LEFT_ALONE and _judged(LEFT_ALONE, trial).code == "input-overwritten":
+        return _judged(check, trial.shielded())
+    return found
+
+
+def _judged(check: str, trial: Trial) -> Found:
     fault = trial.subject().fault()
     try:
-        if fault is not None:
+        if fault is not None and _concerns(fault, check):
             raise fault
-        CHECKS[check](trial)
+        try:
+            CHECKS[check](trial)
+        except (CheckError, ContractError, DoesNotApplyError, StructureError):
+            raise
+        except Exception:
+            if fault is None:
+                raise
+            raise fault from None  # its gradient is no array, say
+        if fault is not None and fault.code == "input-overwritten":
+            raise fault
     except DoesNotApplyError as reason:
         return Found(NOT_APPLICABLE, str(reason))
     except CheckError as error:
-        found = error.certificate
-        return Found(found.verdict, found.text(timed=False), found.causes[0].code if found.causes else "")
+        return Found.of(error.certificate)
     except ContractError as error:
-        return Found(FAIL, str(error), error.code)
+        return Found(FAIL, str(error), (error.code,), () if error.argument is None else (error.argument,))
     except StructureError as error:
         return Found(INCONCLUSIVE, f"no {trial.structure} function here: {error}")
     return Found(PASS)
+
+
+def _concerns(fault: ContractError, check: str) -> bool:
+    """Return whether a fault at the caller's own arrays is for this check to report.
+
+    If the gradient of an argument has another shape, the checks of gradients say so. If the layer cannot be called, no
+    check can be made.
+    """
+    if fault.code == "input-overwritten":
+        return check != LEFT_ALONE  # which names the argument itself
+    return check in (*GRADIENT_CHECKS, KEPT) or fault.code not in _OF_ONE_GRADIENT
 
 
 def all_gradients_together(trial: Trial) -> None:
@@ -199,11 +278,7 @@ def gradients_of_an_empty_batch(trial: Trial) -> None:
     """Every gradient at N = 0, if the caller named the arrays with a batch axis."""
     if not trial.batch:
         raise DoesNotApplyError("no array is said to have a batch axis")
-    given = trial.subject().arrays
-    if not all(k in range(len(given)) and np.ndim(given[k]) for k in trial.batch):
-        raise ValueError(
-            f"batch must have positions of arrays with axes, among {len(given)} arrays, got {trial.batch!r}"
-        )
+    given = trial.check_batch()
     arrays = tuple(array[:0] if k in trial.batch else array for k, array in enumerate(given))
     fault = trial.subject(arrays).fault()
     if fault is not None:
@@ -218,10 +293,10 @@ def _contract(name: str, trial: Trial) -> None:
     # These wrappers turn an exception of the layer into a ContractError of one sentence.
     @functools.wraps(trial.forward)
     def forward(*arrays: Any, **options: Any) -> Any:
-        return subject.call("forward", arrays, *arrays, **options)
+        return _called(trial.forward, "forward", kinds(subject.names, arrays), *arrays, **options)
 
     def backward(dy: Any, cache: Any) -> Any:
-        return subject.call("backward", subject.arrays, dy, cache)
+        return _called(trial.backward, "backward", kinds(subject.names, subject.arrays), dy, cache)
 
     if hasattr(trial.forward, "argument_names"):  # an adapter's method, which wraps does not copy
         forward.argument_names = trial.forward.argument_names  # type: ignore[attr-defined]
@@ -229,6 +304,16 @@ def _contract(name: str, trial: Trial) -> None:
     call = Call.of(forward, backward, subject.arrays, subject.options, generator)
     taken = [dtype for dtype in (np.float32, np.float64) if _takes(call, dtype)]
     CONTRACTS[name](call._replace(dtypes=taken), generator)
+
+
+def _called(function: Callable[..., Any], who: str, where: str, *arguments: Any, **options: Any) -> Any:
+    try:
+        return function(*arguments, **options)
+    except ContractError:  # an adapter knows better what went wrong
+        raise
+    except Exception as error:
+        text = f"{who} raised {type(error).__name__}: {error} at arrays {where}"
+        raise NoResult("raised", None, None, text) from error
 
 
 def _takes(call: Call, dtype: Any) -> bool:
@@ -239,17 +324,19 @@ def _takes(call: Call, dtype: Any) -> bool:
     return True
 
 
+_OF_GRADIENTS: dict[str, Callable[[Trial], None]] = {
+    check.__name__.replace("_", "-"): check
+    for check in (
+        all_gradients_together,
+        each_gradient_alone,
+        gradients_in_the_other_precision,
+        gradients_at_ties,
+        gradients_at_zeros,
+        gradients_of_an_empty_batch,
+    )
+}
+GRADIENT_CHECKS = tuple(_OF_GRADIENTS)
 CHECKS: dict[str, Callable[[Trial], None]] = {
-    **{
-        check.__name__.replace("_", "-"): check
-        for check in (
-            all_gradients_together,
-            each_gradient_alone,
-            gradients_in_the_other_precision,
-            gradients_at_ties,
-            gradients_at_zeros,
-            gradients_of_an_empty_batch,
-        )
-    },
+    **_OF_GRADIENTS,
     **{name: functools.partial(_contract, name) for name in CONTRACTS},
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from verify.checker.calls import shown
 from verify.checker.layer import LayerUnderTest, is_floating, kinds
 from verify.checker.point import Array
 
@@ -38,7 +39,8 @@ def _positions(wrt: Sequence[int] | None, arrays: tuple[Any, ...], names: tuple[
             what = "None" if array is None else f"dtype {getattr(array, 'dtype', type(array).__name__)}"
             raise TypeError(f"wrt={wrt!r}: {name} is no floating array, but {what}")
         if array.dtype.kind == "c":
-            raise TypeError(f"{name} is complex; gradients are checked at real arrays")
+            parts = "give its real and imaginary parts as two arrays, and write x = re + 1j * im in forward"
+            raise TypeError(f"{name} is complex; gradients are checked at real arrays: {parts} (docs/recipes.md)")
         if array.dtype.itemsize > 8:
             raise TypeError(f"{name} has dtype {array.dtype}: at most float64 is checked")
         if not np.isfinite(array).all():
@@ -61,7 +63,8 @@ def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> inspec
     """
     for what, function in (("forward", forward), ("backward", backward)):
         if not callable(function):
-            raise TypeError(f"{what} must be callable, got {function!r}")
+            instead = "; a layer that is one object: verify.adapters.gradcheck(layer, inputs)"
+            raise TypeError(f"{what} must be callable, got {shown(function)}{instead}")
     if isinstance(arrays, np.ndarray):
         raise TypeError(f"arrays must be a tuple of arrays, got one array of shape {arrays.shape}")
     if not isinstance(arrays, (tuple, list)):
@@ -71,14 +74,14 @@ def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> inspec
             text = "give its values as one, or check a layer of tensors by verify.adapters"
             raise TypeError(f"arrays must be NumPy arrays, got {type(array).__name__}: {text}")
     if options is not None and not (isinstance(options, Mapping) and all(isinstance(name, str) for name in options)):
-        raise TypeError(f"options must map names to values, got {options!r}")
+        raise TypeError(f"options must map names to values, got {shown(options)}")
     signature = _signature(forward)
     if signature is None:  # the call itself will show
         return None
     try:
         signature.bind(*arrays, **(options or {}))
     except TypeError as error:
-        given = f"{len(arrays)} arrays and options {dict(options or {})!r}"
+        given = f"{len(arrays)} arrays and options {shown(dict(options or {}))}"
         takes = ", ".join(signature.parameters) or "nothing"
         raise TypeError(f"forward takes {takes}; it cannot be called with {given}: {error}") from None
     return signature

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from verify.checker.arguments import layer_under_test
+from verify.checker.calls import explained
 from verify.checker.candidates import CANDIDATES, ORACLES, Candidate
 from verify.checker.certificate import (
     FAIL,
@@ -36,6 +37,7 @@ from verify.diagnosis.reproduction import reproduce
 _SUPPORT = 8
 
 
+@explained
 def gradcheck(
     forward: Callable[..., tuple[Array, Any]],
     backward: Callable[[Array, Any], Sequence[Array | None]],
@@ -76,7 +78,7 @@ def gradcheck(
     - A random forward is INCONCLUSIVE under every structure that notices it.
     """
     __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
-    seed = _checked_settings(structure, miss_probability, seed)
+    seed = checked_settings(structure, miss_probability, seed)
     layer = layer_under_test(forward, backward, arrays, options, wrt)
     started = time.perf_counter()
     outcome = _outcome(layer, structure, seed, miss_probability)
@@ -120,7 +122,7 @@ def _uncovered(layer: LayerUnderTest) -> tuple[Uncovered, ...]:
     return (*fixed, *whole, *(asked() if asked else ()))
 
 
-def _checked_settings(structure: str, miss_probability: float, seed: int | None) -> int:
+def checked_settings(structure: str, miss_probability: float, seed: int | None) -> int:
     """The seed, drawn if none is given; ValueError for settings that cannot be."""
     if structure != "auto" and structure not in ORACLES:
         raise ValueError(f'structure must be "auto" or one of {", ".join(ORACLES)}, got {structure!r}')

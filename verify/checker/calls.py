@@ -1,0 +1,121 @@
+"""What `gradcheck` says to a call that does not fit it, such as one written for another checker."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from verify.checker.certificate import CheckError
+from verify.checker.records import record
+
+_P = ParamSpec("_P")
+_Returned = TypeVar("_Returned")
+
+_TOLERANCES = "there is no step and no tolerance to give: leave it out, they follow from the arithmetic"
+_STATE = "it is for a layer that keeps arrays in itself: verify.adapters.gradcheck(layer, inputs, NAME=...)"
+SECOND = "check the layer (x, dy) -> dx, as docs/recipes.md shows"
+
+# Keywords of other checkers and of adapters -> what to write instead.
+_INSTEAD = {
+    **dict.fromkeys(("eps", "epsilon", "h", "delta", "step", "atol", "rtol", "tol", "tolerance"), _TOLERANCES),
+    **dict.fromkeys(
+        ("nondet_tol", "fast_mode", "check_undefined_grad", "check_batched_grad", "check_grad_dtypes"), "leave it out"
+    ),
+    **dict.fromkeys(("parameters", "fixed", "reset"), _STATE),
+    **dict.fromkeys(("create_graph", "order", "second_order", "gradgrad"), f"for second derivatives {SECOND}"),
+    "nondiff_argnums": "it is for a function in JAX: verify.adapters.jax.gradcheck(function, inputs, ...)",
+    "raise_exception": "write raise_on_failure=VALUE",
+    "inputs": "write gradcheck(forward, backward, arrays, options), or verify.adapters.gradcheck(layer, inputs)",
+    "argnums": "write wrt=VALUE: positions of arrays",
+    "random_state": "write seed=VALUE",
+    "rng": "write seed=0: a whole number",
+}
+# The most characters of a value in a message, so that it stays one line.
+_WIDTH = 60
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: short values as they are, arrays by their shape, other objects by their kind."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) or hasattr(value, "__array__"):
+        return f"{_kind(type(value))} of shape {tuple(shape or ())}"
+    if isinstance(value, (tuple, list)) and any(hasattr(each, "shape") for each in value):
+        return (
+            f"a {type(value).__name__} of {len(value)}: {', '.join(map(shown, value[:2]))}{', ...' * (len(value) > 2)}"
+        )
+    name = getattr(value, "__name__", None)
+    if isinstance(name, str):
+        return f"the {_sort(value)} {name.strip('<>')}"
+    text = repr(value)
+    if text.startswith("<") or "\n" in text:
+        return f"an instance of {type(value).__name__}"
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 4]} ..."
+
+
+def _kind(kind: type) -> str:
+    return {"ndarray": "an array", "Tensor": "a tensor", "ArrayImpl": "a JAX array"}.get(
+        kind.__name__, f"a {kind.__name__}"
+    )
+
+
+def _sort(value: Any) -> str:
+    return "class" if inspect.isclass(value) else "module" if inspect.ismodule(value) else "function"
+
+
+def explained(check: Callable[_P, _Returned]) -> Callable[_P, _Returned]:
+    """Return `check` with a sentence for a call that does not fit it. Every result is recorded."""
+    signature = inspect.signature(check)
+
+    @functools.wraps(check)
+    def called(*arguments: _P.args, **keywords: _P.kwargs) -> _Returned:
+        __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
+        try:
+            signature.bind(*arguments, **keywords)
+        except TypeError as error:
+            raise TypeError(_refusal(arguments, keywords, signature, error)) from None
+        try:
+            result = check(*arguments, **keywords)
+        except CheckError as error:
+            record(arguments[0] if arguments else keywords["forward"], error.certificate)
+            raise
+        record(arguments[0] if arguments else keywords["forward"], result)
+        return result
+
+    return called
+
+
+def refuse_unknown(who: str, keywords: Mapping[str, Any], known: Collection[str]) -> None:
+    """Raise TypeError for a keyword that is none of those known, and say what to write instead."""
+    unknown = _unknown(who, keywords, known)
+    if unknown:
+        raise TypeError(unknown)
+
+
+def _unknown(who: str, keywords: Mapping[str, Any], known: Collection[str]) -> str:
+    """Return the sentence about the first keyword that is not known, or nothing."""
+    for name, value in keywords.items():
+        if name not in known:
+            instead = _INSTEAD.get(name, f"the options of forward are one dict, {{{name!r}: ...}}")
+            return f"{who} takes no {name}: " + instead.replace("NAME", name).replace("VALUE", shown(value))
+    return ""
+
+
+def _refusal(
+    arguments: tuple[Any, ...], keywords: Mapping[str, Any], signature: inspect.Signature, error: TypeError
+) -> str:
+    unknown = _unknown("gradcheck", keywords, tuple(signature.parameters))
+    if unknown:
+        return unknown
+    if len(arguments) == 1:
+        return (
+            f"gradcheck needs forward, backward and arrays, got {shown(arguments[0])} alone: "
+            "write verify.adapters.gradcheck(layer, inputs) for a layer that is one object"
+        )
+    if len(arguments) == 2 and not callable(arguments[1]):
+        return (
+            f"gradcheck needs forward, backward and arrays, got {shown(arguments[0])} and {shown(arguments[1])}: "
+            "write verify.adapters.gradcheck(layer, inputs) for a layer that is one object"
+        )
+    return f"gradcheck(forward, backward, arrays, options): {error}"
