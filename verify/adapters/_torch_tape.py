@@ -14,7 +14,7 @@ from verify.adapters._tree import leaves
 from verify.checker.certificate import Uncovered
 from verify.checker.point import Array
 
-_COARSE = (torch.float16, torch.bfloat16)
+_COARSE = (torch.float16, torch.bfloat16, torch.complex32)
 
 
 class NoGradient(ValueError):

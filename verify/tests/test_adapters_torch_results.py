@@ -131,7 +131,7 @@ def notices_zeros(x: Any, ds: Any, dq: Any) -> Any:
 RIGHT = [
     two(lambda x, ds, dq: zero(ds, x.cos()) + zero(dq, 2 * x)),
     two(breaks, materialize=True),
-    lambda x: torch.linalg.svd(x.reshape(2, -1), full_matrices=False)[1:2] + (x.sin(),),
+    lambda x: (*torch.linalg.svd(x.reshape(2, -1), full_matrices=False)[1:2], x.sin()),
     lambda x: (x, x, {"y": 2 * x}),
     lambda x: x.exp().unbind(),
 ]
