@@ -17,7 +17,8 @@ The gradient is that of autograd, so a torch.autograd.Function is checked as tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,10 @@ from verify.adapters._torch_tape import NoGradient, Results
 from verify.adapters._torch_values import array_of, refuse_complex
 from verify.adapters._tree import is_container, leaves, positions
 from verify.checker.certificate import INCONCLUSIVE, Certificate
+
+# Below so many entries PyTorch's own loops take one thread (GRAIN_SIZE in ATen/Parallel.h). LAPACK takes more: on two
+# busy cores a Cholesky factor of 4 x 4 took 21 ms with two threads, and 0.08 ms with one.
+_GRAIN = 32768
 
 
 def gradcheck(
@@ -65,7 +70,8 @@ def gradcheck(
     def agrees(result: int) -> bool:
         return agree(whole, call.pair(chosen, result)[0], call.values, call.options, results.names, result)
 
-    answer = one_by_one(ask, results.names, agrees)
+    with _one_thread(call.values):
+        answer = one_by_one(ask, results.names, agrees)
     certificate = _reworded(
         answer.certificate, call.fixed() if wrt is None and chosen is not None else (), results.coarse
     )
@@ -144,6 +150,18 @@ class _Call:
         """Return the names of the floating arrays that require no gradient."""
         known = zip(self.names, self.values, self.required, strict=True)
         return tuple(name for name, value, required in known if not required and _is_floating(value))
+
+
+@contextmanager
+def _one_thread(values: Sequence[Any]) -> Iterator[None]:
+    """Let PyTorch compute small arrays with one thread. Threads that wait for each other make calls slower."""
+    before = torch.get_num_threads()
+    if sum(each.size for each in values if isinstance(each, np.ndarray)) < _GRAIN:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def is_array(value: Any) -> bool:
