@@ -271,21 +271,21 @@ def _plant(
         errors["zero gradient"] += 1
         return
     which, flat, index = place
-    for error in ERRORS:
-        if abs(error) <= (right.detection_floor or 0.0):
+    for size in ERRORS:
+        if abs(size) <= (right.detection_floor or 0.0):
             errors["below the promise"] += 1
             continue
-        outcome = checked(planted(sample[0], which, flat, error), *sample[1:], seconds)
+        outcome = checked(planted(sample[0], which, flat, size), *sample[1:], seconds)
         if outcome.verdict == "FAIL":
             worst = outcome.certificate.worst
             named = worst is not None and tuple(worst.index) == index
             errors["FAIL"] += 1
             errors["right entry named"] += named
             if not named:
-                print(f"other entry named, {name}, {error:g} in {list(index)}: {outcome.reason}", flush=True)
+                print(f"other entry named, {name}, {size:g} in {list(index)}: {outcome.reason}", flush=True)
         else:
             errors["timeout" if outcome.verdict == "timeout" else "missed"] += 1
-            print(f"missed: {name}, {error:g} in {list(index)}: {outcome.verdict} {outcome.reason}", flush=True)
+            print(f"missed: {name}, {size:g} in {list(index)}: {outcome.verdict} {outcome.reason}", flush=True)
 
 
 if __name__ == "__main__":

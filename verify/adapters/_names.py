@@ -24,9 +24,10 @@ def layer_name(layer: Any) -> str:
     if getattr(layer, "__name__", None) in _METHODS and owner is not None and not inspect.ismodule(owner):
         return layer_name(owner)
     for each in (layer, type(layer)):
-        name = getattr(each, "name", None) or getattr(each, "__qualname__", None) or getattr(each, "__name__", None)
-        if isinstance(name, str):
-            return _short(name)
+        names = (getattr(each, key, None) for key in ("name", "__qualname__", "__name__"))
+        for name in names:
+            if isinstance(name, str) and name:  # of an autograd.Function, `name` is a method
+                return _short(name)
     return type(layer).__name__
 
 

@@ -37,8 +37,11 @@ class Target(NamedTuple):
     fixed: tuple[Uncovered, ...] = ()
 
     @classmethod
-    def of(cls, layer: Any) -> Target:
-        """Return the target of a function, a module or an autograd.Function. TypeError for anything else."""
+    def of(cls, layer: Any, given: Sequence[Any] = ()) -> Target:
+        """Return the target of a function, a module or an autograd.Function. TypeError for anything else.
+
+        The parameters of modules that a function uses, or that are `given` to it, are its own.
+        """
         if inspect.isclass(layer) and issubclass(layer, torch.nn.Module):
             layer = made_of(layer)
         function_class = function_class_of(layer)
@@ -47,12 +50,11 @@ class Target(NamedTuple):
         if isinstance(layer, torch.nn.Module):
             return cls._of_modules(layer, layer, positional(layer.forward), {"": layer})
         if callable(layer) and not inspect.isclass(layer):
+            made = cls(layer, layer, positional(layer))
             used = modules(layer)
-            return (
-                cls._of_modules(layer, _Around(layer, used), positional(layer), used)
-                if used
-                else cls(layer, layer, positional(layer))
-            )
+            for name, each in zip(made.names(len(given)), given, strict=True):
+                used |= {path: leaf for path, leaf in leaves(each, name) if isinstance(leaf, torch.nn.Module)}
+            return cls._of_modules(layer, _Around(layer, used), made.inputs, used) if used else made
         raise TypeError(f"{layer!r} is not a function of tensors, an autograd.Function or an instance of nn.Module")
 
     @classmethod

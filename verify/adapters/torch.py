@@ -6,8 +6,8 @@ The gradient is that of autograd, so a torch.autograd.Function is checked as tra
 - Several results: all floating tensors with a gradient are checked, together as one vector and each alone. Alone, the
   upstream gradients of the others are undefined. If a result is complex, both parts are checked.
 - Results without a gradient (detached, marked as non-differentiable, integers) are left out. The certificate says so.
-- Modules that a function closes over are checked like a module of its own. A closed-over tensor that requires a
-  gradient cannot be: the check is INCONCLUSIVE until it is an input, or requires none.
+- Modules that a function closes over, or that are among its inputs, have their parameters checked. A closed-over tensor
+  that requires a gradient cannot be checked: the check is INCONCLUSIVE until it is an input, or requires none.
 - Inputs without a connection to the result: autograd has no gradient for them. The adapter returns zero. It does so
   too where an operator of PyTorch has none, as torch.linalg.norm(x, 0).
 - None: if the backward of a Function returns None for a connected input, that is a fault.
@@ -57,7 +57,7 @@ def gradcheck(
     __tracebackhide__ = True
     if not isinstance(inputs, (tuple, list)):
         raise TypeError(f"inputs must be a tuple of tensors, got {type(inputs).__name__}")
-    call = _Call(Target.of(target), inputs, options or {})
+    call = _Call(Target.of(target, inputs), inputs, options or {})
     chosen = call.positions(wrt)
     whole, results = call.pair(chosen, None)
     _probe(whole, call, chosen)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from helpers import result_of
+from verify import gradcheck
+from verify.adapters import layer_name
 from verify.checker.certificate import Certificate
 
 torch = pytest.importorskip("torch", reason="these are layers in PyTorch: pip install gradcert[oracle]")
@@ -268,11 +270,28 @@ def test_what_is_closed_over_and_not_used_or_detached_matters_not() -> None:
 def test_modules_that_a_function_closes_over_are_checked() -> None:
     right = check(lambda x: torch.tanh(NET(x)), drawn(5, 4))
     assert (right.verdict, [result.name for result in right.arguments]) == ("PASS", ["x", "NET.weight", "NET.bias"])
+    given = check(lambda net, x: net["a"](x), {"a": NET}, drawn(5, 4))
+    assert [result.name for result in given.arguments] == ["x", 'net["a"].weight', 'net["a"].bias']
+    assert given.verdict == "PASS"
     wrong = Wrong()
     for target in (lambda x: wrong(x)[0:4], functools.partial(lambda net, x: net(x), wrong), wrong.forward):
         certificate = check(target, drawn(3))
         assert [result.verdict for result in certificate.arguments] == ["PASS", "FAIL"]
         assert certificate.arguments[1].name.endswith("shift")
+
+
+def test_parameters_that_a_module_does_not_register_are_named() -> None:
+    class Hiding(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [NET]
+
+        def forward(self, x: Any) -> Any:
+            return self.layers[0](x)
+
+    certificate = check(Hiding(), drawn(5, 4))
+    assert certificate.verdict == "INCONCLUSIVE"
+    assert [each.name for each in certificate.uncovered] == ["self.layers[0].weight", "self.layers[0].bias"]
 
 
 def test_fixed_parameters_and_buffers_of_a_module_are_listed() -> None:
@@ -300,3 +319,34 @@ def test_fixed_parameters_and_buffers_of_a_module_are_listed() -> None:
 def test_tensors_that_cannot_be_checked_are_refused_with_a_detour(inputs: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         check(lambda x: x, *inputs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"eps": 1e-6}, "gradcheck takes no eps: there is no step and no tolerance to give"),
+        ({"nondet_tol": 1e-3}, "gradcheck takes no nondet_tol: leave it out"),
+        ({"check_forward_ad": True}, "gradcheck takes no check_forward_ad: backward is checked, and nothing else"),
+        ({"raise_exception": False}, "gradcheck takes no raise_exception: write raise_on_failure="),
+        ({"masked": True}, "gradcheck takes no masked: of a sparse tensor, check a function of its values"),
+        ({"stride": 2}, "gradcheck takes no stride: .* one dict"),
+    ],
+)
+def test_settings_of_other_checkers_get_a_sentence(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        check(Join.apply, drawn(2), drawn(3), **settings)
+    with pytest.raises(TypeError, match=message):
+        check(lambda parts: Join.apply(*parts), [drawn(2), drawn(3)], **settings)
+    assert check(Join.apply, drawn(2), drawn(3)).verdict == "PASS"
+
+
+def test_a_pytorch_style_call_of_the_core_names_the_adapters() -> None:
+    with pytest.raises(TypeError, match=r"write verify\.adapters\.gradcheck\(layer, inputs\)"):
+        gradcheck(Join.apply, (drawn(2), drawn(3)))  # type: ignore[arg-type, call-arg]
+
+
+@pytest.mark.parametrize(
+    ("target", "name"), [(Join, "Join"), (WrongJoin.apply, "WrongJoin"), (Fuse(Join), "Fuse"), (closing, "closing")]
+)
+def test_a_layer_is_named_as_its_user_names_it(target: Any, name: str) -> None:
+    assert layer_name(adapter.pair(target)) == name
