@@ -28,6 +28,11 @@ _INSTEAD = {
     **dict.fromkeys(
         ("nondet_tol", "fast_mode", "check_undefined_grad", "check_batched_grad", "check_grad_dtypes"), "leave it out"
     ),
+    **dict.fromkeys(
+        ("check_forward_ad", "check_backward_ad", "check_batched_forward_grad", "modes"),
+        "backward is checked, and nothing else: leave it out",
+    ),
+    "masked": "of a sparse tensor, check a function of its values",
     **dict.fromkeys(("parameters", "fixed", "reset"), _STATE),
     **dict.fromkeys(("create_graph", "order", "second_order", "gradgrad"), f"for second derivatives {SECOND}"),
     "nondiff_argnums": "it is for a function in JAX: verify.adapters.jax.gradcheck(function, inputs, ...)",
