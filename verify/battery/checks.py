@@ -6,6 +6,7 @@ that case. If the forward raises there, or y is not finite, the check does not a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,6 +22,7 @@ from verify.checker.check import gradcheck
 from verify.checker.directions import signed
 from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult, is_floating, kinds
 from verify.checker.point import StructureError, Worst
+from verify.diagnosis.reproduction import arrays_not_at_hand
 
 NOT_APPLICABLE = "NOT APPLICABLE"
 LEFT_ALONE, KEPT = "arguments-are-left-alone", "dtypes-and-shapes-are-kept"
@@ -90,12 +92,13 @@ class Trial(NamedTuple):
 
     def gradcheck(self, arrays: tuple[Any, ...] | None = None, **keywords: Any) -> Certificate:
         """Check the gradients at these arrays or at its own, and raise CheckError unless they pass."""
-        arrays = self.arrays if arrays is None else arrays
         own = {"structure": self.structure, "seed": self.seed, "wrt": self.wrt}
         keywords = {**own, "miss_probability": self.miss_probability, **keywords}
-        if isinstance(self.forward, Forward):  # which knows of results to be checked alone
-            return check_bound(Pair(self.forward, self.backward), arrays, self.options, **keywords)
-        return gradcheck(self.forward, self.backward, arrays, self.options, **keywords)
+        with contextlib.nullcontext() if arrays is None else arrays_not_at_hand():
+            arrays = self.arrays if arrays is None else arrays
+            if isinstance(self.forward, Forward):  # which knows of results to be checked alone
+                return check_bound(Pair(self.forward, self.backward), arrays, self.options, **keywords)
+            return gradcheck(self.forward, self.backward, arrays, self.options, **keywords)
 
     def check_at(self, arrays: tuple[Any, ...], what: str, look: Callable[[Any], None] = lambda y: None) -> Certificate:
         """Check the gradients at arrays made from its own, if the forward accepts them. `look` sees y first."""
