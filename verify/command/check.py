@@ -221,15 +221,28 @@ _OWN = ("parameters", "fixed", "reset")
 def _on_the_command_line(sentence: str) -> str:
     """Return a sentence with what to write on the command line in the place of Python."""
     sentence = re.sub(r'\b(forward|backward)="(\w+)"', r"--\1 \2", sentence)
+    sentence = re.sub(r"\bparameters=\{'([^']+)': '([^']+)'\}", r"--parameter \1=\2", sentence)
+    names = r"\bparameters=[\[(]('[^'\])]+'(?:, '[^'\])]+')*),?[\])]"
+    sentence = re.sub(
+        names, lambda found: " ".join(f"--parameter {n}" for n in re.findall("'(.+?)'", found[1])), sentence
+    )
+    sentence = re.sub(r"\bfixed=\('([^']+)',\)", r"--fixed \1", sentence)
     return sentence.replace("give an instance:", 'give its arguments, as in --init "3, stride=2":')
 
 
 def _check(target: Target, case: Case, settings: dict[str, Any], row: Row, explain: bool) -> None:
     """Check one case, and write the result to the row."""
     started = time.perf_counter()
-    with _refused(target, settings["structure"]):
-        call = prepared(target.layer, case.inputs, case.options, **settings)
-        check_call(*call[:4])
+    try:
+        with _refused(target, settings["structure"]):
+            call = prepared(target.layer, case.inputs, case.options, **settings)
+            check_call(*call[:4])
+    except ValueError as error:
+        ours = not isinstance(error, TargetError) and not targets.came_to(error, target.module)
+        if ours and not str(error).startswith("nothing to check"):
+            raise TargetError(str(error)) from error
+        if not ours:
+            raise
     try:
         with _refused(target, settings["structure"], during="forward does not take this call: "):
             certificate = gradcheck(target.layer, case.inputs, case.options, raise_on_failure=False, **settings)
@@ -294,7 +307,7 @@ def _report(rows: list[Row], console: Console) -> None:
         if len(told) > 1:
             console.print(f"{row.layer} at {row.version}", style="bold", highlight=False, markup=False, soft_wrap=True)
         alone = row.certificate is not None or row.verdict not in (ERROR, NOTHING)
-        text = row.message if alone else f"{row.verdict}: {row.message}"
+        text = _on_the_command_line(row.message if alone else f"{row.verdict}: {row.message}")
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if not rows:
         console.print(f"{NOTHING}: the list of cases is empty", highlight=False)

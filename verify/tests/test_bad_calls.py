@@ -257,6 +257,10 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
         ("check", "FILE:Dense", "--parameter", "V=dV", *SHAPE),
         "parameter 'V' of Dense must be a floating",
     ),
+    "no such fixed array": (
+        ("check", "FILE:Dense", "--fixed", "V", *SHAPE),
+        "'V', which is none of the floating arrays",
+    ),
     "half a parameter": (
         ("check", "FILE:Dense", "--parameter", "W=", *SHAPE),
         "--parameter W= names no attribute with the gradient, as in W=dW",

@@ -90,6 +90,15 @@ def test_parameters_fixed_arrays_and_a_reset_are_named(mine: Path, off: int, cod
     assert "drunning_mean" not in result.output
 
 
+def test_what_is_not_checked_is_named_with_the_option_to_give(mine: Path) -> None:
+    result = run(f"{mine}:Stateful", "--shape", "x=5,4", "--reset", "zero_grad")
+    assert result.exit_code == 4, result.output
+    assert "not checked: running_mean" in result.output
+    assert "--fixed running_mean" in result.output
+    assert "fixed=(" not in result.output
+    assert run(f"{mine}:Stateful", "--shape", "x=5,4", "--reset", "zero_grad", "--fixed", "running_mean").exit_code == 0
+
+
 def test_without_the_reset_the_gradients_pile_up(mine: Path) -> None:
     assert run(f"{mine}:Stateful", "--shape", "x=5,4", *STATE[:4]).exit_code == 1
 
