@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from verify.battery.battery import LayerError, LayerReport, check_layer
     from verify.battery.parametrize import parametrize_with_checks
     from verify.checker.certificate import Certificate, GradientMismatch, Inconclusive
-    from verify.checker.check import gradcheck
     from verify.checker.point import StructureError
+    from verify.entry import gradcheck
 
 __all__ = [
     "Certificate",
@@ -38,7 +38,7 @@ _HOME = {
     "LayerReport": "verify.battery.battery",
     "StructureError": "verify.checker.point",
     "check_layer": "verify.battery.battery",
-    "gradcheck": "verify.checker.check",
+    "gradcheck": "verify.entry",
     "parametrize_with_checks": "verify.battery.parametrize",
 }
 
@@ -47,6 +47,9 @@ def __getattr__(name: str) -> Any:
     """Import a name at its first use, because pytest loads this package's plugin into every run."""
     if name == "adapters":
         return importlib.import_module("verify.adapters")
+    if name == "gradgradcheck":
+        text = "for second derivatives check the layer (x, dy) -> dx, as docs/recipes.md shows"
+        raise AttributeError(f"there is no {name}: {text}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,7 +1,7 @@
-"""The pytest plugin: a fixture `gradcheck`, a summary of its checks, and properties for JUnit's XML.
+"""The pytest plugin: a fixture `gradcheck`, a summary of all checks of a run, and properties for JUnit's XML.
 
-If gradcert is installed, pytest loads this module into every run. So it imports only pytest until the fixture is
-used. In a checkout that is not installed, load it with `-p verify.plugin`.
+If gradcert is installed, pytest loads this module into every run. So it imports only pytest until something is
+checked. In a checkout that is not installed, load it with `-p verify.plugin`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import zlib
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from verify.records import listening
 
 if TYPE_CHECKING:
     from verify.checker.certificate import Certificate
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 _Rows = dict[tuple[str, str, str], dict[str, Any]]
 _ROWS = pytest.StashKey[_Rows]()
 _WORST_FIRST = ("FAIL", "INCONCLUSIVE", "PASS")
+# A choice: of more rows only those that did not pass are printed, unless pytest is verbose.
+_MOST_LINES = 200
 _LEGEND = "miss: the probability that a wrong gradient passes; with <, the largest relative error that may pass"
 
 
@@ -28,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option `--gradcert-seed` and the setting `gradcert_junit`."""
     seed = "Seed of every check by the fixture gradcheck (default: a seed derived from the test's name)."
     parser.getgroup("gradcert").addoption("--gradcert-seed", type=_seed, metavar="SEED", help=seed)
-    junit = "Record results of the fixture gradcheck as properties of the test (JUnit's xunit2 schema has none)."
+    junit = "Record the results of checks as properties of the test (JUnit's xunit2 schema has none)."
     parser.addini("gradcert_junit", junit, type="bool", default=True)
 
 
@@ -39,44 +43,91 @@ def _seed(text: str) -> int:
 
 
 @pytest.fixture
-def gradcheck(request: pytest.FixtureRequest) -> Generator[Callable[..., Certificate], None, None]:
-    """Return verify.gradcheck with a seed derived from the test's name. Its results are reported."""
-    from verify.checker.certificate import CheckError
-    from verify.checker.check import gradcheck as check
-
-    rows = request.node.stash.setdefault(_ROWS, {})
-    calls = itertools.count()
+def gradcheck(request: pytest.FixtureRequest) -> Gradcheck:
+    """Return verify.gradcheck with a seed from the test's name, and those of the adapters: .torch, .jax and .plain."""
     # Not the node id, because xdist's loadgroup adds the group to it.
     path, _, name = request.node.location
+    return Gradcheck(f"{path}::{name}", request.config.getoption("--gradcert-seed"))
 
-    def recorded(forward: Any, backward: Any, arrays: Any, options: Any = None, **keywords: Any) -> Certificate:
+
+class Gradcheck:
+    """The fixture: `gradcheck(forward, backward, arrays)`, `gradcheck.torch(layer, inputs)`, `.jax` and `.plain`."""
+
+    def __init__(self, test: str, seed: int | None) -> None:
+        self._test, self._seed, self._calls = test, seed, itertools.count()
+
+    def __call__(self, *arguments: Any, **settings: Any) -> Certificate:
+        """Check two functions, as verify.gradcheck does."""
         __tracebackhide__ = True
-        asked, call = request.config.getoption("--gradcert-seed"), next(calls)
-        if keywords.get("seed") is None:
-            keywords["seed"] = zlib.crc32(f"{path}::{name} {call}".encode()) if asked is None else asked
-        try:
-            certificate = check(forward, backward, arrays, options, **keywords)
-        except CheckError as error:
-            _add(rows, forward, error.certificate)
-            raise
-        _add(rows, forward, certificate)
+        from verify.entry import gradcheck as check
+
+        return check(*arguments, **self._seeded(settings))
+
+    def torch(self, *arguments: Any, **settings: Any) -> Certificate:
+        """Check a layer in PyTorch, as verify.adapters.torch.gradcheck does."""
+        __tracebackhide__ = True
+        return self._adapter("torch", arguments, settings)
+
+    def jax(self, *arguments: Any, **settings: Any) -> Certificate:
+        """Check a function in JAX, as verify.adapters.jax.gradcheck does."""
+        __tracebackhide__ = True
+        return self._adapter("jax", arguments, settings)
+
+    def plain(self, *arguments: Any, **settings: Any) -> Certificate:
+        """Check a class or an instance in NumPy, as verify.adapters.plain.gradcheck does."""
+        __tracebackhide__ = True
+        return self._adapter("plain", arguments, settings)
+
+    def _adapter(self, name: str, arguments: tuple[Any, ...], settings: dict[str, Any]) -> Certificate:
+        __tracebackhide__ = True
+        from verify import adapters
+
+        certificate: Certificate = getattr(adapters, name).gradcheck(*arguments, **self._seeded(settings))
         return certificate
 
-    yield recorded
-    if request.config.getini("gradcert_junit"):
-        # This does what record_property does, without its warning about xunit2. The setting decides instead.
-        properties = [(f"gradcheck {' '.join(key[:2])}", ", ".join(_cells(row))) for key, row in rows.items()]
-        request.node.user_properties.extend(properties)
+    def _seeded(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Return the settings with the seed of this call."""
+        call = next(self._calls)
+        if settings.get("seed") is not None:
+            return settings
+        return {**settings, "seed": zlib.crc32(f"{self._test} {call}".encode()) if self._seed is None else self._seed}
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the rows of a test to its last report."""
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Collect the rows of all checks that the test makes, by the fixture or not."""
+    rows = item.stash.setdefault(_ROWS, {})
+    with listening(lambda layer, result: _add(rows, layer, result)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the rows of a test to its last report. The message of a failed check is its first line."""
+    rows = item.stash.get(_ROWS, {})
+    if call.when == "teardown" and item.config.getini("gradcert_junit"):
+        # This does what record_property does, without its warning about xunit2. The setting decides instead.
+        item.user_properties += [
+            (f"gradcheck {' '.join(key[:2])}", ", ".join(_cells(row))) for key, row in rows.items()
+        ]
     report = yield
-    if report.when == "teardown" and item.stash.get(_ROWS, None):
-        rows = [(layer, gradient, *_cells(row)) for (layer, gradient, _), row in item.stash[_ROWS].items()]
-        vars(report)["gradcert"] = rows
+    if report.when == "teardown" and rows:
+        vars(report)["gradcert"] = [(*key[:2], *_cells(row)) for key, row in rows.items()]
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if call.excinfo is not None and crash is not None:
+        crash.message = _headline(call.excinfo.value) or crash.message
     return report
+
+
+def _headline(error: BaseException) -> str:
+    """Return the first line of a failed check's certificate or report, or nothing for another exception."""
+    found = (getattr(error, attribute, None) for attribute in ("certificate", "report"))
+    result = next((each for each in found if each is not None), None)  # what did not pass is falsy
+    if result is None or type(error).__module__ != "verify":
+        return ""
+    return str(getattr(result, "headline", None) or str(result).partition("\n")[0])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -85,22 +136,42 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not reports:
         return
     lines = [(report.nodeid, *row) for report in reports for row in report.gradcert]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    short = len(lines) > _MOST_LINES and not terminalreporter.config.get_verbosity()
+    shown = [line for line in lines if line[3] != "PASS"] if short else lines
     terminalreporter.section("gradients checked")
-    for line in lines:
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for line in shown:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
         terminalreporter.write_line("  ".join(cells).rstrip())
+    if short:
+        terminalreporter.write_line(f"and {len(lines) - len(shown)} that passed, listed by -v")
     terminalreporter.write_line(_LEGEND)
 
 
-def _add(rows: _Rows, forward: Any, certificate: Certificate) -> None:
+def _add(rows: _Rows, layer: Any, result: Any) -> None:
+    """Add a certificate or a report of check_layer to the rows of a test."""
+    from verify.adapters import layer_name
+    from verify.checker.certificate import Certificate
+
+    if isinstance(result, Certificate):
+        _add_certificate(rows, layer_name(layer), result)
+        return
+    for each in result.results:
+        row = rows.setdefault((result.layer, each.check, "check_layer"), {"checks": 0})
+        cases = f"{each.cases} case{'' if each.cases == 1 else 's'}"
+        row.update(checks=row["checks"] + 1, verdict=each.verdict, oracle=cases, seed=result.seed)
+
+
+def _add_certificate(rows: _Rows, layer: str, certificate: Certificate) -> None:
     """Add a check to the rows. A row has the worst verdict and the weakest promise of its checks."""
-    layer = getattr(forward, "__qualname__", type(forward).__name__).split("<locals>.")[-1]
+    # If all gradients are right, but not all that y depends on is checked, the certificate alone is INCONCLUSIVE.
+    alike = all(result.verdict == "PASS" for result in certificate.arguments)
     for result in certificate.arguments:
         row = rows.setdefault((layer, f"d{result.name}", certificate.oracle), {"checks": 0, "verdict": "PASS"})
         row["checks"] += 1
-        if row["checks"] == 1 or _WORST_FIRST.index(result.verdict) < _WORST_FIRST.index(row["verdict"]):
-            row.update(verdict=result.verdict, oracle=certificate.oracle, seed=certificate.seed)
+        verdict = certificate.verdict if alike else result.verdict
+        if row["checks"] == 1 or _WORST_FIRST.index(verdict) < _WORST_FIRST.index(row["verdict"]):
+            row.update(verdict=verdict, oracle=certificate.oracle, seed=certificate.seed)
         if certificate:
             exact = certificate.miss_probability is not None
             promise = certificate.miss_probability if exact else result.detection_floor

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.arguments import argument_names
+from verify.checker.arguments import argument_names, shown
 from verify.checker.certificate import FAIL, PASS, Certificate, CheckError, GradientMismatch, Inconclusive, Uncovered
-from verify.checker.check import gradcheck
 from verify.checker.layer import kinds
 from verify.checker.point import Array
+from verify.entry import gradcheck
+from verify.records import record, silently
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -134,45 +136,62 @@ def check(
 ) -> Certificate:
     """Check a pair at these inputs and at its own parameters. `wrt` takes positions and names.
 
-    Inputs that are not arrays (a stride, a string) are passed to the layer unchanged.
+    Inputs that are not arrays (a stride, a string) are passed to the layer unchanged. The setting `run` is called
+    in the place of `verify.gradcheck`, with the same arguments.
     """
-    if not isinstance(inputs, (tuple, list)):
-        raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
+    __tracebackhide__ = True
+    check_inputs(inputs)
     bound, arrays, places = pair.bound(inputs, options)
     if inputs and not arrays:
-        given = kinds(argument_names(pair.forward, len(inputs)), inputs)
+        given = kinds(_names_of(pair, inputs), inputs)
         raise ValueError(f"nothing to check: none of the inputs ({given}) is an array that this adapter knows")
     names = argument_names(bound.forward, len(arrays))
-    positions = None if wrt is None else _positions(wrt, names, places)
-    if not isinstance(bound.forward, Forward):
-        return gradcheck(*bound, arrays, options, wrt=positions, **settings)
-    return _adapted(bound, bound.forward, arrays, options, positions, settings)
+    positions: Sequence[int] | None = None if wrt is None else _positions(wrt, names, places)
+    forward = bound.forward
+    if isinstance(forward, Forward) and positions is not None:  # what is left out is left out on purpose
+        asked = forward.uncovered
+        forward = replace(forward, uncovered=lambda: tuple(e._replace(matters=False, remedy="") for e in asked()))
+    elif isinstance(forward, Forward) and forward.ungraded:
+        kinds_of = [getattr(each, "dtype", np.dtype(int)).kind for each in arrays]
+        positions = [k for k, name in enumerate(names) if kinds_of[k] in "fc" and name not in forward.ungraded]
+    return check_bound(Pair(forward, bound.backward), arrays, options, wrt=positions, **settings)
+
+
+def check_bound(
+    pair: Pair,
+    arrays: Sequence[Any],
+    options: Mapping[str, Any] | None,
+    *,
+    run: Callable[..., Certificate] = gradcheck,
+    raise_on_failure: bool = True,
+    **settings: Any,
+) -> Certificate:
+    """Check a pair that takes these arrays alone and, if an adapter made it, each of its results alone."""
+    __tracebackhide__ = True
+    if not isinstance(pair.forward, Forward):
+        return run(*pair, arrays, options, raise_on_failure=raise_on_failure, **settings)
+    with silently():  # what is recorded is the whole
+        certificate, raised = _adapted(pair.backward, pair.forward, arrays, options, settings, run)
+    record(pair.forward, certificate)
+    if raise_on_failure and certificate.verdict != PASS:
+        raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from raised
+    return certificate
 
 
 def _adapted(
-    pair: Pair,
+    backward: Callable[..., Any],
     forward: Forward,
     arrays: Sequence[Any],
     options: Mapping[str, Any] | None,
-    wrt: Sequence[int] | None,
     settings: Mapping[str, Any],
-) -> Certificate:
-    """Check the pair of an adapter, and then each of its results alone."""
-    __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
-    names, settings = argument_names(forward, len(arrays)), dict(settings)
-    raises = settings.pop("raise_on_failure", True)
-    asked = forward.uncovered
-    if wrt is not None:  # what is left out is left out on purpose
-        asked = lambda: tuple(each._replace(matters=False, remedy="") for each in forward.uncovered())  # noqa: E731
-    elif forward.ungraded:
-        kinds_of = [getattr(each, "dtype", np.dtype(int)).kind for each in arrays]
-        wrt = [k for k, name in enumerate(names) if kinds_of[k] in "fc" and name not in forward.ungraded]
-    settings["wrt"] = wrt
-    certificate, raised = _result(replace(forward, uncovered=asked), pair.backward, arrays, options, settings)
+    run: Callable[..., Certificate],
+) -> tuple[Certificate, BaseException | None]:
+    """Return the certificate of all results, or that of a wrong one alone; and what a backward raised."""
+    certificate, raised = _result(run, forward, backward, arrays, options, settings)
     for k, make in enumerate(forward.alone):
         if certificate.verdict == FAIL:
             break
-        alone, failed = _result(*make(), arrays, options, settings)
+        alone, failed = _result(run, *make(), arrays, options, settings)
         calls = {
             name: getattr(certificate, name) + getattr(alone, name) for name in ("forward_calls", "backward_calls")
         }
@@ -186,18 +205,15 @@ def _adapted(
         each._replace(note="; ".join(filter(None, (each.note, notes.get(each.name))))) for each in certificate.arguments
     ]
     uncovered = {each.name: each for each in certificate.uncovered}  # what the adapter says of a name comes last
-    certificate = replace(certificate, arguments=tuple(noted), uncovered=tuple(uncovered.values()))
-    if raises and certificate.verdict != PASS:
-        raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from raised
-    return certificate
+    return replace(certificate, arguments=tuple(noted), uncovered=tuple(uncovered.values())), raised
 
 
 def _result(
-    forward: Any, backward: Any, arrays: Any, options: Any, settings: Mapping[str, Any]
+    run: Callable[..., Certificate], forward: Any, backward: Any, arrays: Any, options: Any, settings: Mapping[str, Any]
 ) -> tuple[Certificate, BaseException | None]:
     """The certificate, whatever its verdict, and what a backward raised."""
     try:
-        return gradcheck(forward, backward, arrays, options, **settings), None
+        return run(forward, backward, arrays, options, **settings), None
     except CheckError as error:
         return error.certificate, error.__cause__
     except Exception:
@@ -205,8 +221,34 @@ def _result(
         raise
 
 
-def _positions(wrt: Sequence[int | str], names: tuple[str, ...], places: list[int]) -> tuple[int, ...]:
+def check_inputs(inputs: Any) -> None:
+    """Raise TypeError unless the inputs are a tuple or a list."""
+    if inspect.isclass(inputs) or inspect.isroutine(inputs):
+        raise TypeError(
+            f"the layer comes first, and then its inputs: gradcheck(layer, (x,)), got {shown(inputs)} second"
+        )
+    if not isinstance(inputs, (tuple, list)):
+        raise TypeError(f"inputs must be a tuple, as in (x,), got {shown(inputs)}")
+
+
+def _names_of(pair: Pair, inputs: Sequence[Any]) -> tuple[str, ...]:
+    """Return the names of the inputs. The parameters come after them."""
+    return argument_names(pair.forward, len(inputs) + len(pair.parameters))[: len(inputs)]
+
+
+def refuse_tensors(pair: Pair, inputs: Any) -> None:
+    """Raise TypeError for a tensor among the inputs of a layer that takes NumPy arrays: it would not be checked."""
+    check_inputs(inputs)
+    for name, each in zip(_names_of(pair, inputs), inputs, strict=False):
+        if hasattr(each, "__array__") and not isinstance(each, (np.ndarray, np.generic)):
+            text = "give NumPy arrays or, if it computes with tensors, use verify.adapters.torch or .jax"
+            raise TypeError(f"{name} is {shown(each)}, and this layer is not known to take such: {text}")
+
+
+def _positions(wrt: Any, names: tuple[str, ...], places: list[int]) -> tuple[int, ...]:
     """Return the positions of arrays given by name, or by position among all inputs and parameters."""
+    if isinstance(wrt, (str, int)):
+        raise TypeError(f"wrt must be a sequence of names or positions, as in [{wrt!r}], got {wrt!r}")
     found = []
     for each in wrt:
         known: Sequence[int | str] = names if isinstance(each, str) else places
@@ -226,9 +268,16 @@ def positional(function: Callable[..., Any] | inspect.Signature) -> tuple[Input,
     return tuple(Input(each.name, each.default) for each in parameters)
 
 
+def _plainly(error: TypeError) -> str:
+    """Return Python's message about a call of a class without the name of the method."""
+    return re.sub(r"^\S+\.__init__\(\) ", "", str(error))
+
+
 def made_of(target: type) -> Any:
     """Return an instance of a class, or raise TypeError if it cannot be made without arguments."""
     try:
         return target()
     except TypeError as error:
-        raise TypeError(f"{target!r} cannot be made without arguments, give an instance: {error}") from error
+        raise TypeError(
+            f"{target.__name__} cannot be made without arguments, give an instance: {_plainly(error)}"
+        ) from error

@@ -6,9 +6,10 @@ The gradient is that of jax.vjp, so a custom_vjp is checked as training uses it.
   A call with a 64-bit array runs under jax.enable_x64. The global setting jax_enable_x64 does not change.
 - float32: if x64 is off, a JAX array can only be float32, so it is checked in float64. To check in float32, give
   NumPy arrays of float32.
-- Several results: all floating arrays of a returned pytree are checked, as one vector. If a result is complex, both
-  parts are checked.
-- Speed: if JAX compiles a function at each call, as it does for lax.scan, pass jax.jit(function).
+- Several results: all floating arrays of a returned pytree are checked, together as one vector and each alone. If a
+  result is complex, both parts are checked. Integer results have no gradient, and the certificate says so.
+- Speed: calls are compiled by jax.jit. Functions that it cannot trace are called as they are. So are functions that
+  differ between two calls, because a compiled one is random no more.
 - None: JAX reads None from the backward of a custom_vjp as a gradient of zero.
 """
 
@@ -22,19 +23,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from verify.adapters._pair import Forward, Input, Pair, check, positional
+from verify.adapters._jax_call import Caller, Results, Tape, is_floating
+from verify.adapters._pair import Forward, Input, Pair, check, check_inputs, positional
+from verify.adapters._results import Answer, agree, asked, one_by_one
+from verify.adapters._tree import positions
 from verify.checker.arguments import argument_names
-from verify.checker.certificate import Certificate
+from verify.checker.certificate import Certificate, Uncovered
 from verify.checker.layer import ContractError
 from verify.checker.point import Array
-
-
-class _Tape(NamedTuple):
-    """The cache of a forward: the vjp, whether it has 64 bits, and the position of each gradient in its result."""
-
-    vjp: Callable[[Any], Sequence[Any]]
-    x64: bool
-    order: tuple[int | None, ...]
 
 
 class _Static(NamedTuple):
@@ -49,40 +45,63 @@ def gradcheck(
     options: Mapping[str, Any] | None = None,
     *,
     nondiff_argnums: Sequence[int] | None = None,
+    wrt: Sequence[int | str] | None = None,
+    raise_on_failure: bool = True,
     **settings: Any,
 ) -> Certificate:
     """Check a function at these inputs: arrays, pytrees of arrays, None and constants.
 
     The entry params["w"] of a pytree is named params.w. Arguments at the positions `nondiff_argnums` are passed
-    unchanged. By default these are the positions of a custom_vjp. The settings are those of `verify.gradcheck`,
-    and `wrt` also takes names.
+    unchanged. By default these are the positions of a custom_vjp. `wrt` chooses arrays by the position or name of their
+    argument, or by their own name. The settings are those of `verify.gradcheck`.
+    """
+    __tracebackhide__ = True
+    _check_callable(target)
+    check_inputs(inputs)
+    static = _static_positions(target, nondiff_argnums, len(inputs))
+    opaque = [_Static(each) if k in static else each for k, each in enumerate(inputs)]
+    paths, tree = jax.tree_util.tree_flatten_with_path(opaque, is_leaf=_is_leaf)
+    arguments = argument_names(target, len(inputs))
+    names = [_name(arguments, path) for path, _ in paths]
+    values = [_as_numpy(leaf) for _, leaf in paths]
+    if wrt is not None:
+        wrt = positions(wrt, names, [path[0].idx for path, _ in paths], arguments)
+
+    def flat(*given: Any, **options: Any) -> Any:
+        whole = jax.tree_util.tree_unflatten(tree, given)
+        return target(*(each.value if isinstance(each, _Static) else each for each in whole), **options)
+
+    itself = all(each is given for (_, each), given in zip(paths, inputs, strict=False)) and len(paths) == len(inputs)
+    fixed = tuple(
+        Uncovered(arguments[k], "fixed: one of nondiff_argnums")
+        for k in static
+        if any(map(is_floating, jax.tree_util.tree_leaves(inputs[k])))
+    )
+
+    def made(result: int | None) -> tuple[Pair, Results]:
+        return _pair(flat, tuple(map(Input, names)), target, result, fixed, reproducible=itself)
+
+    whole, results = made(None)
+    pairs: dict[int | None, Pair] = {None: whole}
+
+    def ask(result: int | None, seed: int | None) -> Answer:
+        known = settings if seed is None else {**settings, "seed": seed}
+        return asked(check, pairs.setdefault(result, made(result)[0]), values, options, wrt=wrt, **known)
+
+    def agrees(result: int) -> bool:
+        alone = pairs.setdefault(result, made(result)[0])
+        return agree(whole, alone, values, options or {}, results.names, result)
+
+    return one_by_one(ask, results.names, agrees).delivered(whole.forward, raise_on_failure=raise_on_failure)
+
+
+def pair(target: Callable[..., Any], *, result: int | None = None) -> Pair:
+    """Return the pair (forward, backward) of a function of arrays. Only `gradcheck` takes pytrees and constants.
+
+    `result` is the number of the only result to take.
     """
     _check_callable(target)
-    if not isinstance(inputs, (tuple, list)):
-        raise TypeError(f"inputs must be a tuple of arrays, got {type(inputs).__name__}")
-    if nondiff_argnums is None:  # positions beyond the inputs keep their defaults
-        nondiff_argnums = [k for k in getattr(target, "nondiff_argnums", ()) if k < len(inputs)]
-    beyond = [k for k in nondiff_argnums if not 0 <= k < len(inputs)]
-    if beyond:
-        raise ValueError(f"nondiff_argnums has {beyond[0]}, which is not a position in {len(inputs)} inputs")
-    opaque = [_Static(each) if k in nondiff_argnums else each for k, each in enumerate(inputs)]
-    paths, tree = jax.tree_util.tree_flatten_with_path(opaque, is_leaf=_is_leaf)
-    names = argument_names(target, len(inputs))
-    leaves = [_as_numpy(leaf) for _, leaf in paths]
-
-    def flat(*arguments: Any, **options: Any) -> Any:
-        given = jax.tree_util.tree_unflatten(tree, arguments)
-        return target(*(each.value if isinstance(each, _Static) else each for each in given), **options)
-
-    arguments = tuple(Input(_name(names, path)) for path, _ in paths)
-    itself = all(each is given for (_, each), given in zip(paths, inputs, strict=False)) and len(paths) == len(inputs)
-    return check(_pair(flat, arguments, target if itself else None), leaves, options, **settings)
-
-
-def pair(target: Callable[..., Any]) -> Pair:
-    """Return the pair (forward, backward) of a function of arrays. Only `gradcheck` takes pytrees and constants."""
-    _check_callable(target)
-    return _pair(target, positional(target), target)
+    return _pair(target, positional(target), target, result)[0]
 
 
 def _check_callable(target: Any) -> None:
@@ -90,42 +109,47 @@ def _check_callable(target: Any) -> None:
         raise TypeError(f"{target!r} is not a function of arrays")
 
 
-def _pair(function: Callable[..., Any], inputs: tuple[Input, ...], layer: Any) -> Pair:
-    def forward(*arrays: Any, **options: Any) -> tuple[Array, _Tape]:
-        x64 = any(isinstance(each, np.ndarray) and each.dtype in (np.float64, np.complex128) for each in arrays)
-        with jax.enable_x64(x64 or jax.config.jax_enable_x64):
-            given = [jnp.array(each) if isinstance(each, np.ndarray) else each for each in arrays]
-            floating = [k for k, each in enumerate(given) if _is_floating(each)]
-
-            def of_floating(*tensors: Any) -> Any:
-                filled = list(given)
-                for k, tensor in zip(floating, tensors, strict=True):
-                    filled[k] = tensor
-                return _whole(
-                    function(*filled, **options),
-                    real=any(_is_floating(each) and not _is_complex(each) for each in filled),
-                )
-
-            y, vjp = jax.vjp(of_floating, *(given[k] for k in floating))
-            order = tuple(
-                None if given[k] is None else floating.index(k) for k in range(len(given)) if _counts(given[k])
-            )
-        return np.array(y), _Tape(vjp, x64, order)
-
-    made = "" if layer is None else "adapters.jax.pair(layer)"
-    return Pair(Forward(forward, inputs, made=made, layer=layer), _backward)
+def _static_positions(target: Any, nondiff_argnums: Sequence[int] | None, count: int) -> list[int]:
+    """Return the positions of arguments that are passed unchanged. ValueError if one is beyond the inputs."""
+    if nondiff_argnums is None:  # positions beyond the inputs keep their defaults
+        return [k for k in getattr(target, "nondiff_argnums", ()) if k < count]
+    beyond = [k for k in nondiff_argnums if not 0 <= k < count]
+    if beyond:
+        raise ValueError(f"nondiff_argnums has {beyond[0]}, which is not a position in {count} inputs")
+    return list(nondiff_argnums)
 
 
-def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
-    with jax.enable_x64(tape.x64 or jax.config.jax_enable_x64):
-        try:
-            gradients = tape.vjp(jnp.array(dy))
-        except (TypeError, ValueError) as error:
-            fault = _fault(error)
-            if fault is None:
-                raise
-            raise fault from error
-    return tuple(None if place is None else np.array(gradients[place]) for place in tape.order)
+def _pair(
+    function: Callable[..., Any],
+    inputs: tuple[Input, ...],
+    layer: Any,
+    result: int | None,
+    fixed: tuple[Uncovered, ...] = (),
+    *,
+    reproducible: bool = True,
+) -> tuple[Pair, Results]:
+    results = Results(result)
+    caller = Caller(function, results)
+
+    def forward(*arrays: Any, **options: Any) -> tuple[Array, Tape]:
+        return caller.record(arrays, options)
+
+    def uncovered() -> tuple[Uncovered, ...]:
+        return (*fixed, *results.uncovered)
+
+    only = "" if result is None else f", result={result}"
+    made = f"adapters.jax.pair(layer{only})" if reproducible else ""
+    return Pair(Forward(forward, inputs, made=made, layer=layer, uncovered=uncovered), _backward), results
+
+
+def _backward(dy: Array, tape: Tape) -> tuple[Array | None, ...]:
+    try:
+        return tape.gradients(dy)
+    except (TypeError, ValueError) as error:
+        fault = _fault(error)
+        if fault is None:
+            raise
+        raise fault from error
 
 
 def _fault(error: Exception) -> ContractError | None:
@@ -134,34 +158,6 @@ def _fault(error: Exception) -> ContractError | None:
         return None
     code = "gradient-count" if "pytree" in str(error) else "wrong-shape"
     return ContractError(code, None, None, str(error))
-
-
-def _whole(result: Any, *, real: bool) -> Any:
-    """Return the only floating array of a result, or all of them as one vector.
-
-    If `real`, a complex array is replaced by its real and imaginary parts.
-    """
-    leaves = jax.tree_util.tree_leaves(result)
-    arrays = [jnp.asarray(each) for each in leaves if _is_floating(each)]
-    if real:
-        arrays = [jnp.stack([each.real, each.imag], axis=-1) if _is_complex(each) else each for each in arrays]
-    if not arrays:
-        dtypes = ", ".join(str(getattr(each, "dtype", type(each).__name__)) for each in leaves) or "nothing"
-        raise TypeError(f"forward must return a floating array, or several, got {dtypes}")
-    return arrays[0] if len(arrays) == 1 else jnp.concatenate([each.reshape(-1) for each in arrays])
-
-
-def _is_floating(value: Any) -> bool:
-    return hasattr(value, "dtype") and bool(jnp.issubdtype(value.dtype, jnp.inexact))
-
-
-def _is_complex(value: Any) -> bool:
-    return hasattr(value, "dtype") and bool(jnp.issubdtype(value.dtype, jnp.complexfloating))
-
-
-def _counts(value: Any) -> bool:
-    """Return whether backward has an entry for this value: a gradient, or None for an array that is not given."""
-    return value is None or _is_floating(value)
 
 
 def _is_leaf(value: Any) -> bool:

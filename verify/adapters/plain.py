@@ -54,7 +54,7 @@ import numpy as np
 
 from verify.adapters._layer import PlainLayer, Spec
 from verify.adapters._learning import learn
-from verify.adapters._pair import Forward, Pair, check, made_of, positional
+from verify.adapters._pair import Forward, Pair, check, made_of, positional, refuse_tensors
 from verify.adapters._parameters import groups_of
 from verify.adapters._places import text
 from verify.checker.certificate import Certificate
@@ -76,7 +76,9 @@ def gradcheck(
 
     The arguments are those of `pair`, the settings those of `verify.gradcheck`. `wrt` also takes names.
     """
+    __tracebackhide__ = True
     made = pair(target, parameters, reset=reset, fixed=fixed, backward_options=backward_options)
+    refuse_tensors(made, inputs)
     return check(made, inputs, options, **settings)
 
 
@@ -122,6 +124,8 @@ def pair(
         target = made_of(target)
     if not (parameters or fixed or reset or backward_options) and _is_pure(target):
         return Pair(target.forward, target.backward)
+    if reset is not None and not callable(getattr(target, reset, None)):
+        raise ValueError(f"{type(target).__name__} has no method {reset}, named by reset")
     spec = Spec(parameters, tuple(fixed), reset, backward_options)
     return _pair_of(PlainLayer(target, spec))
 

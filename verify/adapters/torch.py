@@ -2,9 +2,14 @@
 
 The gradient is that of autograd, so a torch.autograd.Function is checked as training uses it.
 
-- Several results: all floating tensors of a returned tuple, list or dict are checked, as one vector. To check one of
-  them, wrap the function in a lambda that picks it. If a result is complex, both parts are checked.
-- Inputs without a connection to the result: autograd has no gradient for them. The adapter returns zero.
+- Tensors in lists, tuples, dicts and dataclasses are checked one by one, each by its name: parts[0], d["a"].
+- Several results: all floating tensors with a gradient are checked, together as one vector and each alone. Alone, the
+  upstream gradients of the others are undefined. If a result is complex, both parts are checked.
+- Results without a gradient (detached, marked as non-differentiable, integers) are left out. The certificate says so.
+- Modules that a function closes over, or that are among its inputs, have their parameters checked. A closed-over tensor
+  that requires a gradient cannot be checked: the check is INCONCLUSIVE until it is an input, or requires none.
+- Inputs without a connection to the result: autograd has no gradient for them. The adapter returns zero. It does so
+  too where an operator of PyTorch has none, as torch.linalg.norm(x, 0).
 - None: if the backward of a Function returns None for a connected input, that is a fault.
 - Writes to an input: a write that autograd does not see (no in-place operation, no mark_dirty) is a fault.
 - Dtypes: tensors are checked in their own dtype. float64 leaves the most room for exact arithmetic.
@@ -12,22 +17,26 @@ The gradient is that of autograd, so a torch.autograd.Function is checked as tra
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from verify.adapters._pair import Forward, Input, Pair, check, made_of, positional
-from verify.checker.certificate import Certificate
-from verify.checker.layer import ContractError
-from verify.checker.point import Array
+from verify.adapters._pair import Pair, check, check_inputs
+from verify.adapters._results import Answer, agree, asked, one_by_one
+from verify.adapters._torch_pair import Target, made_pair
+from verify.adapters._torch_tape import NoGradient, Results
+from verify.adapters._torch_values import array_of, refuse_complex
+from verify.adapters._tree import is_container, leaves, positions
+from verify.checker.certificate import INCONCLUSIVE, Certificate
+from verify.entry import SECOND
 
-# PyTorch's messages about a Function whose backward returns a wrong number of gradients or wrong shapes.
-_WRONG_COUNT = "returned an incorrect number of gradients"
-_WRONG_SHAPE = re.compile(r"returned an invalid gradient at index (\d+)")
+# Below so many entries PyTorch's own loops take one thread (GRAIN_SIZE in ATen/Parallel.h). LAPACK takes more: on two
+# busy cores a Cholesky factor of 4 x 4 took 21 ms with two threads, and 0.08 ms with one.
+_GRAIN = 32768
 
 
 def gradcheck(
@@ -36,229 +45,163 @@ def gradcheck(
     options: Mapping[str, Any] | None = None,
     *,
     wrt: Sequence[int | str] | None = None,
+    raise_on_failure: bool = True,
     **settings: Any,
 ) -> Certificate:
     """Check a function, a module or an autograd.Function at these inputs, and at the module's parameters.
 
-    `inputs` are tensors, arrays and None. Anything else is passed unchanged. All parameters are checked. If some
-    input tensors require a gradient, only these inputs are checked, as in torch.autograd.gradcheck. Otherwise every
-    floating input is checked. `wrt` chooses other arrays, by position or name. `settings` are those of
-    `verify.gradcheck`.
+    `inputs` and `options` are tensors, arrays and None, and lists and dicts of them. Anything else is passed unchanged.
+    All parameters are checked. If some tensors require a gradient, only these are checked, as in
+    torch.autograd.gradcheck. Otherwise every floating one is checked. `wrt` chooses other arrays, by position or name:
+    that of a list or dict stands for all it holds. `settings` are those of `verify.gradcheck`.
     """
-    if not isinstance(inputs, (tuple, list)):
-        raise TypeError(f"inputs must be a tuple of tensors, got {type(inputs).__name__}")
-    tensors = {k: each for k, each in enumerate(inputs) if isinstance(each, torch.Tensor)}
-    device = next((each.device for each in tensors.values()), "cpu")
-    made = pair(target, device=device)
-    required = [k for k, each in tensors.items() if each.requires_grad]
-    if wrt is None and required:
-        wrt = (*required, *range(len(inputs), len(inputs) + len(made.parameters)))
-    arrays = [_array(each) if k in tensors else each for k, each in enumerate(inputs)]
-    return check(made, arrays, options, wrt=wrt, **settings)
+    __tracebackhide__ = True
+    check_inputs(inputs)
+    call = _Call(Target.of(target, inputs), inputs, options or {})
+    chosen = call.positions(wrt)
+    whole, results = call.pair(chosen, None)
+    _probe(whole, call, chosen)
+
+    def ask(result: int | None, seed: int | None) -> Answer:
+        pair = whole if result is None else call.pair(chosen, result)[0]
+        known = settings if seed is None else {**settings, "seed": seed}
+        return asked(check, pair, call.values, call.options, wrt=chosen, **known)
+
+    def agrees(result: int) -> bool:
+        return agree(whole, call.pair(chosen, result)[0], call.values, call.options, results.names, result)
+
+    with _one_thread(call.values):
+        answer = one_by_one(ask, results.names, agrees)
+    certificate = _reworded(
+        answer.certificate, call.fixed() if wrt is None and chosen is not None else (), results.coarse
+    )
+    return answer._replace(certificate=certificate).delivered(whole.forward, raise_on_failure=raise_on_failure)
 
 
-def pair(target: Any, *, device: Any = "cpu") -> Pair:
+def pair(
+    target: Any,
+    *,
+    device: Any = "cpu",
+    like: Sequence[Any] | None = None,
+    keywords: Mapping[str, Any] | None = None,
+    result: int | None = None,
+) -> Pair:
     """Return the pair (forward, backward) of arrays. The parameters of a module come after its inputs.
 
     The module itself does not change: its parameters and buffers are not written to. Parameters that do not require
     a gradient are fixed, like buffers. Parameters and buffers get a dtype at least as fine as that of the inputs.
+
+    `like` says which inputs the arrays make, with `...` for each array: like=([..., ...], 2) for a list of two arrays
+    and a number. `keywords` does so for options. `result` is the number of the only result to take.
     """
-    if inspect.isclass(target) and issubclass(target, torch.nn.Module):
-        target = made_of(target)
-    parameters: dict[str, Array] = {}
-    function_class = _function_class(target)
-    if isinstance(target, torch.nn.Module):
-        parameters = {name: _array(each) for name, each in target.named_parameters() if each.requires_grad}
-        function, inputs = _of_module(target, list(parameters)), positional(target.forward)
-    elif function_class is not None:
-        function, inputs = _of_function_class(function_class)
-    elif callable(target) and not inspect.isclass(target):
-        function, inputs = target, positional(target)
-    else:
-        raise TypeError(f"{target!r} is not a function of tensors, an autograd.Function or an instance of nn.Module")
-
-    def forward(*arrays: Any, **options: Any) -> tuple[Array, _Tape]:
-        tape = _Tape.record(function, arrays, options, device)
-        return _array(tape.y), tape
-
-    def backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
-        try:
-            return _backward(dy, tape)
-        except RuntimeError as error:
-            fault = _fault(error, inputs if function_class is not None else ())
-            if fault is None:
-                raise
-            raise fault from error
-
-    made = "adapters.torch.pair(layer)" if str(device) == "cpu" else ""
-    return Pair(Forward(forward, inputs, parameters, made, target), backward)
+    return made_pair(Target.of(target), Results(result), device=device, like=like, keywords=keywords)
 
 
-class _Tape(NamedTuple):
-    """The cache of a forward: the arrays, their tensors as leaves and as passed to the function, and the result."""
-
-    arrays: tuple[Any, ...]
-    leaves: tuple[Any, ...]
-    given: tuple[Any, ...]
-    y: Any
-
-    @classmethod
-    def record(
-        cls, function: Callable[..., Any], arrays: tuple[Any, ...], options: Mapping[str, Any], device: Any
-    ) -> _Tape:
-        """Call the function on copies of the arrays, as tensors, and return the tape."""
-        with torch.enable_grad():
-            leaves = tuple(_tensor(each, device) if isinstance(each, np.ndarray) else each for each in arrays)
-            # Copies of the leaves, because autograd forbids in-place operations on a leaf.
-            given = tuple(each.clone() if isinstance(each, torch.Tensor) else each for each in leaves)
-            nodes = [getattr(each, "grad_fn", None) for each in given]
-            y = _whole(
-                function(*given, **options),
-                real=any(
-                    _is_floating(each) and not each.is_complex() for each in given if isinstance(each, torch.Tensor)
-                ),
-            )
-        # A tensor with a declared in-place write has a new node now.
-        declared = [getattr(each, "grad_fn", None) is not node for each, node in zip(given, nodes, strict=True)]
-        kept = tuple(None if known else each for each, known in zip(given, declared, strict=True))
-        tape = cls(arrays, leaves, kept, y)
-        tape.write_back()
-        return tape
-
-    def write_back(self) -> None:
-        """Copy undeclared writes from the tensors to their arrays, so that the checker finds them."""
-        for array, tensor in zip(self.arrays, self.given, strict=True):
-            if isinstance(tensor, torch.Tensor):
-                _write_back(array, tensor)
-
-    def connected(self) -> set[int]:
-        """Return the identities of the leaves to which autograd connects y."""
-        seen, open_ = set(), [self.y.grad_fn]
-        found: set[int] = set()
-        while open_:
-            node = open_.pop()
-            if node is None or node in seen:
-                continue
-            seen.add(node)
-            found.add(id(getattr(node, "variable", None)))
-            open_ += [following for following, _ in node.next_functions]
-        return found
+def __getattr__(name: str) -> Any:
+    if name == "gradgradcheck":
+        raise AttributeError(f"there is no {name}: for second derivatives {SECOND}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _backward(dy: Array, tape: _Tape) -> tuple[Array | None, ...]:
-    wanted = [each for each in tape.leaves if isinstance(each, torch.Tensor) and each.requires_grad]
-    gradients: list[Any] = [None] * len(wanted)
-    if tape.y.requires_grad and wanted:
-        upstream = _tensor(dy, tape.y.device).detach()
-        gradients = list(torch.autograd.grad(tape.y, wanted, upstream, retain_graph=True, allow_unused=True))
-        _write_back(dy, upstream)
-        tape.write_back()
-    if any(each is None for each in gradients):
-        connected = tape.connected()
-        gradients = [
-            torch.zeros_like(leaf) if gradient is None and id(leaf) not in connected else gradient
-            for leaf, gradient in zip(wanted, gradients, strict=True)
-        ]
-    by_leaf = {id(leaf): gradient for leaf, gradient in zip(wanted, gradients, strict=True)}
-    places = [leaf for leaf in tape.leaves if leaf is None or id(leaf) in by_leaf]
-    return tuple(None if by_leaf.get(id(leaf)) is None else _array(by_leaf[id(leaf)]) for leaf in places)
+class _Call:
+    """A target with its inputs and options: the arrays among them, with their names.
 
-
-def _fault(error: RuntimeError, inputs: tuple[Input, ...]) -> ContractError | None:
-    """Return PyTorch's error about the gradients of a Function as a fault of the layer, or None for another error.
-
-    The fault names the argument if its name is known.
+    If no array is inside a list, a dict or the options, `values` are the inputs. Otherwise they are the arrays alone,
+    and `like` and `keywords` say how the inputs and options are made of them.
     """
-    if _WRONG_COUNT in str(error):
-        return ContractError("gradient-count", None, None, str(error))
-    invalid = _WRONG_SHAPE.search(str(error))
-    if invalid is None:
-        return None
-    index = int(invalid[1])
-    name = inputs[index].name if index < len(inputs) else None
-    return ContractError("wrong-shape", None, name, f"d{name}: {error}" if name else str(error))
+
+    def __init__(self, target: Target, inputs: Sequence[Any], options: Mapping[str, Any]) -> None:
+        self.target, self.options = target, dict(options)
+        self.arguments = target.names(len(inputs))
+        found = [leaves(each, name) for each, name in zip(inputs, self.arguments, strict=True)]
+        named = [(k, *leaf) for k, some in enumerate(found) for leaf in some if is_array(leaf[1])]
+        keyed = {key: [leaf for leaf in leaves(each, key) if is_array(leaf[1])] for key, each in options.items()}
+        self.keywords = {key: self.options.pop(key) for key, some in keyed.items() if some}
+        self.like: tuple[Any, ...] | None = None
+        if self.keywords or any(is_container(inputs[k]) for k, _, _ in named):
+            self.like = tuple(inputs)
+            named += [(-1, *leaf) for some in keyed.values() for leaf in some]
+        else:
+            named = [(k, name, each) for k, (name, each) in enumerate(zip(self.arguments, inputs, strict=True))]
+        self.owners, self.names = [k for k, _, _ in named], [name for _, name, _ in named]
+        tensors = [each for _, _, each in named if isinstance(each, torch.Tensor)]
+        self.device = next((each.device for each in tensors), "cpu")
+        self.required = [isinstance(each, torch.Tensor) and each.requires_grad for _, _, each in named]
+        self.values = [array_of(each, name) if isinstance(each, torch.Tensor) else each for _, name, each in named]
+
+    def pair(self, chosen: tuple[int, ...] | None, result: int | None) -> tuple[Pair, Results]:
+        """Return the pair of these arrays, and the results that its y is made of."""
+        results = Results(result)
+        of_call: dict[str, Any] = {"device": self.device, "like": self.like, "keywords": self.keywords}
+        differentiated = None if chosen is None else frozenset(chosen)
+        return made_pair(self.target, results, differentiated=differentiated, **of_call), results
+
+    def positions(self, wrt: Sequence[int | str] | None) -> tuple[int, ...] | None:
+        """Return the positions to check among arrays and parameters, or None for all that are floating."""
+        names, count = [*self.names, *self.target.parameters], len(self.names)
+        if wrt is not None:
+            first = len(self.arguments)  # a parameter's position is that after the inputs
+            owners = [*self.owners, *range(first, first + len(self.target.parameters))]
+            chosen = positions(wrt, names, owners, self.arguments)
+        elif any(self.required):
+            chosen = [k for k in range(len(names)) if k >= count or self.required[k]]
+        else:
+            chosen = [k for k in range(count) if _is_floating(self.values[k])]
+        for k in chosen:
+            if k < count and np.iscomplexobj(self.values[k]):
+                raise refuse_complex(names[k])
+        return tuple(chosen) if wrt is not None or any(self.required) else None
+
+    def fixed(self) -> tuple[str, ...]:
+        """Return the names of the floating arrays that require no gradient."""
+        known = zip(self.names, self.values, self.required, strict=True)
+        return tuple(name for name, value, required in known if not required and _is_floating(value))
 
 
-def _function_class(target: Any) -> Any:
-    """Return the autograd.Function if the target is one, or the `apply` of one, else None."""
-    owner = getattr(target, "__self__", None) if getattr(target, "__name__", None) == "apply" else target
-    return owner if inspect.isclass(owner) and issubclass(owner, torch.autograd.Function) else None
+@contextmanager
+def _one_thread(values: Sequence[Any]) -> Iterator[None]:
+    """Let PyTorch compute small arrays with one thread. Threads that wait for each other make calls slower."""
+    before = torch.get_num_threads()
+    if sum(each.size for each in values if isinstance(each, np.ndarray)) < _GRAIN:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _of_function_class(function: Any) -> tuple[Callable[..., Any], tuple[Input, ...]]:
-    """Return `apply` as a function that takes keywords, and the arguments of forward without ctx."""
-    parameters = list(inspect.signature(function.forward).parameters.values())
-    if function.setup_context is torch.autograd.Function.setup_context:
-        parameters = parameters[1:]
-    signature = inspect.Signature(parameters)
-
-    def applied(*arguments: Any, **options: Any) -> Any:
-        bound = signature.bind(*arguments, **options)
-        bound.apply_defaults()
-        return function.apply(*bound.args, **bound.kwargs)
-
-    return applied, positional(signature)
+def is_array(value: Any) -> bool:
+    """Whether it is a tensor or an array."""
+    return isinstance(value, (torch.Tensor, np.ndarray))
 
 
-def _of_module(module: Any, names: list[str]) -> Callable[..., Any]:
-    """Return the module as a function of its inputs and of the named parameters."""
-
-    def function(*arguments: Any, **options: Any) -> Any:
-        split = len(arguments) - len(names)
-        inputs, state = arguments[:split], dict(zip(names, arguments[split:], strict=True))
-        finest = [each.dtype.to_real() for each in arguments if isinstance(each, torch.Tensor) and _is_floating(each)]
-        for name, fixed in (*module.named_parameters(), *module.named_buffers()):
-            if name not in state:
-                copy = fixed.detach().clone()
-                for dtype in finest if copy.is_floating_point() else []:
-                    copy = copy.to(torch.promote_types(copy.dtype, dtype))
-                state[name] = copy
-        return torch.func.functional_call(module, state, inputs, options)
-
-    return function
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "fc"
 
 
-def _whole(result: Any, *, real: bool) -> Any:
-    """Return the only floating tensor of a result, or all of them as one vector.
-
-    If `real`, a complex tensor is replaced by its real and imaginary parts.
-    """
-    tensors = [each for each in _flat(result) if _is_floating(each)]
-    if real:
-        tensors = [torch.stack([each.real, each.imag], dim=-1) if each.is_complex() else each for each in tensors]
-    if not tensors:
-        dtypes = ", ".join(str(each.dtype) for each in _flat(result)) or type(result).__name__
-        raise TypeError(f"forward must return a floating tensor, or several, got {dtypes}")
-    return tensors[0] if len(tensors) == 1 else torch.cat([each.reshape(-1) for each in tensors])
-
-
-def _flat(result: Any) -> Iterator[Any]:
-    if isinstance(result, torch.Tensor):
-        yield result
-    elif isinstance(result, (tuple, list)):
-        for each in result:
-            yield from _flat(each)
-    elif isinstance(result, Mapping):
-        yield from _flat(list(result.values()))
+def _probe(whole: Pair, call: _Call, chosen: tuple[int, ...] | None) -> None:
+    """Call the forward once, to learn of its results. Only NoGradient is raised: the check says what else is wrong."""
+    bound, arrays, _ = whole.bound(call.values)
+    if chosen == () or not any(_is_floating(each) for each in arrays):
+        return
+    try:
+        bound.forward(*arrays, **call.options)
+    except NoGradient:
+        raise
+    except Exception:
+        return
 
 
-def _tensor(array: Array, device: Any) -> Any:
-    """Return a copy as a tensor, in the layout of the array if PyTorch supports it."""
-    tensor = torch.from_numpy(np.array(array, order="K")).to(device)
-    return tensor.requires_grad_(_is_floating(tensor))
-
-
-def _array(tensor: Any) -> Array:
-    if tensor.dtype == torch.bfloat16:
-        raise TypeError("NumPy has no bfloat16: check the layer in float32 or float64")
-    return np.array(tensor.numpy(force=True))
-
-
-def _write_back(array: Array, tensor: Any) -> None:
-    now = tensor.numpy(force=True)
-    if not np.array_equal(now, array, equal_nan=now.dtype.kind in "fc"):
-        array[...] = now
-
-
-def _is_floating(tensor: Any) -> bool:
-    return bool(tensor.is_floating_point() or tensor.is_complex())
+def _reworded(certificate: Certificate, fixed: Sequence[str], coarse: str) -> Certificate:
+    """Return the certificate with the reasons in PyTorch's words."""
+    uncovered = tuple(
+        each._replace(why="fixed: requires_grad is False")
+        if each.name in fixed and each.why.startswith("fixed")
+        else each
+        for each in certificate.uncovered
+    )
+    arguments = certificate.arguments
+    if coarse:
+        note = f"{coarse}, too coarse for differences: let the layer compute and return float32 or float64"
+        arguments = tuple(each._replace(note=note) if each.verdict == INCONCLUSIVE else each for each in arguments)
+    return replace(certificate, uncovered=uncovered, arguments=arguments)

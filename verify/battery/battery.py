@@ -8,76 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from verify.adapters import Forward, Pair, adapt, layer_name, prepared
 from verify.battery.checks import CHECKS, NOT_APPLICABLE, Found, Trial, judge
+from verify.battery.report import EXPECTED_FAILURE, CheckResult, LayerError, LayerReport, told_once
+from verify.checker.arguments import shown
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS
+from verify.checker.check import checked_settings
+from verify.entry import refuse_unknown
+from verify.records import record, silently
 
-if TYPE_CHECKING:
-    from verify.adapters import Pair
+__all__ = ["CheckResult", "LayerError", "LayerReport", "check_layer"]
 
-EXPECTED_FAILURE = "EXPECTED FAILURE"
 # The worst case decides the verdict.
 _WORST_FIRST = (FAIL, INCONCLUSIVE, PASS, NOT_APPLICABLE)
-# Up to three checks with the same finding are named below the table. More are counted.
-_NAMED = 3
-
-
-class CheckResult(NamedTuple):
-    """The verdict of one check over its cases, the reason, and a description of the case if it did not pass."""
-
-    check: str
-    verdict: str
-    cases: int
-    note: str = ""
-    case: str = ""
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """The outcome of `check_layer`: a result for each check, in order. `report["check-name"]` is one of them.
-
-    It is truthy if something was checked, nothing failed unexpectedly and nothing was inconclusive.
-    """
-
-    layer: str
-    results: tuple[CheckResult, ...]
-    seed: int
-    seconds: float = 0.0
-
-    def __bool__(self) -> bool:
-        verdicts = {result.verdict for result in self.results}
-        return not verdicts & {FAIL, INCONCLUSIVE} and verdicts != {NOT_APPLICABLE}
-
-    def __getitem__(self, check: str) -> CheckResult:
-        return {result.check: result for result in self.results}[check]
-
-    def __str__(self) -> str:
-        width = max(len(result.check) for result in self.results)
-        lines = [f"{self.layer}: {len(self.results)} checks in {self.seconds:.2g} s, seed {self.seed}"]
-        for check, verdict, cases, note, case in self.results:
-            reason = f"  ({note})" if note and not case else ""
-            lines.append(f"  {check:<{width}}  {cases:>4} {'case ' if cases == 1 else 'cases'}  {verdict}{reason}")
-        together: dict[tuple[str, str], list[str]] = {}
-        for result in self.results:
-            if result.case:
-                together.setdefault((result.case, result.note), []).append(result.check)
-        for (case, note), found in together.items():
-            who = ", ".join(found) if len(found) <= _NAMED else f"{len(found)} checks"
-            lines += [f"{who}, at {case}:", "  " + note.replace("\n", "\n  ")]
-        return "\n".join(lines)
-
-
-class LayerError(AssertionError):
-    """A layer did not pass its checks. `.report` has all results."""
-
-    def __init__(self, report: LayerReport) -> None:
-        super().__init__(str(report))
-        self.report = report
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.report,)
+# Settings of the adapters that `check_layer` hands on.
+_OF_ADAPTERS = ("parameters", "fixed", "reset", "forward", "backward", "nondiff_argnums")
 
 
 def check_layer(
@@ -85,76 +32,105 @@ def check_layer(
     cases: Any,
     *,
     structure: str = "auto",
+    wrt: Sequence[int | str] | None = None,
     batch: Sequence[int] = (),
     expected_failures: Mapping[str, str] | None = None,
     checks: Sequence[str] | None = None,
     examples: int | None = None,
     seed: int = 0,
+    miss_probability: float = 1e-9,
     raise_on_failure: bool = True,
+    **own: Any,
 ) -> LayerReport:
     """Run all checks of a layer at each of the cases, and return the report.
 
     - `layer` is a pair (forward, backward), or of any kind that `verify.adapters.adapt` knows. If a case only has
       the inputs, the layer's own parameters are added to them.
-    - `cases` is a sequence of (arrays, options), or a Hypothesis strategy of them. A failing case of a strategy
-      shrinks to the smallest case that fails by the same cause.
-    - `structure` is that of gradcheck.
+    - `cases` is a sequence of (inputs, options), or a Hypothesis strategy of them. A failing case of a strategy
+      shrinks to the smallest case that fails by the same cause. The inputs are those of `verify.adapters.gradcheck`.
+    - `structure`, `wrt` and `miss_probability` are those of gradcheck.
     - `batch` has the positions of the arrays whose first axis is a batch that may be empty.
     - `expected_failures` maps names of checks that fail or are inconclusive to the reason. It is strict: a listed
       check that passes or does not apply is a failure.
     - `checks` names the checks to run (default: all, `verify.battery.checks.CHECKS`).
     - `examples` is the number of cases that each check draws (default: that of the current Hypothesis profile).
+    - `own` are settings of the layer's adapter: `parameters`, `fixed`, `reset`, `nondiff_argnums`, and the names of
+      the methods `forward` and `backward` if they are called otherwise.
 
     A check that does not apply has the verdict NOT APPLICABLE. An example is float32 in a layer that refuses it.
 
     Raises LayerError, with the report, if a check did not pass and `raise_on_failure` is True.
     Raises TypeError or ValueError, quoting the values, for invalid arguments and for unknown names of checks.
     """
+    __tracebackhide__ = True
     started = time.perf_counter()
     expected = known(expected_failures or {}, "expected_failures")
     names = list(CHECKS if checks is None else known(dict.fromkeys(checks, "asked for"), "checks"))
     if not names:
         raise ValueError(f"checks must name some of {', '.join(CHECKS)}, got none")
-    drawn = hasattr(cases, "example")
-    _check_call(batch, examples, drawn=drawn)
-    cases = cases if drawn else _listed(cases)
-    pair = adapted(layer)
-
-    def trial(case: Any) -> Trial:
-        arrays, own_options = _case(case)
-        return Trial(*pair, _with_parameters(pair, arrays), own_options, structure, tuple(batch), seed)
-
-    over = _over_strategy if drawn else _over_sequence
+    settings: dict[str, Any] = {"structure": structure, "miss_probability": miss_probability, "seed": seed}
+    plan = planned(layer, cases, wrt=wrt, batch=batch, examples=examples, **settings, **own)
     tallies = [_Tally(name) for name in names]
-    for tally in tallies:
-        over(tally, trial, cases, examples, seed)
-    results = tuple(_against(expected.get(tally.check), tally.result()) for tally in tallies)
-    report = LayerReport(layer_name(layer), results, seed, time.perf_counter() - started)
+    with silently():
+        for tally in tallies:
+            (_over_strategy if plan.drawn else _over_sequence)(tally, plan.trial, plan.cases, examples, seed)
+    results = told_once(_against(expected.get(tally.check), tally.result()) for tally in tallies)
+    report = LayerReport(layer_name(layer), tuple(results), seed, time.perf_counter() - started)
+    record(layer, report)
     if raise_on_failure and not report:
         raise LayerError(report)
     return report
 
 
-def layer_name(layer: Any) -> str:
-    """Return the name of a layer: its own, that of its forward if it is a pair, or that of its class."""
-    for owner in (layer, layer[0] if isinstance(layer, (tuple, list)) else type(layer)):
-        name = getattr(owner, "name", None) or getattr(owner, "__name__", None)
-        if isinstance(name, str):
-            return name.strip("<>")
-    return type(layer).__name__
+class Plan(NamedTuple):
+    """The cases of a layer, and the function that makes a trial of one."""
+
+    cases: Any
+    trial: Callable[[Any], Trial]
+    drawn: bool
 
 
-def adapted(layer: Any) -> Pair:
-    """Return the forward and backward of a layer of any kind that verify.adapters knows, or raise TypeError."""
-    from verify.adapters import adapt
+def planned(
+    layer: Any,
+    cases: Any,
+    *,
+    structure: str = "auto",
+    wrt: Any = None,
+    batch: Any = (),
+    examples: Any = None,
+    seed: int = 0,
+    miss_probability: float = 1e-9,
+    **own: Any,
+) -> Plan:
+    """Return the plan of `check_layer`. Raises TypeError or ValueError for a layer, cases or settings that cannot be.
 
-    return adapt(tuple(layer) if isinstance(layer, list) else layer)
+    Cases of a sequence are all looked at, and none is run.
+    """
+    refuse_unknown("check_layer", own, _OF_ADAPTERS)
+    checked_settings(structure, miss_probability, seed)
+    drawn = hasattr(cases, "example")
+    _check_call(batch, examples, drawn=drawn)
+    target = tuple(layer) if isinstance(layer, list) else layer
+    by_adapt = {name: value for name, value in own.items() if name != "nondiff_argnums"}
+    pair = adapt(target, **by_adapt)
+    if isinstance(pair.forward, Forward) and not isinstance(target, Pair) and pair.forward.layer is not None:
+        target = pair.forward.layer  # of a class the one instance that was made
+    cases = cases if drawn else _listed(cases)
 
+    def trial(case: Any) -> Trial:
+        inputs, options = _case(case)
+        forward, backward, arrays, positions = *pair, inputs, wrt
+        if not (pair.parameters and len(inputs) > len(pair.inputs) > 0):  # otherwise the parameters are in the case
+            forward, backward, arrays, _, positions = prepared(target, inputs, options, wrt=wrt, **own)
+        own_wrt = None if positions is None else tuple(positions)
+        return Trial(forward, backward, arrays, options, structure, tuple(batch), seed, own_wrt, miss_probability)
 
-def _with_parameters(pair: Pair, arrays: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the arrays of a case. If it only has the inputs, the layer's own parameters are added."""
-    alone = not pair.inputs or len(arrays) <= len(pair.inputs)
-    return pair.arrays(arrays) if pair.parameters and alone else arrays
+    if drawn:
+        return Plan(cases, trial, drawn)
+    made = {id(case): trial(case) for case in cases}  # once, because an adapter may have to learn about its layer
+    for each in made.values():
+        each.check_batch()
+    return Plan(cases, lambda case: made[id(case)], drawn)
 
 
 def _check_call(batch: Any, examples: Any, *, drawn: bool) -> None:
@@ -172,7 +148,7 @@ def _check_call(batch: Any, examples: Any, *, drawn: bool) -> None:
 def _listed(cases: Any) -> list[Any]:
     """Return the cases as a list, which all checks share."""
     if not isinstance(cases, Iterable):
-        raise TypeError(f"cases must be a sequence of (arrays, options), or a strategy of them, got {cases!r}")
+        raise TypeError(f"cases must be a sequence of (arrays, options), or a strategy of them, got {shown(cases)}")
     listed = list(cases)
     if not listed:
         used = isinstance(cases, Iterator)
@@ -183,7 +159,9 @@ def _listed(cases: Any) -> list[Any]:
 def _case(case: Any) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     if not (isinstance(case, (tuple, list)) and len(case) == 2 and isinstance(case[0], (tuple, list))):
         what = f"{type(case).__name__} of {len(case)}" if isinstance(case, (tuple, list)) else type(case).__name__
-        raise TypeError(f"a case is (arrays, options), the arrays a tuple; got a {what}")
+        raise TypeError(f"a case is (arrays, options), the arrays a tuple, as in ((x,), {{}}); got a {what}")
+    if not isinstance(case[1] or {}, Mapping):
+        raise TypeError(f"a case is (arrays, options), the options a dict, as in ((x,), {{}}); got {shown(case[1])}")
     return tuple(case[0]), case[1] or {}
 
 
@@ -233,7 +211,8 @@ class _Tally:
         """Return the result for the report."""
         if not self.cases:
             raise ValueError("cases is empty")
-        return CheckResult(self.check, self.worst.verdict, self.cases, self.worst.note, self.case)
+        worst = self.worst
+        return CheckResult(self.check, worst.verdict, self.cases, worst.note, self.case, worst.codes, worst.arguments)
 
 
 def _over_sequence(tally: _Tally, trial: Callable[[Any], Trial], cases: Any, *_: Any) -> None:

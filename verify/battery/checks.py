@@ -6,22 +6,31 @@ that case. If the forward raises there, or y is not finite, the check does not a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from verify.adapters import Forward, Pair, check_bound, framework_of
 from verify.battery.contracts import CONTRACTS, Call
 from verify.checker.arguments import layer_under_test
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, Certificate, CheckError, GradientMismatch
 from verify.checker.check import gradcheck
 from verify.checker.directions import signed
-from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, is_floating, kinds
+from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult, is_floating, kinds
 from verify.checker.point import StructureError, Worst
 from verify.diagnosis.reproduction import arrays_not_at_hand
 
 NOT_APPLICABLE = "NOT APPLICABLE"
+LEFT_ALONE, KEPT = "arguments-are-left-alone", "dtypes-and-shapes-are-kept"
+EMPTY = "gradients-of-an-empty-batch"
+# The code of an INCONCLUSIVE whose gradients are right, but not all are checked.
+UNCOVERED = "uncovered"
+# Faults of one gradient: the layer can be called all the same.
+_OF_ONE_GRADIENT = ("no-gradient", "wrong-shape", "wrong-dtype")
 
 
 class DoesNotApplyError(Exception):
@@ -29,11 +38,26 @@ class DoesNotApplyError(Exception):
 
 
 class Found(NamedTuple):
-    """The finding of a check at one case: the verdict, the reason, and the code of the cause of a FAIL."""
+    """The finding of a check at one case: verdict, reason, codes of the causes, arguments with wrong gradients."""
 
     verdict: str
     note: str = ""
-    code: str = ""
+    codes: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> str:
+        """The code of the likeliest cause."""
+        return self.codes[0] if self.codes else ""
+
+    @classmethod
+    def of(cls, found: Certificate) -> Found:
+        """Return the finding of a certificate."""
+        codes = tuple(cause.code for cause in found.causes)
+        names = tuple(each.name for each in found.arguments if each.verdict == found.verdict)
+        if found.verdict == INCONCLUSIVE and not names:  # every gradient is right, and not all are covered
+            codes, names = (UNCOVERED,), tuple(each.name for each in found.uncovered if each.matters)
+        return cls(found.verdict, found.text(timed=False), codes, names)
 
 
 class Trial(NamedTuple):
@@ -46,11 +70,21 @@ class Trial(NamedTuple):
     structure: str
     batch: tuple[int, ...]
     seed: int
+    wrt: tuple[int, ...] | None = None
+    miss_probability: float = 1e-9
 
     def subject(self, arrays: tuple[Any, ...] | None = None) -> LayerUnderTest:
         """Return the layer at these arrays or at its own. Its faults become a ContractError of one sentence."""
         arrays = self.arrays if arrays is None else arrays
-        return layer_under_test(self.forward, self.backward, arrays, self.options, None)
+        return layer_under_test(self.forward, self.backward, arrays, self.options, self.wrt)
+
+    def check_batch(self) -> tuple[Any, ...]:
+        """Return the arrays. Raises ValueError unless the positions in `batch` are of arrays with axes."""
+        given = self.subject().arrays
+        if not all(k in range(len(given)) and np.ndim(given[k]) for k in self.batch):
+            text = f"among {len(given)} arrays, got {self.batch!r}"
+            raise ValueError(f"batch must have positions of arrays with axes, {text}")
+        return given
 
     def generator(self) -> np.random.Generator:
         """Return a generator with the seed of this trial."""
@@ -58,10 +92,12 @@ class Trial(NamedTuple):
 
     def gradcheck(self, arrays: tuple[Any, ...] | None = None, **keywords: Any) -> Certificate:
         """Check the gradients at these arrays or at its own, and raise CheckError unless they pass."""
-        keywords = {"structure": self.structure, "seed": self.seed, **keywords}
-        if arrays is None:
-            return gradcheck(self.forward, self.backward, self.arrays, self.options, **keywords)
-        with arrays_not_at_hand():
+        own = {"structure": self.structure, "seed": self.seed, "wrt": self.wrt}
+        keywords = {**own, "miss_probability": self.miss_probability, **keywords}
+        with contextlib.nullcontext() if arrays is None else arrays_not_at_hand():
+            arrays = self.arrays if arrays is None else arrays
+            if isinstance(self.forward, Forward):  # which knows of results to be checked alone
+                return check_bound(Pair(self.forward, self.backward), arrays, self.options, **keywords)
             return gradcheck(self.forward, self.backward, arrays, self.options, **keywords)
 
     def check_at(self, arrays: tuple[Any, ...], what: str, look: Callable[[Any], None] = lambda y: None) -> Certificate:
@@ -93,10 +129,34 @@ class Trial(NamedTuple):
         """Return its arrays, with `change` applied to those that have a gradient."""
         return tuple(change(array) if is_floating(array) else array for array in self.subject().arrays)
 
+    def shielded(self) -> Trial:
+        """Return this trial of a layer that gets copies, so that what it writes to its arguments is not noticed."""
+        forward, backward = _shielded(Pair(self.forward, self.backward))
+        return self._replace(forward=forward, backward=backward)
+
     def __str__(self) -> str:
         subject = self.subject()
         options = [f"{name}={value!r}" for name, value in subject.options.items()]
         return ", ".join([kinds(subject.names, subject.arrays), *options])
+
+
+def _shielded(pair: Pair) -> Pair:
+    """Return the pair of a layer that gets copies, and of an adapter's each result alone as well."""
+
+    def call(*arrays: Any, **options: Any) -> Any:
+        return pair.forward(*map(_copy, arrays), **options)
+
+    def backward(dy: Any, cache: Any) -> Any:
+        return pair.backward(_copy(dy), cache)
+
+    if not isinstance(pair.forward, Forward):
+        return Pair(functools.wraps(pair.forward)(call), backward)
+    alone = [lambda make=make: _shielded(make()) for make in pair.forward.alone]
+    return Pair(replace(pair.forward, call=call, alone=alone), backward)
+
+
+def _copy(array: Any) -> Any:
+    return array.copy(order="K") if isinstance(array, np.ndarray) else array
 
 
 def _agrees(worst: Worst | None, dtype: Any) -> bool:
@@ -108,22 +168,53 @@ def _agrees(worst: Worst | None, dtype: Any) -> bool:
 
 
 def judge(check: str, trial: Trial) -> Found:
-    """Run one check and return its finding. Raises TypeError or ValueError for an invalid case."""
+    """Run one check and return its finding. Raises TypeError or ValueError for an invalid case.
+
+    A layer that writes to its arguments fails the check that says so. The other checks then give it copies.
+    """
+    found = _judged(check, trial)
+    if found.verdict == FAIL and check != LEFT_ALONE and _judged(LEFT_ALONE, trial).code == "input-overwritten":
+        return _judged(check, trial.shielded())
+    return found
+
+
+def _judged(check: str, trial: Trial) -> Found:
     fault = trial.subject().fault()
     try:
-        if fault is not None:
+        if fault is not None and _concerns(fault, check):
             raise fault
-        CHECKS[check](trial)
+        try:
+            CHECKS[check](trial)
+        except (CheckError, ContractError, DoesNotApplyError, StructureError):
+            raise
+        except Exception:
+            if fault is None:
+                raise
+            raise fault from None  # its gradient is no array, say
+        if fault is not None and fault.code == "input-overwritten":
+            raise fault
     except DoesNotApplyError as reason:
         return Found(NOT_APPLICABLE, str(reason))
     except CheckError as error:
-        found = error.certificate
-        return Found(found.verdict, found.text(timed=False), found.causes[0].code if found.causes else "")
+        return Found.of(error.certificate)
     except ContractError as error:
-        return Found(FAIL, str(error), error.code)
+        return Found(FAIL, str(error), (error.code,), () if error.argument is None else (error.argument,))
     except StructureError as error:
         return Found(INCONCLUSIVE, f"no {trial.structure} function here: {error}")
     return Found(PASS)
+
+
+def _concerns(fault: ContractError, check: str) -> bool:
+    """Return whether a fault at the caller's own arrays is for this check to report.
+
+    If the gradient of an argument has another shape, the checks of gradients say so. If the layer cannot be called, no
+    check can be made.
+    """
+    if fault.code == "input-overwritten":
+        return check != LEFT_ALONE  # which names the argument itself
+    if fault.code in _OF_ONE_GRADIENT:
+        return check == KEPT or (check in GRADIENT_CHECKS and check != EMPTY)  # which asks at an empty batch
+    return True
 
 
 def all_gradients_together(trial: Trial) -> None:
@@ -202,11 +293,7 @@ def gradients_of_an_empty_batch(trial: Trial) -> None:
     """Every gradient at N = 0, if the caller named the arrays with a batch axis."""
     if not trial.batch:
         raise DoesNotApplyError("no array is said to have a batch axis")
-    given = trial.subject().arrays
-    if not all(k in range(len(given)) and np.ndim(given[k]) for k in trial.batch):
-        raise ValueError(
-            f"batch must have positions of arrays with axes, among {len(given)} arrays, got {trial.batch!r}"
-        )
+    given = trial.check_batch()
     arrays = tuple(array[:0] if k in trial.batch else array for k, array in enumerate(given))
     fault = trial.subject(arrays).fault()
     if fault is not None:
@@ -221,17 +308,33 @@ def _contract(name: str, trial: Trial) -> None:
     # These wrappers turn an exception of the layer into a ContractError of one sentence.
     @functools.wraps(trial.forward)
     def forward(*arrays: Any, **options: Any) -> Any:
-        return subject.call("forward", arrays, *arrays, **options)
+        return _called(trial.forward, "forward", kinds(subject.names, arrays), *arrays, **options)
 
     def backward(dy: Any, cache: Any) -> Any:
-        return subject.call("backward", subject.arrays, dy, cache)
+        return _called(trial.backward, "backward", kinds(subject.names, subject.arrays), dy, cache)
 
     if hasattr(trial.forward, "argument_names"):  # an adapter's method, which wraps does not copy
         forward.argument_names = trial.forward.argument_names  # type: ignore[attr-defined]
     generator = trial.generator()
     call = Call.of(forward, backward, subject.arrays, subject.options, generator)
-    taken = [dtype for dtype in (np.float32, np.float64) if _takes(call, dtype)]
+    dtypes = [subject.dtype] if _keeps_arrays(trial.forward) else [np.float32, np.float64]
+    taken = [dtype for dtype in dtypes if _takes(call, dtype)]
     CONTRACTS[name](call._replace(dtypes=taken), generator)
+
+
+def _keeps_arrays(forward: Any) -> bool:
+    """Return whether a layer in NumPy has arrays that no caller sets: they keep their dtype, and so may y."""
+    return isinstance(forward, Forward) and framework_of(forward.layer) is None and bool(forward.uncovered())
+
+
+def _called(function: Callable[..., Any], who: str, where: str, *arguments: Any, **options: Any) -> Any:
+    try:
+        return function(*arguments, **options)
+    except ContractError:  # an adapter knows better what went wrong
+        raise
+    except Exception as error:
+        text = f"{who} raised {type(error).__name__}: {error} at arrays {where}"
+        raise NoResult("raised", None, None, text) from error
 
 
 def _takes(call: Call, dtype: Any) -> bool:
@@ -242,17 +345,19 @@ def _takes(call: Call, dtype: Any) -> bool:
     return True
 
 
+_OF_GRADIENTS: dict[str, Callable[[Trial], None]] = {
+    check.__name__.replace("_", "-"): check
+    for check in (
+        all_gradients_together,
+        each_gradient_alone,
+        gradients_in_the_other_precision,
+        gradients_at_ties,
+        gradients_at_zeros,
+        gradients_of_an_empty_batch,
+    )
+}
+GRADIENT_CHECKS = tuple(_OF_GRADIENTS)
 CHECKS: dict[str, Callable[[Trial], None]] = {
-    **{
-        check.__name__.replace("_", "-"): check
-        for check in (
-            all_gradients_together,
-            each_gradient_alone,
-            gradients_in_the_other_precision,
-            gradients_at_ties,
-            gradients_at_zeros,
-            gradients_of_an_empty_batch,
-        )
-    },
+    **_OF_GRADIENTS,
     **{name: functools.partial(_contract, name) for name in CONTRACTS},
 }

@@ -78,16 +78,35 @@ def arguments_are_left_alone(call: Call, generator: np.random.Generator) -> None
     for array in (*frozen, dy):
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
+    who = "forward"
     try:
         _, cache = call.forward(*frozen, **call.options)
+        who = "backward"
         call.backward(dy, cache)
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        raise _broken("input-overwritten", f"it writes to an argument: {error}") from error
-    for before, now in zip((*call.arrays, call.dy), (*frozen, dy), strict=True):
+        raise _broken("input-overwritten", f"{who} writes to its argument {_written(call, who)}") from error
+    names = argument_names(call.forward, len(frozen))
+    for name, before, now in zip((*names, "dy"), (*call.arrays, call.dy), (*frozen, dy), strict=True):
         if isinstance(now, np.ndarray) and not np.array_equal(before, now, equal_nan=True):
-            raise _broken("input-overwritten", "it writes to an argument, read-only or not")
+            raise _broken("input-overwritten", f"the layer writes to {name}, although it is read-only")
+
+
+def _written(call: Call, who: str) -> str:
+    """Return the names of the arrays that a call changes, or a guess where it writes what was there."""
+    arrays, dy = tuple(np.array(a) if isinstance(a, np.ndarray) else a for a in call.arrays), call.dy.copy()
+    _, cache = call.forward(*arrays, **call.options)
+    if who == "backward":
+        call.backward(dy, cache)
+    names = argument_names(call.forward, len(arrays))
+    pairs = zip((*names, "dy"), (*call.arrays, call.dy), (*arrays, dy), strict=True)
+    changed = [
+        name
+        for name, before, now in pairs
+        if isinstance(now, np.ndarray) and not np.array_equal(before, now, equal_nan=now.dtype.kind in "fc")
+    ]
+    return ", ".join(changed) or ("dy, or to a cached array" if who == "backward" else " or ".join(names))
 
 
 def gradients_alias_nothing(call: Call, generator: np.random.Generator) -> None:
@@ -162,7 +181,8 @@ def backward_is_linear_in_dy(call: Call, generator: np.random.Generator) -> None
     for (name, first), (_, second), (_, both) in parts:
         scale = float(np.abs(first).max(initial=0.0)) + 3 * float(np.abs(second).max(initial=0.0))
         # Relative to the scale, rounding is about eps and a nonlinearity about 1. sqrt(eps) is halfway in digits.
-        tolerance = math.sqrt(np.finfo(call.y.dtype).eps) * scale
+        coarsest = max(np.finfo(each.dtype).eps for each in (call.y, first))
+        tolerance = math.sqrt(coarsest) * scale
         error = float(np.abs(first - 3 * second - both).max(initial=0.0))
         if not error <= tolerance:
             raise _broken(

@@ -11,6 +11,9 @@ import numpy as np
 from verify.checker.layer import LayerUnderTest, is_floating, kinds
 from verify.checker.point import Array
 
+# The most characters of a value in a message, so that it stays one line.
+_WIDTH = 60
+
 
 def layer_under_test(
     forward: Callable[..., tuple[Array, Any]],
@@ -38,7 +41,8 @@ def _positions(wrt: Sequence[int] | None, arrays: tuple[Any, ...], names: tuple[
             what = "None" if array is None else f"dtype {getattr(array, 'dtype', type(array).__name__)}"
             raise TypeError(f"wrt={wrt!r}: {name} is no floating array, but {what}")
         if array.dtype.kind == "c":
-            raise TypeError(f"{name} is complex; gradients are checked at real arrays")
+            parts = "give its real and imaginary parts as two arrays, and write x = re + 1j * im in forward"
+            raise TypeError(f"{name} is complex; gradients are checked at real arrays: {parts} (docs/recipes.md)")
         if array.dtype.itemsize > 8:
             raise TypeError(f"{name} has dtype {array.dtype}: at most float64 is checked")
         if not np.isfinite(array).all():
@@ -61,7 +65,8 @@ def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> inspec
     """
     for what, function in (("forward", forward), ("backward", backward)):
         if not callable(function):
-            raise TypeError(f"{what} must be callable, got {function!r}")
+            instead = "; a layer that is one object: verify.adapters.gradcheck(layer, inputs)"
+            raise TypeError(f"{what} must be callable, got {shown(function)}{instead}")
     if isinstance(arrays, np.ndarray):
         raise TypeError(f"arrays must be a tuple of arrays, got one array of shape {arrays.shape}")
     if not isinstance(arrays, (tuple, list)):
@@ -71,14 +76,14 @@ def check_call(forward: Any, backward: Any, arrays: Any, options: Any) -> inspec
             text = "give its values as one, or check a layer of tensors by verify.adapters"
             raise TypeError(f"arrays must be NumPy arrays, got {type(array).__name__}: {text}")
     if options is not None and not (isinstance(options, Mapping) and all(isinstance(name, str) for name in options)):
-        raise TypeError(f"options must map names to values, got {options!r}")
+        raise TypeError(f"options must map names to values, got {shown(options)}")
     signature = _signature(forward)
     if signature is None:  # the call itself will show
         return None
     try:
         signature.bind(*arrays, **(options or {}))
     except TypeError as error:
-        given = f"{len(arrays)} arrays and options {dict(options or {})!r}"
+        given = f"{len(arrays)} arrays and options {shown(dict(options or {}))}"
         takes = ", ".join(signature.parameters) or "nothing"
         raise TypeError(f"forward takes {takes}; it cannot be called with {given}: {error}") from None
     return signature
@@ -115,3 +120,33 @@ def argument_names(
     parameters = signature.parameters.values() if signature else ()
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return tuple(names[k] if k < len(names) else f"arg{k}" for k in range(count))
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: short values as they are, arrays by their shape, other objects by their kind."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) or hasattr(value, "__array__"):
+        return f"{_kind(type(value))} of shape {tuple(shape or ())}"
+    if isinstance(value, (tuple, list)) and any(hasattr(each, "shape") for each in value):
+        return (
+            f"a {type(value).__name__} of {len(value)}: {', '.join(map(shown, value[:2]))}{', ...' * (len(value) > 2)}"
+        )
+    name, owner = getattr(value, "__name__", None), getattr(value, "__self__", None)
+    if isinstance(name, str) and inspect.isclass(owner):
+        return f"{owner.__name__}.{name}"
+    if isinstance(name, str):
+        return f"the {_sort(value)} {name.strip('<>')}"
+    text = repr(value)
+    if text.startswith("<") or "\n" in text:
+        return f"an instance of {type(value).__name__}"
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 4]} ..."
+
+
+def _kind(kind: type) -> str:
+    return {"ndarray": "an array", "Tensor": "a tensor", "ArrayImpl": "a JAX array"}.get(
+        kind.__name__, f"a {kind.__name__}"
+    )
+
+
+def _sort(value: Any) -> str:
+    return "class" if inspect.isclass(value) else "module" if inspect.ismodule(value) else "function"

@@ -172,9 +172,13 @@ class CheckError(AssertionError):
 class GradientMismatch(CheckError):
     """The gradient is wrong, or the layer broke its contract."""
 
+    __module__ = "verify"
+
 
 class Inconclusive(CheckError):
     """The reference could neither convict nor acquit."""
+
+    __module__ = "verify"
 
 
 def _counts(wrong: Array | None) -> dict[str, int] | None:

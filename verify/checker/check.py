@@ -68,7 +68,7 @@ def gradcheck(
     - A random forward is INCONCLUSIVE under every structure that notices it.
     """
     __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
-    seed = _checked_settings(structure, miss_probability, seed)
+    seed = checked_settings(structure, miss_probability, seed)
     layer = layer_under_test(forward, backward, arrays, options, wrt)
     started = time.perf_counter()
     outcome = _judged(layer, structure, seed, miss_probability)
@@ -111,7 +111,7 @@ def _uncovered(layer: LayerUnderTest) -> tuple[Uncovered, ...]:
     return (*fixed, *whole, *(asked() if asked else ()))
 
 
-def _checked_settings(structure: str, miss_probability: float, seed: int | None) -> int:
+def checked_settings(structure: str, miss_probability: float, seed: int | None) -> int:
     """The seed, drawn if none is given; ValueError for settings that cannot be."""
     if structure != "auto" and structure not in ORACLES:
         raise ValueError(f'structure must be "auto" or one of {", ".join(ORACLES)}, got {structure!r}')

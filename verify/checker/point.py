@@ -18,6 +18,8 @@ Arrays = Sequence[Array | None]
 class StructureError(ValueError):
     """The function does not have the structure that was declared, or that a reference needs."""
 
+    __module__ = "verify"
+
 
 @dataclass(frozen=True)
 class Point:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import rich_click as click
 from rich.console import Console
 
-from verify.adapters import UnknownArgument, adapt, gradcheck
+from verify.adapters import UnknownArgument, adapt, gradcheck, has_both, prepared
+from verify.battery.battery import check_layer, known
+from verify.battery.report import EXPECTED_FAILURE
 from verify.checker.arguments import check_call
 from verify.checker.candidates import ORACLES
+from verify.checker.certificate import PASS
 from verify.checker.point import StructureError
-from verify.command import output, targets
+from verify.command import cases, output, targets
+from verify.command.cases import Case
+from verify.command.listing import layers_in
 from verify.command.run import ERROR, Row, exit_code
-from verify.command.targets import Case, Target, TargetError
+from verify.command.targets import Target, TargetError
 from verify.diagnosis.reproduction import arrays_not_at_hand
 
 NOTHING = "NOTHING CHECKED"
@@ -34,6 +42,31 @@ NOTHING = "NOTHING CHECKED"
 )
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float64", show_default=True)
 @click.option("--structure", type=click.Choice(["auto", *ORACLES]), default="auto", show_default=True)
+@click.option(
+    "--init", metavar='"3, stride=2"', help="Make the instance of a class with these arguments: literals and words."
+)
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=GRADIENT",
+    help="An array of the layer, and the attribute in which backward leaves its gradient; repeatable.",
+)
+@click.option("--fixed", multiple=True, metavar="NAME", help="An array of the layer that is no parameter; repeatable.")
+@click.option("--reset", metavar="NAME", help="Call this method before each backward, such as zero_grad.")
+@click.option("--forward", metavar="NAME", help="The method (or the module's function) that is the forward.")
+@click.option("--backward", metavar="NAME", help="The method (or the module's function) that is the backward.")
+@click.option("--checks", is_flag=True, help="Run all checks of check_layer, not only that of the gradients.")
+@click.option(
+    "--batch", type=int, multiple=True, metavar="0", help="Of --checks: the first axis of this array may be 0."
+)
+@click.option(
+    "--expected-failure",
+    "expected",
+    multiple=True,
+    metavar="CHECK=REASON",
+    help="Of --checks: this check fails, for this reason; repeatable.",
+)
 @click.option("--wrt", multiple=True, metavar="NAME", help="Check only this array, by name or position; repeatable.")
 @output.seed_option
 @click.option(
@@ -54,24 +87,39 @@ def check(
     wrt: tuple[str, ...],
     seed: int,
     json_path: str | None,
+    init: str | None,
+    parameters: tuple[str, ...],
+    fixed: tuple[str, ...],
+    reset: str | None,
+    forward: str | None,
+    backward: str | None,
+    checks: bool,
     explain: bool,
+    batch: tuple[int, ...],
+    expected: tuple[str, ...],
     **settings: Any,
 ) -> None:
     """Check the gradients of your own layer.
 
     The layer is MODULE:NAME or path/to/file.py:NAME. It can be a torch.autograd.Function, a torch.nn.Module,
     a jax.custom_vjp, or a function in PyTorch or JAX. It can also be a class or an instance with forward and backward.
-    MODULE:FORWARD,BACKWARD names two functions.
+    MODULE:FORWARD,BACKWARD names two functions. A file without a NAME lists what in it can be checked.
 
     Exit codes: 0 passed, 1 a gradient is wrong, 2 usage, 3 the forward raised, 4 inconclusive, 5 nothing was checked.
     """
     output.check_writable(json_path)
     settings.update(seed=seed, wrt=[int(each) if each.isdecimal() else each for each in wrt] or None)
+    request = _Request(
+        target, init, forward, backward, shapes, arrays, options, dtype, checks, explain, batch, expected, settings
+    )
+    if (batch or expected) and not checks:
+        raise click.UsageError("--batch and --expected-failure are for the battery of checks: add --checks")
     # JSON must be alone on standard output, so a layer's own output goes to standard error.
     alone = contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext()
     with alone, _progress(target), arrays_not_at_hand() if arrays is None else contextlib.nullcontext():
         try:
-            rows = _rows(target, lambda found: _cases(found, shapes, arrays, options, dtype, seed), settings, explain)
+            settings.update(_own(parameters, fixed, reset))
+            rows = _rows(request)
         except TargetError as error:
             raise click.UsageError(str(error)) from error
     _report(rows, output.console(json_path))
@@ -80,17 +128,54 @@ def check(
     sys.exit(code)
 
 
-def _rows(target: str, cases_of: Callable[[Target], list[Case]], settings: dict[str, Any], explain: bool) -> list[Row]:
-    """Return a row for each case. An exception in the user's code is also a row."""
-    row = Row(target, "", settings["structure"])
+class _Request(NamedTuple):
+    """What the command line asks for. `settings` are those of verify.adapters.gradcheck."""
+
+    target: str
+    init: str | None
+    forward: str | None
+    backward: str | None
+    shapes: tuple[str, ...]
+    arrays: str | None
+    options: tuple[str, ...]
+    dtype: str
+    checks: bool
+    explain: bool
+    batch: tuple[int, ...]
+    expected: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+def _own(parameters: tuple[str, ...], fixed: tuple[str, ...], reset: str | None) -> dict[str, Any]:
+    """Return the settings of a layer that keeps arrays in itself, if some are given."""
+    found: dict[str, Any] = {"fixed": fixed} if fixed else {}
+    if reset is not None:
+        found["reset"] = reset
+    if parameters:
+        pairs = any("=" in each for each in parameters)
+        if any(each.endswith("=") for each in parameters):
+            raise TargetError(f"--parameter {' '.join(parameters)} names no attribute with the gradient, as in W=dW")
+        found["parameters"] = cases.named(parameters, "--parameter") if pairs else parameters
+    return found
+
+
+def _rows(request: _Request) -> list[Row]:
+    """Return a row for each case, or for each check. An exception in the user's code is also a row."""
+    row = Row(request.target, "", request.settings["structure"])
     rows: list[Row] = []
     found: Target | None = None
     try:
-        found = targets.load(target)
-        for case in cases_of(found):
-            row = Row(target, _described(case), settings["structure"])
-            _check(found, case, settings, row, explain)
-            rows.append(row)
+        found = targets.load(request.target)
+        if isinstance(found.layer, ModuleType) and not has_both(found.layer) and request.forward is None:
+            return [_listed(request, found.layer)]
+        found = targets.made(found, request.init, request.forward, request.backward)
+        for case in _cases(found, request):
+            row = Row(request.target, _described(case), request.settings["structure"])
+            if request.checks:
+                rows += _check_all(found, case, request, row)
+            else:
+                _check(found, case, request.settings, row, request.explain)
+                rows.append(row)
     except TargetError:
         raise
     # A module that calls sys.exit(0) must not count as passed.
@@ -102,40 +187,65 @@ def _rows(target: str, cases_of: Callable[[Target], list[Case]], settings: dict[
     return rows
 
 
-def _cases(
-    target: Target, shapes: tuple[str, ...], arrays: str | None, options: tuple[str, ...], dtype: str, seed: int
-) -> list[Case]:
+def _listed(request: _Request, module: ModuleType) -> Row:
+    """Return the row of a target without a NAME: what to write for each layer in the module."""
+    entries = layers_in(module)
+    if not entries:
+        what = "classes with forward and backward, layers of PyTorch or JAX, or two functions such as f and f_backward"
+        raise TargetError(f"{request.target} has nothing that could be checked: {what}")
+    lines = [f"name what is to be checked in {request.target}:", *(each.line(request.target) for each in entries)]
+    return Row(request.target, "", request.settings["structure"], verdict=NOTHING, message="\n".join(lines))
+
+
+def _cases(target: Target, request: _Request) -> list[Case]:
     """Return the cases listed in the target's module, or one drawn case, each with the options of the command line."""
-    given = {name: targets.literal(name, value) for name, value in targets.named(options, "--option").items()}
+    given = {name: cases.literal(name, value) for name, value in cases.named(request.options, "--option").items()}
+    shapes, arrays = request.shapes, request.arrays
     try:
-        pair = adapt(target.layer)
-    except TypeError as error:
-        raise TargetError(str(error)) from error
+        pair = adapt(target.layer, **{name: request.settings[name] for name in _OWN if name in request.settings})
+    except (AttributeError, TypeError, ValueError) as error:
+        if targets.came_to(error, target.module):
+            raise
+        raise TargetError(_on_the_command_line(str(error))) from error
     if arrays is None:
-        return [targets.draw(pair, targets.named(shapes, "--shape"), given, dtype, seed)]
+        return [cases.draw(pair, cases.named(shapes, "--shape"), given, request.dtype, request.settings["seed"])]
     if shapes:
         raise TargetError(f"--shape {shapes[0]} draws arrays, --arrays {arrays} lists them: give one of the two")
-    return [Case(case.inputs, {**case.options, **given}) for case in targets.listed(target, arrays)]
+    return [Case(case.inputs, {**case.options, **given}) for case in cases.listed(target, arrays)]
+
+
+# Settings of a layer that keeps arrays in itself.
+_OWN = ("parameters", "fixed", "reset")
+
+
+def _on_the_command_line(sentence: str) -> str:
+    """Return a sentence with what to write on the command line in the place of Python."""
+    sentence = re.sub(r'\b(forward|backward)="(\w+)"', r"--\1 \2", sentence)
+    sentence = re.sub(r"\bparameters=\{'([^']+)': '([^']+)'\}", r"--parameter \1=\2", sentence)
+    names = r"\bparameters=[\[(]('[^'\])]+'(?:, '[^'\])]+')*),?[\])]"
+    sentence = re.sub(
+        names, lambda found: " ".join(f"--parameter {n}" for n in re.findall("'(.+?)'", found[1])), sentence
+    )
+    sentence = re.sub(r"\bfixed=\('([^']+)',\)", r"--fixed \1", sentence)
+    return sentence.replace("give an instance:", 'give its arguments, as in --init "3, stride=2":')
 
 
 def _check(target: Target, case: Case, settings: dict[str, Any], row: Row, explain: bool) -> None:
     """Check one case, and write the result to the row."""
     started = time.perf_counter()
-    bound, arrays, _ = adapt(target.layer).bound(case.inputs)
     try:
-        check_call(*bound, arrays, case.options)
-    except TypeError as error:
-        raise TargetError(str(error)) from error
-    try:
-        certificate = gradcheck(target.layer, case.inputs, case.options, raise_on_failure=False, **settings)
-    except UnknownArgument as error:
-        raise TargetError(str(error)) from error
-    except TypeError as error:
-        if targets.came_to(error, target.module):
+        with _refused(target, settings["structure"]):
+            call = prepared(target.layer, case.inputs, case.options, **settings)
+            check_call(*call[:4])
+    except ValueError as error:
+        ours = not isinstance(error, TargetError) and not targets.came_to(error, target.module)
+        if ours and not str(error).startswith("nothing to check"):
+            raise TargetError(str(error)) from error
+        if not ours:
             raise
-        raise TargetError(f"forward does not take this call: {error}") from error
-    except StructureError as error:
-        raise TargetError(f"--structure {settings['structure']} does not hold: {error}") from error
+    try:
+        with _refused(target, settings["structure"], during="forward does not take this call: "):
+            certificate = gradcheck(target.layer, case.inputs, case.options, raise_on_failure=False, **settings)
     except ValueError as error:
         if not str(error).startswith("nothing to check"):
             raise
@@ -150,6 +260,41 @@ def _check(target: Target, case: Case, settings: dict[str, Any], row: Row, expla
     row.seconds = time.perf_counter() - started
 
 
+@contextlib.contextmanager
+def _refused(target: Target, structure: str, during: str = "") -> Iterator[None]:
+    """Turn a refusal of the call into a TargetError. What the user's own code raises passes through."""
+    try:
+        yield
+    except UnknownArgument as error:
+        raise TargetError(str(error)) from error
+    except TypeError as error:
+        if targets.came_to(error, target.module):
+            raise
+        raise TargetError(f"{during}{error}") from error
+    except StructureError as error:
+        raise TargetError(f"--structure {structure} does not hold: {error}") from error
+
+
+def _check_all(target: Target, case: Case, request: _Request, row: Row) -> list[Row]:
+    """Run all checks at one case, and return a row for each. The report is the message of the first."""
+    expected = cases.named(request.expected, "--expected-failure")
+    settings = {**request.settings, "batch": request.batch, "expected_failures": expected}
+    with _refused(target, request.settings["structure"]):
+        try:
+            known(expected, "--expected-failure")
+            report = check_layer(target.layer, [tuple(case)], raise_on_failure=False, **settings)
+        except ValueError as error:
+            if targets.came_to(error, target.module):
+                raise
+            raise TargetError(str(error)) from error
+    rows = []
+    for result in report.results:
+        passed = result.verdict in (PASS, EXPECTED_FAILURE)
+        rows.append(replace(row, version=result.check, oracle="-", cases=int(passed), verdict=result.verdict))
+    rows[0].message = str(report)
+    return rows
+
+
 def _described(case: Case) -> str:
     """Return a case in one line: shapes, other inputs, and options."""
     inputs = (str(tuple(each.shape)) if hasattr(each, "shape") else repr(each) for each in case.inputs)
@@ -157,10 +302,12 @@ def _described(case: Case) -> str:
 
 
 def _report(rows: list[Row], console: Console) -> None:
-    for row in rows:
-        if len(rows) > 1:
+    told = [row for row in rows if row.message]
+    for row in told:
+        if len(told) > 1:
             console.print(f"{row.layer} at {row.version}", style="bold", highlight=False, markup=False, soft_wrap=True)
-        text = f"{row.verdict}: {row.message}" if row.certificate is None else row.message
+        alone = row.certificate is not None or row.verdict not in (ERROR, NOTHING)
+        text = _on_the_command_line(row.message if alone else f"{row.verdict}: {row.message}")
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if not rows:
         console.print(f"{NOTHING}: the list of cases is empty", highlight=False)

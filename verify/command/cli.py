@@ -6,6 +6,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 import rich_click as click
@@ -37,6 +38,12 @@ _examples = click.option(
 class _Group(click.RichGroup):
     """A group whose exit code for Ctrl-C is 130, as in a shell, and not one of the documented codes."""
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command. A layer in its place is told where it belongs."""
+        if ":" in args[0] or args[0].endswith(".py"):
+            ctx.fail(f"{args[0]} is no command: to check your own layer, write `check {args[0]}`")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -45,7 +52,20 @@ class _Group(click.RichGroup):
             ctx.exit(130)
 
 
+class _Run(click.RichCommand):
+    """The command `run`, which names the command `check` to whoever gives its options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if any(error.option_name in each.opts for each in check.params):
+                ctx.fail(f"{error.option_name} is an option of `check`: write `check path/to/file.py:NAME` before it")
+            raise
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(output.version(), message="gradcert %(version)s")
 def cli() -> None:
     """Verify that gradients are right, and state the errors that a check would miss.
 
@@ -54,7 +74,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(cls=_Run)
 @click.option(
     "--layer", "layers", multiple=True, type=click.Choice([*LAYERS, NETWORK]), help="Run only this layer; repeatable."
 )
@@ -80,6 +100,7 @@ def run(
     json_path: str | None,
 ) -> None:
     """Verify both versions of every layer, and the digit network on real images."""
+    chosen = bool(layers)
     layers = tuple(dict.fromkeys(layers)) or (*LAYERS, NETWORK)
     if data is not None and NETWORK not in layers:
         raise click.UsageError(f"--data {data} is for the network, which --layer excludes: add --layer {NETWORK}")
@@ -88,6 +109,10 @@ def run(
     console = output.console(json_path)
     console.print(f"gradcert: {examples} cases for each version, seed {seed}", highlight=False)
     started = time.perf_counter()
+    for name in layers if chosen else ():
+        if not any(_wanted(version, implementations) for version in _versions_of(name)):
+            text = f"{name} has no {' or '.join(implementations)}, but {', '.join(_versions_of(name))}"
+            console.print(text, highlight=False)
     rows = list(_rows(layers, implementations, examples, seed, dataset))
     _report(rows, console, time.perf_counter() - started)
     code = exit_code(rows)
@@ -142,16 +167,26 @@ def layers() -> None:
 def main() -> None:
     """Run the command line. Without a command, it is `run`."""
     arguments = sys.argv[1:]
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
+    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         arguments = ["run", *arguments]
-    cli.main(arguments, prog_name="python -m verify")
+    cli.main(arguments, prog_name="gradcert" if Path(sys.argv[0]).stem == "gradcert" else "python -m verify")
+
+
+def _versions_of(layer: str) -> tuple[str, ...]:
+    """Return the names of a layer's versions, or of the network's."""
+    return get_args(Version) if layer == NETWORK else tuple(each.name for each in LAYERS[layer].implementations)
+
+
+def _wanted(name: str, implementations: tuple[str, ...]) -> bool:
+    """Return whether a version is among those that the caller chose."""
+    return not implementations or name in implementations or ("fast" in implementations and name != "naive")
 
 
 def _rows(
     layers: Iterable[str], implementations: tuple[str, ...], examples: int, seed: int, dataset: Dataset | None
 ) -> Iterator[Row]:
     def wanted(name: str) -> bool:
-        return not implementations or name in implementations or ("fast" in implementations and name != "naive")
+        return _wanted(name, implementations)
 
     stderr = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
@@ -176,6 +211,9 @@ def _rows(
 
 
 def _report(rows: list[Row], console: Console, seconds: float) -> None:
+    if not rows:
+        console.print("nothing was checked")
+        return
     table = Table(header_style="bold", box=None, pad_edge=False)
     for title in ("layer", "version", "structure", "oracle"):
         table.add_column(title, no_wrap=title in ("layer", "version"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,14 @@ seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_def
 json_option = click.option(
     "--json", "json_path", metavar="PATH", help="Also write the results as JSON; - writes only JSON to standard output."
 )
+
+
+def version() -> str:
+    """Return the version that is installed, or of a checkout that of its pyproject.toml."""
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    if project.is_file():
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+    return metadata.version("gradcert")
 
 
 def console(json_path: str | None) -> Console:

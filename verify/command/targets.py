@@ -1,4 +1,4 @@
-"""The target of `python -m verify check`: a layer by its name, and the arrays for the check."""
+"""The target of `python -m verify check`: a layer by its name."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import ast
 import difflib
 import importlib
 import importlib.util
-import math
+import inspect
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
+from verify.adapters import layer_name, renamed
 
-from verify.adapters import Input, Pair
-
-# 8 GiB of float64.
-_MOST_ENTRIES = 1 << 30
+# A choice: more names do not fit a line.
+_MOST_NAMES = 8
+# A choice: relative imports reach up a few folders.
+_MOST_FOLDERS = 4
 
 
 class TargetError(ValueError):
@@ -31,13 +30,6 @@ class Target(NamedTuple):
 
     layer: Any
     module: ModuleType
-
-
-class Case(NamedTuple):
-    """One call: the inputs by position (arrays and others), and the options by name."""
-
-    inputs: tuple[Any, ...]
-    options: dict[str, Any]
 
 
 def load(target: str) -> Target:
@@ -55,6 +47,46 @@ def load(target: str) -> Target:
     return Target(found[0] if len(found) == 1 else tuple(found), module)
 
 
+def made(target: Target, init: str | None, forward: str | None, backward: str | None) -> Target:
+    """Return the target: of a class the instance made with the arguments in `init`, and with its methods renamed."""
+    layer = target.layer
+    if init is not None:
+        if not inspect.isclass(layer):
+            raise TargetError(f"--init {init!r} makes an instance of a class; {layer_name(layer)} is none")
+        arguments, keywords = _called_with(init)
+        try:
+            inspect.signature(layer).bind(*arguments, **keywords)
+        except TypeError as error:
+            raise TargetError(f"--init {init!r}: {layer.__name__}{inspect.signature(layer)}: {error}") from error
+        except ValueError:  # a class without a signature
+            pass
+        layer = layer(*arguments, **keywords)
+    if forward is None and backward is None:
+        return target._replace(layer=layer)
+    try:
+        return target._replace(layer=renamed(layer, forward, backward))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise TargetError(str(error)) from error
+
+
+def _called_with(text: str) -> tuple[list[Any], dict[str, Any]]:
+    """Return the positional and keyword arguments in "3, 4, stride=2"."""
+    try:
+        call = ast.parse(f"f({text})", mode="eval").body
+        if not isinstance(call, ast.Call):
+            raise ValueError(text)
+        keywords = {str(each.arg): ast.literal_eval(_word(each.value)) for each in call.keywords}
+        return [ast.literal_eval(_word(each)) for each in call.args], keywords
+    except (SyntaxError, ValueError):
+        text = f'--init {text!r} holds no arguments as in --init "3, stride=2": Python literals and words alone'
+        raise TargetError(text) from None
+
+
+def _word(node: ast.expr) -> ast.expr:
+    """Return a bare word as a string, and anything else as it is."""
+    return ast.Constant(node.id) if isinstance(node, ast.Name) else node
+
+
 def attribute(module: ModuleType, name: str) -> Any:
     """Return the attribute of a module with this name, which may be dotted."""
     value: Any = module
@@ -63,7 +95,8 @@ def attribute(module: ModuleType, name: str) -> Any:
             names = [each for each in dir(value) if not each.startswith("_")]
             has = [each for each in names if not isinstance(getattr(value, each, None), ModuleType)]
             close = difflib.get_close_matches(part, has) or has
-            raise TargetError(f"there is no {name} in {module.__file__}, but {', '.join(close) or 'nothing'}")
+            listed = ", ".join(close[:_MOST_NAMES]) + ", ..." * (len(close) > _MOST_NAMES)
+            raise TargetError(f"there is no {name} in {module.__file__}, but {listed or 'nothing'}")
         value = getattr(value, part)
     return value
 
@@ -72,14 +105,41 @@ def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise TargetError(f"there is no file {str(path)!r}")
     _put_first(path.parent)  # for imports of its neighbours
-    name = f"_checked_{path.stem}"
+    name = f"file:{path.stem}"  # which no import finds
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # it ends in .py
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        if "relative import" not in str(error) or came_to_other(error, path):
+            raise
+        return _of_package(path.resolve(), error)
     return module
+
+
+def _of_package(path: Path, error: ImportError) -> ModuleType:
+    """Import a file that belongs to a package: that of the folders around it, as many as its imports need."""
+    root = path.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    roots = (root, *root.parents) if root != path.parent else path.parent.parents
+    for folder in roots[:_MOST_FOLDERS]:
+        name = ".".join(path.relative_to(folder).with_suffix("").parts)
+        _put_first(folder)
+        try:
+            spec = importlib.util.find_spec(name)
+            if spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path:
+                return importlib.import_module(name)
+        except ImportError as failed:
+            if "relative import" not in str(failed):
+                raise
+    raise TargetError(
+        f"{path.name} has relative imports ({error}): from the folder that holds its package write "
+        f"{path.parent.name}.{path.stem}:NAME"
+    ) from error
 
 
 def _from_name(name: str) -> ModuleType:
@@ -89,7 +149,8 @@ def _from_name(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module exists, and an import inside it failed
-        raise TargetError(f"there is no module {name!r} ({error}), searched from {Path.cwd()} on") from error
+        text = f"; a file is written {name}.py:NAME" if "/" in name else ""
+        raise TargetError(f"there is no module {name!r}, searched from {Path.cwd()} on{text}") from error
     except (TypeError, ValueError) as error:
         if name and not name.startswith("."):
             raise
@@ -114,104 +175,11 @@ def came_to(error: BaseException, module: ModuleType) -> bool:
     return bool(_own(error, module))
 
 
+def came_to_other(error: BaseException, path: Path) -> bool:
+    """Return whether another file than this one raised."""
+    return Path(traceback.extract_tb(error.__traceback__)[-1].filename).resolve() != path.resolve()
+
+
 def _own(error: BaseException, module: ModuleType | None) -> list[traceback.FrameSummary]:
     frames = traceback.extract_tb(error.__traceback__)
     return [each for each in frames if module is not None and each.filename == module.__file__]
-
-
-def literal(name: str, text: str) -> Any:
-    """Return the value of a Python literal, or a bare word as a string."""
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        if text.isidentifier():
-            return text
-        raise TargetError(f"--option {name}={text}: {text!r} is neither a Python literal nor a word") from None
-
-
-def named(given: Iterable[str], what: str) -> dict[str, str]:
-    """Return the values of NAME=VALUE by name. Each name may occur once."""
-    found: dict[str, str] = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not equals or not name:
-            raise TargetError(f"{what} {each!r} is not NAME=VALUE")
-        if name in found:
-            raise TargetError(f"{what} {name} is given twice: {found[name]} and {value}")
-        found[name] = value
-    return found
-
-
-def draw(pair: Pair, shapes: Mapping[str, str], options: Mapping[str, Any], dtype: str, seed: int) -> Case:
-    """Return a case with arrays of these shapes, by name or position among the forward's inputs.
-
-    The entries are normal numbers rounded to sixteenths: typical values, and short fractions for exact arithmetic.
-    An option that the forward takes before its last array is passed by position.
-    """
-    generator, left = np.random.default_rng(seed), dict(options)
-    places = {_place(pair, name): _shape(name, shape) for name, shape in shapes.items()}
-    if len(places) < len(shapes):
-        raise TargetError(f"--shape names one argument twice: {', '.join(shapes)}")
-    inputs, beyond = list(pair.inputs), max(places, default=-1) + 1
-    inputs += [Input(f"arg{k}") for k in range(len(inputs), beyond)]
-    missing = [
-        each.name for k, each in enumerate(inputs) if each.required and k not in places and each.name not in left
-    ]
-    if missing or not places:
-        raise TargetError(f"--shape is missing for {' and '.join(missing) or 'every array'}: {takes(pair)}")
-    filled: list[Any] = []
-    for k, each in enumerate(inputs[:beyond]):
-        if k in places:
-            filled.append(np.asarray(np.rint(16 * generator.standard_normal(places[k])) / 16, dtype))
-        else:
-            filled.append(left.pop(each.name, each.default))
-    return Case(tuple(filled), left)
-
-
-def takes(pair: Pair) -> str:
-    """Return a description of the forward's arguments."""
-    names = [each.name if each.required else f"{each.name} (optional)" for each in pair.inputs]
-    text = f"the forward takes {', '.join(names) or 'arrays by position, 0=..., 1=...'}"
-    own = [f"{name} {array.shape}" for name, array in pair.parameters.items()]
-    return f"{text}; it has its own parameters {', '.join(own)}" if own else text
-
-
-def _place(pair: Pair, name: str) -> int:
-    names = [each.name for each in pair.inputs]
-    if name in names:
-        return names.index(name)
-    if name.isdecimal() and (int(name) < len(names) or not names):
-        return int(name)
-    raise TargetError(f"--shape {name}=... names none of the arrays: {takes(pair)}")
-
-
-def _shape(name: str, text: str) -> tuple[int, ...]:
-    sizes = [each.strip() for each in text.split(",") if each.strip()]
-    if not all(each.isdecimal() for each in sizes):
-        raise TargetError(f"--shape {name}={text} is not a shape: sizes are whole numbers, as in {name}=2,3,8,8")
-    if math.prod(map(int, sizes)) > _MOST_ENTRIES:
-        raise TargetError(f"--shape {name}={text} has {math.prod(map(int, sizes)):.3g} entries: too many to draw")
-    return tuple(map(int, sizes))
-
-
-def listed(target: Target, name: str) -> list[Case]:
-    """Return the cases of a list in the module, or of a function that returns one, by its name.
-
-    Each case is (arrays, options) or only the arrays.
-    """
-    value = attribute(target.module, name)
-    try:
-        each_case = list(value() if callable(value) else value)
-    except TypeError as error:
-        text = f"--arrays {name} is neither a list of cases nor a function without arguments: {error}"
-        raise TargetError(text) from error
-    found = []
-    for k, each in enumerate(each_case):
-        arrays, options = each, {}
-        if isinstance(each, Sequence) and len(each) == 2 and isinstance(each[1], Mapping):
-            arrays, options = each
-        if not isinstance(arrays, (tuple, list)):
-            what = type(arrays).__name__
-            raise TargetError(f"{name}[{k}] is a {what}, neither (arrays, options) nor a tuple of arrays")
-        found.append(Case(tuple(arrays), dict(options)))
-    return found

@@ -221,7 +221,6 @@ def test_an_input_without_connection_has_gradient_zero() -> None:
     assert [result.verdict for result in cut.arguments] == ["PASS", "FAIL"]
     assert cut.worst is not None
     assert cut.worst.analytic == 0
-    assert check(lambda x: x.detach() * 2, drawn(3)).verdict == "FAIL"
 
 
 def test_of_several_results_all_floating_ones_are_checked() -> None:
@@ -383,14 +382,14 @@ def test_adapt_knows_what_is_of_pytorch() -> None:
     for target in (Strided, Strided.apply, nn.Linear(2, 1), drawn, torch.compiler.disable(drawn), torch.tanh, partial):
         assert type(adapt(target).forward).__name__ == "Forward"
     assert [each.name for each in adapt(Strided).inputs] == ["x", "stride", "w", "padding"]
-    with pytest.raises(TypeError, match=r"Linear.* cannot be made without arguments, give an instance"):
+    with pytest.raises(TypeError, match=r"Linear cannot be made without arguments, give an instance"):
         adapt(nn.Linear)
 
 
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (drawn(3), "inputs must be a tuple of tensors, got Tensor"),
+        (drawn(3), r"inputs must be a tuple, as in \(x,\), got a tensor of shape \(3,\)"),
         ((drawn(3, dtype=torch.bfloat16),), "NumPy has no bfloat16: check the layer in float32 or float64"),
     ],
 )
@@ -424,5 +423,5 @@ def test_a_class_of_modules_is_made_where_it_needs_no_arguments() -> None:
     assert adapt(torch.nn.Tanh).inputs == adapt(torch.nn.Tanh()).inputs
     x = np.random.default_rng(0).normal(size=(2, 3))
     assert check_layer(torch.nn.Tanh, [((x,), {})], checks=["all-gradients-together"])
-    with pytest.raises(TypeError, match="Linear'> cannot be made without arguments, give an instance"):
+    with pytest.raises(TypeError, match="Linear cannot be made without arguments, give an instance"):
         adapt(torch.nn.Linear)
