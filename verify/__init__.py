@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from verify.battery.battery import LayerError, LayerReport, check_layer
     from verify.battery.parametrize import parametrize_with_checks
     from verify.checker.certificate import Certificate, GradientMismatch, Inconclusive
-    from verify.checker.check import gradcheck
     from verify.checker.point import StructureError
+    from verify.entry import gradcheck
 
 __all__ = [
     "Certificate",
@@ -38,7 +38,7 @@ _HOME = {
     "LayerReport": "verify.battery.battery",
     "StructureError": "verify.checker.point",
     "check_layer": "verify.battery.battery",
-    "gradcheck": "verify.checker.check",
+    "gradcheck": "verify.entry",
     "parametrize_with_checks": "verify.battery.parametrize",
 }
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from verify.checker.records import listening
+from verify.records import listening
 
 if TYPE_CHECKING:
     from verify.checker.certificate import Certificate
@@ -59,7 +59,7 @@ class Gradcheck:
     def __call__(self, *arguments: Any, **settings: Any) -> Certificate:
         """Check two functions, as verify.gradcheck does."""
         __tracebackhide__ = True
-        from verify.checker.check import gradcheck as check
+        from verify.entry import gradcheck as check
 
         return check(*arguments, **self._seeded(settings))
 
@@ -123,7 +123,8 @@ def pytest_runtest_makereport(
 
 def _headline(error: BaseException) -> str:
     """Return the first line of a failed check's certificate or report, or nothing for another exception."""
-    result = getattr(error, "certificate", None) or getattr(error, "report", None)
+    found = (getattr(error, attribute, None) for attribute in ("certificate", "report"))
+    result = next((each for each in found if each is not None), None)  # what did not pass is falsy
     if result is None or type(error).__module__ != "verify":
         return ""
     return str(getattr(result, "headline", None) or str(result).partition("\n")[0])
@@ -157,7 +158,8 @@ def _add(rows: _Rows, layer: Any, result: Any) -> None:
         return
     for each in result.results:
         row = rows.setdefault((result.layer, each.check, "check_layer"), {"checks": 0})
-        row.update(checks=row["checks"] + 1, verdict=each.verdict, oracle=f"{each.cases} cases", seed=result.seed)
+        cases = f"{each.cases} case{'' if each.cases == 1 else 's'}"
+        row.update(checks=row["checks"] + 1, verdict=each.verdict, oracle=cases, seed=result.seed)
 
 
 def _add_certificate(rows: _Rows, layer: str, certificate: Certificate) -> None:

@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.adapters import plain
+from verify.adapters._layer_names import layer_name
 from verify.adapters._methods import has_both, likely, methods, renamed
-from verify.adapters._names import layer_name
-from verify.adapters._pair import Forward, Input, Pair, UnknownArgument, check, positional
-from verify.checker.arguments import argument_names
-from verify.checker.calls import SECOND, shown
+from verify.adapters._pair import Forward, Input, Pair, UnknownArgument, check, positional, refuse_tensors
+from verify.checker.arguments import shown
 from verify.checker.certificate import Certificate
+from verify.entry import SECOND
 
 __all__ = [
     "Forward",
@@ -78,7 +78,7 @@ def adapt(target: Any, *, forward: str | None = None, backward: str | None = Non
     target = _renamed(target, forward, backward)
     framework = framework_of(target)
     if framework is not None:
-        _refuse_own(own, target, _NAMES[framework])
+        _refuse_own(own, target, f"a layer in {_NAMES[framework]}")
         pair: Pair = __getattr__(framework).pair(target)
         return pair
     if isinstance(target, tuple) and len(target) == 2 and all(map(callable, target)):
@@ -99,8 +99,8 @@ def gradcheck(
     **settings: Any,
 ) -> Certificate:
     """Check a layer of any kind that `adapt` knows, with the `gradcheck` of its adapter and with its settings."""
-    target = _renamed(_unwrapped(target), forward, backward)
-    framework = None if isinstance(target, Pair) else framework_of(target)
+    __tracebackhide__ = True
+    target, framework = _unwrapped(_renamed(target, forward, backward))
     own = {name: settings.pop(name) for name in _OF_PLAIN if settings.get(name, ()) not in (None, ())}
     if framework is not None:
         if "nondiff_argnums" in settings and framework != "jax":
@@ -109,11 +109,13 @@ def gradcheck(
             )
         adapter = __getattr__(framework)
         taken = inspect.signature(adapter.gradcheck).parameters
-        _refuse_own({name: value for name, value in own.items() if name not in taken}, target, _NAMES[framework])
+        _refuse_own(
+            {name: value for name, value in own.items() if name not in taken}, target, f"a layer in {_NAMES[framework]}"
+        )
         certificate: Certificate = adapter.gradcheck(target, inputs, options, **own, **settings)
         return certificate
     pair = adapt(target, **own)
-    _refuse_tensors(pair, inputs)
+    refuse_tensors(pair, inputs)
     settings = {name: value for name, value in settings.items() if name not in _OF_PLAIN}
     return check(pair, inputs, options, **settings)
 
@@ -147,10 +149,13 @@ class _Kept(Exception):
         self.call = call
 
 
-def _unwrapped(target: Any) -> Any:
-    """Return the layer of a pair that an adapter made of it alone, so that its tensors are taken as the layer's are."""
-    made = target.forward.made if isinstance(target, Pair) and isinstance(target.forward, Forward) else ""
-    return target.forward.layer if made in {f"adapters.{name}.pair(layer)" for name in _NAMES} else target
+def _unwrapped(target: Any) -> tuple[Any, str | None]:
+    """Return a layer and its framework. Of a pair that an adapter made of a layer alone, it is that layer."""
+    if isinstance(target, Pair):
+        made = target.forward.made if isinstance(target.forward, Forward) else ""
+        name = next((name for name in _NAMES if made == f"adapters.{name}.pair(layer)"), None)
+        return (target, None) if name is None else (target.forward.layer, name)  # type: ignore[attr-defined]
+    return target, framework_of(target)
 
 
 def _renamed(target: Any, forward: str | None, backward: str | None) -> Any:
@@ -160,18 +165,10 @@ def _renamed(target: Any, forward: str | None, backward: str | None) -> Any:
 def _refuse_own(own: Mapping[str, Any], target: Any, kind: str) -> None:
     """Raise TypeError if options of a layer that keeps arrays in itself are given for another kind."""
     if own:
-        text = "for a layer in NumPy that keeps arrays in itself"
-        raise TypeError(f"{' and '.join(own)} {'is' if len(own) == 1 else 'are'} {text}; {layer_name(target)}: {kind}")
-
-
-def _refuse_tensors(pair: Pair, inputs: Sequence[Any]) -> None:
-    """Raise TypeError for a tensor among the inputs of a layer that takes NumPy arrays: it would not be checked."""
-    if not isinstance(inputs, (tuple, list)):
-        return
-    for name, each in zip(argument_names(pair.forward, len(inputs)), inputs, strict=False):
-        if hasattr(each, "__array__") and not isinstance(each, (np.ndarray, np.generic)):
-            text = "give NumPy arrays, or name the framework: verify.adapters.torch.gradcheck or .jax.gradcheck"
-            raise TypeError(f"{name} is {shown(each)}, and this layer is not known to take such: {text}")
+        text = (
+            f"{' and '.join(own)} {'is' if len(own) == 1 else 'are'} for a layer in NumPy that keeps arrays in itself"
+        )
+        raise TypeError(f"{text}, and {layer_name(target)} is {kind}")
 
 
 _OF_PLAIN = ("parameters", "fixed", "reset")
@@ -183,19 +180,22 @@ _WANTED = (
 
 def _hint(target: Any) -> str:
     """Return what to write instead of a target that is no layer."""
+    if isinstance(target, (tuple, list)) and any(hasattr(each, "shape") for each in target):
+        return f"{_WANTED}. The layer comes first, and then its inputs in a tuple: gradcheck(layer, (x,))"
     if isinstance(target, (tuple, list)):
         return f"give a pair of two functions, (forward, backward), got {', '.join(map(shown, target[:3]))}"
     if isinstance(target, (str, int, float)) or hasattr(target, "__array__"):
         return f"{_WANTED}. The layer comes first, and then its inputs in a tuple: gradcheck(layer, (x,))"
     if inspect.isroutine(target) or isinstance(target, np.ufunc):
         name = getattr(target, "__name__", "function").strip("<>")
-        return f"{_WANTED}; or name the framework of the function: verify.adapters.torch.gradcheck({name}, inputs)"
+        named = f"verify.adapters.torch.gradcheck({name}, inputs) or, as a layer, verify.adapters.torch.pair({name})"
+        return f"{_WANTED}; or name the framework of the function: {named}"
     if inspect.ismodule(target):
         return f"{_WANTED}; name a layer in it"
     forward, backward = likely(target)
     if forward and backward:
-        named = [f'{role}="{name}"' for role, name in (("forward", forward), ("backward", backward)) if name != role]
-        return f"its methods are not called forward and backward: name them, as in {', '.join(named)}"
+        renaming = [f'{role}="{name}"' for role, name in (("forward", forward), ("backward", backward)) if name != role]
+        return f"its methods are not called forward and backward: name them, as in {', '.join(renaming)}"
     if forward or backward:
         missing, kind = "backward" if forward else "forward", target if inspect.isclass(target) else type(target)
         return f"{kind.__name__} has no {missing}: its methods are {', '.join(methods(target))}"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.arguments import argument_names
-from verify.checker.calls import shown
-from verify.checker.certificate import Certificate, Uncovered
-from verify.checker.check import gradcheck
+from verify.checker.arguments import argument_names, shown
+from verify.checker.certificate import FAIL, PASS, Certificate, CheckError, GradientMismatch, Inconclusive, Uncovered
 from verify.checker.layer import kinds
 from verify.checker.point import Array
+from verify.entry import gradcheck
+from verify.records import record, silently
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -42,6 +43,9 @@ class Forward:
     `inputs` is the user's own signature. `parameters` are the arrays that the layer owns, by name. They come
     after the inputs. `made` is the expression that makes the pair of `layer`, for the lines that reproduce a failure.
     `uncovered()` says what the adapter left out of the check.
+
+    `at(inputs, options)` returns the pair again, with what calls at these inputs show. `notes()` has a sentence for
+    some arguments by name. `ungraded` are inputs that have no gradient. `alone` makes the pair of each result alone.
     """
 
     call: Callable[..., tuple[Array, Any]]
@@ -50,6 +54,10 @@ class Forward:
     made: str = ""
     layer: Any = None
     uncovered: Callable[[], tuple[Uncovered, ...]] = tuple
+    at: Callable[[Sequence[Any], Mapping[str, Any]], Pair] | None = None
+    notes: Callable[[], Mapping[str, str]] = dict
+    ungraded: tuple[str, ...] = ()
+    alone: Sequence[Callable[[], Pair]] = ()
 
     def __call__(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
         return self.call(*arrays, **options)
@@ -93,16 +101,21 @@ class Pair(NamedTuple):
             return self.forward(*(values[k] if k in values else next(others) for k in places), **options)
 
         inputs = tuple(each for k, each in enumerate(self.inputs) if k not in values)
-        asked = getattr(self.forward, "uncovered", tuple)
-        made, layer = (getattr(self.forward, name, default) for name, default in (("made", ""), ("layer", None)))
-        made = f"{made}.filled({dict(values)!r})" if made else ""
-        return Pair(Forward(call, inputs, self.parameters, made, layer, asked), self.backward)
+        forward = self.forward if isinstance(self.forward, Forward) else Forward(self.forward)
+        made = f"{forward.made}.filled({dict(values)!r})" if forward.made else ""
+        alone = [lambda each=each: each().filled(values) for each in forward.alone]
+        return Pair(replace(forward, call=call, inputs=inputs, made=made, alone=alone), self.backward)
 
-    def bound(self, inputs: Sequence[Any]) -> tuple[Pair, tuple[Any, ...], list[int]]:
+    def bound(
+        self, inputs: Sequence[Any], options: Mapping[str, Any] | None = None
+    ) -> tuple[Pair, tuple[Any, ...], list[int]]:
         """Return a pair that only takes arrays, these arrays, and their positions among inputs and parameters.
 
         Inputs that are neither an array nor None become fixed arguments of the pair.
         """
+        if isinstance(self.forward, Forward) and self.forward.at is not None:
+            known = self.forward.at(inputs, options or {})
+            return known._replace(forward=replace(known.forward, at=None)).bound(inputs)  # type: ignore[type-var]
         places = [k for k, each in enumerate(inputs) if each is None or isinstance(each, (np.ndarray, np.generic))]
         names = argument_names(self.forward, len(inputs) + len(self.parameters))
         values = {k: each for k, each in enumerate(inputs) if k not in places}
@@ -119,6 +132,7 @@ def check(
     options: Mapping[str, Any] | None,
     *,
     wrt: Sequence[int | str] | None = None,
+    raise_on_failure: bool = True,
     run: Callable[..., Certificate] = gradcheck,
     **settings: Any,
 ) -> Certificate:
@@ -127,14 +141,92 @@ def check(
     Inputs that are not arrays (a stride, a string) are passed to the layer unchanged. `run` is called in the place of
     `verify.gradcheck`, with the same arguments.
     """
-    if not isinstance(inputs, (tuple, list)):
-        raise TypeError(f"inputs must be a tuple of arrays, as in (x,), got {shown(inputs)}")
-    bound, arrays, places = pair.bound(inputs)
+    __tracebackhide__ = True
+    check_inputs(inputs)
+    bound, arrays, places = pair.bound(inputs, options)
     if inputs and not arrays:
-        given = kinds(argument_names(pair.forward, len(inputs)), inputs)
+        given = kinds(_names_of(pair, inputs), inputs)
         raise ValueError(f"nothing to check: none of the inputs ({given}) is an array that this adapter knows")
-    positions = None if wrt is None else _positions(wrt, argument_names(bound.forward, len(arrays)), places)
-    return run(*bound, arrays, options, wrt=positions, **settings)
+    names = argument_names(bound.forward, len(arrays))
+    positions = None if wrt is None else _positions(wrt, names, places)
+    if not isinstance(bound.forward, Forward):
+        return run(*bound, arrays, options, wrt=positions, raise_on_failure=raise_on_failure, **settings)
+    with silently():  # what is recorded is the whole
+        certificate, raised = _adapted(bound, bound.forward, arrays, options, positions, settings, run)
+    record(bound.forward, certificate)
+    if raise_on_failure and certificate.verdict != PASS:
+        raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from raised
+    return certificate
+
+
+def _adapted(
+    pair: Pair,
+    forward: Forward,
+    arrays: Sequence[Any],
+    options: Mapping[str, Any] | None,
+    wrt: Sequence[int] | None,
+    settings: Mapping[str, Any],
+    run: Callable[..., Certificate],
+) -> tuple[Certificate, BaseException | None]:
+    """Check the pair of an adapter, and then each of its results alone. Also return what a backward raised."""
+    names, settings = argument_names(forward, len(arrays)), dict(settings)
+    asked = forward.uncovered
+    if wrt is not None:  # what is left out is left out on purpose
+        asked = lambda: tuple(each._replace(matters=False, remedy="") for each in forward.uncovered())  # noqa: E731
+    elif forward.ungraded:
+        kinds_of = [getattr(each, "dtype", np.dtype(int)).kind for each in arrays]
+        wrt = [k for k, name in enumerate(names) if kinds_of[k] in "fc" and name not in forward.ungraded]
+    settings["wrt"] = wrt
+    certificate, raised = _result(run, replace(forward, uncovered=asked), pair.backward, arrays, options, settings)
+    for k, make in enumerate(forward.alone):
+        if certificate.verdict == FAIL:
+            break
+        alone, raised = _result(run, *make(), arrays, options, settings)
+        if alone.verdict == FAIL:
+            note = f"with the upstream gradient of result {k} alone, the others 0"
+            results = [each._replace(note="; ".join(filter(None, (note, each.note)))) for each in alone.arguments]
+            certificate = replace(alone, arguments=tuple(results), uncovered=certificate.uncovered)
+    notes = forward.notes()
+    noted = [
+        each._replace(note="; ".join(filter(None, (each.note, notes.get(each.name))))) for each in certificate.arguments
+    ]
+    uncovered = {each.name: each for each in certificate.uncovered}  # what the adapter says of a name comes last
+    certificate = replace(certificate, arguments=tuple(noted), uncovered=tuple(uncovered.values()))
+    return certificate, raised
+
+
+def _result(
+    run: Callable[..., Certificate], forward: Any, backward: Any, arrays: Any, options: Any, settings: Mapping[str, Any]
+) -> tuple[Certificate, BaseException | None]:
+    """The certificate, whatever its verdict, and what a backward raised."""
+    try:
+        return run(forward, backward, arrays, options, **settings), None
+    except CheckError as error:
+        return error.certificate, error.__cause__
+
+
+def check_inputs(inputs: Any) -> None:
+    """Raise TypeError unless the inputs are a tuple or a list."""
+    if inspect.isclass(inputs) or inspect.isroutine(inputs):
+        raise TypeError(
+            f"the layer comes first, and then its inputs: gradcheck(layer, (x,)), got {shown(inputs)} second"
+        )
+    if not isinstance(inputs, (tuple, list)):
+        raise TypeError(f"inputs must be a tuple, as in (x,), got {shown(inputs)}")
+
+
+def _names_of(pair: Pair, inputs: Sequence[Any]) -> tuple[str, ...]:
+    """Return the names of the inputs. The parameters come after them."""
+    return argument_names(pair.forward, len(inputs) + len(pair.parameters))[: len(inputs)]
+
+
+def refuse_tensors(pair: Pair, inputs: Any) -> None:
+    """Raise TypeError for a tensor among the inputs of a layer that takes NumPy arrays: it would not be checked."""
+    check_inputs(inputs)
+    for name, each in zip(_names_of(pair, inputs), inputs, strict=False):
+        if hasattr(each, "__array__") and not isinstance(each, (np.ndarray, np.generic)):
+            text = "give NumPy arrays or, if it computes with tensors, use verify.adapters.torch or .jax"
+            raise TypeError(f"{name} is {shown(each)}, and this layer is not known to take such: {text}")
 
 
 def _positions(wrt: Any, names: tuple[str, ...], places: list[int]) -> tuple[int, ...]:
@@ -160,9 +252,16 @@ def positional(function: Callable[..., Any] | inspect.Signature) -> tuple[Input,
     return tuple(Input(each.name, each.default) for each in parameters)
 
 
+def _plainly(error: TypeError) -> str:
+    """Return Python's message about a call of a class without the name of the method."""
+    return re.sub(r"^\S+\.__init__\(\) ", "", str(error))
+
+
 def made_of(target: type) -> Any:
     """Return an instance of a class, or raise TypeError if it cannot be made without arguments."""
     try:
         return target()
     except TypeError as error:
-        raise TypeError(f"{target.__name__} cannot be made without arguments, give an instance: {error}") from error
+        raise TypeError(
+            f"{target.__name__} cannot be made without arguments, give an instance: {_plainly(error)}"
+        ) from error

@@ -4,9 +4,26 @@
         def forward(self, x): self.x = x; return x @ self.W + self.b
         def backward(self, dy): self.dW = self.x.T @ dy; self.db = dy.sum(0); return dy @ self.W.T
 
-The checked parameters become arrays after the inputs. They are set on the instance for each forward and each
-backward, and restored afterwards. No other state is restored. So the checker finds an instance that accumulates its
-gradients, or whose second forward spoils the first backward.
+A deep copy of the instance is checked. The instance itself is not called, and stays as it is.
+
+The parameters become arrays after the inputs. All places of the copy that refer to a parameter are set for each call.
+They are found by moving arrays: every floating array that the instance reaches (attributes, dicts, lists, slots,
+nested layers, closures) is moved on a copy, and y changes or not. An array on which y depends needs a gradient. Usual
+names and containers are paired: dW, grad_W, weights_gradient, grads["W"], {"val": W, "grad": dW}. An array without a
+gradient makes the check INCONCLUSIVE, and is named.
+
+State that a layer keeps between calls is put back by one rule: before each call the fewest attributes are restored
+without which the same call would give another y. These are hidden states and weights that backward updates. The
+certificate lists them. Nothing else is restored. So the checker finds gradients that accumulate, and a cache that
+belongs to another forward.
+
+Other forms of forward and backward:
+
+- Several results, (h, c), with backward(dh, dc): all are checked together, and each alone.
+- A second argument that backward requires, such as learning_rate, gets 1.0. `backward_options` gives other values.
+- An update inside backward: parameters={"w": "update"} checks what it subtracts from w, over its learning rate.
+- backward() without dy: its gradient is for dy = 1, and is multiplied by dy. A y of several entries is summed.
+- Gradients in a dict by name, or (dx, [dW, db]).
 
 A C function, `void cube(const double *x, double *y, int n)`, needs no adapter. Wrap it in a pair:
 
@@ -28,36 +45,20 @@ A C function, `void cube(const double *x, double *y, int n)`, needs no adapter. 
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from verify.adapters._pair import Forward, Pair, check, made_of, positional
+from verify.adapters._layer import PlainLayer, Spec
+from verify.adapters._learning import learn
+from verify.adapters._pair import Forward, Pair, check, made_of, positional, refuse_tensors
+from verify.adapters._parameters import groups_of
+from verify.adapters._places import text
 from verify.checker.certificate import Certificate
 from verify.checker.point import Array
-
-# Names of the attribute with the gradient of W: dW, grad_W, W_grad.
-_SPELLINGS = ("d{}", "grad_{}", "{}_grad")
-
-
-class _Cache(NamedTuple):
-    inputs: tuple[Any, ...]
-    parameters: tuple[Any, ...]
-
-
-class _Parameter(NamedTuple):
-    """A parameter of an instance, with functions to read and write it and to read its gradient.
-
-    `gradient` is None if backward returns the gradient.
-    """
-
-    name: str
-    read: Callable[[], Any]
-    write: Callable[[Any], None]
-    gradient: Callable[[], Any] | None
 
 
 def gradcheck(
@@ -65,153 +66,133 @@ def gradcheck(
     inputs: Sequence[Any],
     options: Mapping[str, Any] | None = None,
     *,
-    parameters: Sequence[str] | Mapping[str, str] | None = None,
+    parameters: Sequence[str] | Mapping[str, str | None] | None = None,
     fixed: Sequence[str] = (),
     reset: str | None = None,
+    backward_options: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Certificate:
     """Check a layer at these inputs and at its own parameters.
 
-    `parameters`, `fixed` and `reset` are those of `pair`. The settings are those of `verify.gradcheck`, and `wrt` also
-    takes names.
+    The arguments are those of `pair`, the settings those of `verify.gradcheck`. `wrt` also takes names.
     """
-    return check(pair(target, parameters, fixed=fixed, reset=reset), inputs, options, **settings)
+    __tracebackhide__ = True
+    made = pair(target, parameters, reset=reset, fixed=fixed, backward_options=backward_options)
+    refuse_tensors(made, inputs)
+    return check(made, inputs, options, **settings)
 
 
 def pair(
     target: Any,
-    parameters: Sequence[str] | Mapping[str, str] | None = None,
+    parameters: Sequence[str] | Mapping[str, str | None] | None = None,
     *,
-    fixed: Sequence[str] = (),
     reset: str | None = None,
+    fixed: Sequence[str] = (),
+    backward_options: Mapping[str, Any] | None = None,
 ) -> Pair:
     """Return the pair of an instance, of a class that can be made without arguments, or of an object of functions.
 
     `forward(*inputs, **options)` returns y. `backward(dy)` returns the gradient of the input, or a tuple with one
-    gradient for each input. If backward also takes a cache, both are pure functions and are used unchanged.
+    gradient for each input. If backward also takes a cache, forward returns (y, cache). Pure functions of an object
+    without floating arrays are used unchanged.
 
-    `parameters` has two forms:
+    `parameters` names those that are not found by themselves, in one of two forms. Names may be paths, such as
+    "layers[0].W" or 'params["W"]'.
 
-    - A dict maps each parameter to the attribute in which backward leaves its gradient: {"W": "dW"}.
+    - A dict maps each parameter to the place in which backward leaves its gradient: {"W": "dW"}. "a.dW + b.dW" is a
+      sum, None a gradient that backward returns, and "update" what it subtracts from the parameter.
     - A sequence has the names of the parameters. Backward returns their gradients, in this order, after those of
       the inputs.
 
-    By default, a floating array W is a parameter if its gradient has an attribute dW, grad_W or W_grad. The attribute
-    must exist or appear in the code of the class. If there is none, the parameters are the entries of `params`, with
-    gradients in `grads` (dicts or lists).
-
-    `fixed` names arrays of the layer that are no parameters, such as running_mean.
+    `fixed` names arrays that have no gradient: ("running_mean",). A name of a container means all that is in it.
 
     `reset` names a method to call before each backward, such as zero_grad, for a layer that accumulates on purpose.
+    If it also empties what backward needs, it is called before each forward, and a backward repeats its forward.
+
+    `backward_options` are arguments of backward besides dy: {"learning_rate": 0.0}.
 
     Raises TypeError, quoting the target, for any other target. Raises ValueError for missing parameters.
     """
     if not (callable(getattr(target, "forward", None)) and callable(getattr(target, "backward", None))):
         raise TypeError(f"{target!r} has no functions forward and backward")
+    for what, names in (("parameters", parameters), ("fixed", fixed)):
+        if isinstance(names, str):
+            raise TypeError(
+                f"{what} must be a sequence of names{', or a dict' * (what == 'parameters')}, got {names!r}"
+            )
     if inspect.isclass(target) and not _is_pure(target):
         target = made_of(target)
-    if _is_pure(target):
+    if not (parameters or fixed or reset or backward_options) and _is_pure(target):
         return Pair(target.forward, target.backward)
-    found = tuple(_named(target, parameters) if parameters is not None else _found(target))
-    found = tuple(each for each in found if each.name not in fixed)
-    inputs, values = positional(target.forward), {each.name: np.array(each.read()) for each in found}
+    if reset is not None and not callable(getattr(target, reset, None)):
+        raise ValueError(f"{type(target).__name__} has no method {reset}, named by reset")
+    spec = Spec(parameters, tuple(fixed), reset, backward_options)
+    return _pair_of(PlainLayer(target, spec))
 
-    def forward(*arrays: Any, **options: Any) -> tuple[Array, _Cache]:
-        split = len(arrays) - len(found)
-        with _set(found, arrays[split:]):
-            y = target.forward(*arrays[:split], **options)
-        return y, _Cache(arrays[:split], arrays[split:])
 
-    def backward(dy: Array, cache: _Cache) -> tuple[Any, ...]:
-        with _set(found, cache.parameters):
-            if reset is not None:
-                getattr(target, reset)()
-            returned = target.backward(dy)
-            gradients = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
-            # Copies, because the next backward may write to the same arrays.
-            left = tuple(_copy(each.gradient()) for each in found if each.gradient is not None)
-        return gradients + left
+def _pair_of(layer: PlainLayer, alone: int | None = None) -> Pair:
+    """The pair of a layer, or of one of its results alone."""
 
-    made = "adapters.plain.pair(layer)" if parameters is None and not fixed and reset is None else ""
-    return Pair(Forward(forward, inputs, values, made, target), backward)
+    def forward(*arrays: Any, **options: Any) -> tuple[Array, Any]:
+        if not layer.learnt:
+            learn(layer, arrays[: len(arrays) - len(layer.parameters)], options, discover=False)
+        y, cache = layer.forward(*arrays, **options)
+        return (y if alone is None else layer.form.checked(cache.results)[alone]), cache
+
+    def backward(dy: Array, cache: Any) -> tuple[Any, ...]:
+        if alone is not None:
+            parts = layer.form.checked(cache.results)
+            zeros = [np.zeros(np.size(each), dy.dtype) for each in parts]
+            dy = np.concatenate([*zeros[:alone], np.ravel(dy), *zeros[alone + 1 :]])
+        return layer.backward(dy, cache)
+
+    def at(inputs: Sequence[Any], options: Mapping[str, Any]) -> Pair:
+        other = PlainLayer(layer.target, layer.spec)
+        return _pair_of(other) if learn(other, inputs, options, discover=True) else _pair_of(layer)
+
+    values = {each.name: each.value(layer.root) for each in layer.parameters}
+    count = layer.results
+    made = Forward(
+        forward,
+        layer.inputs,
+        values,
+        _made(layer) if alone is None else "",
+        layer.target,
+        layer.uncovered,
+        at=None if layer.learnt else at,
+        notes=lambda: dict(layer.reshaped),
+        ungraded=layer.ungraded,
+        alone=[] if count == 1 or alone is not None else [functools.partial(_pair_of, layer, k) for k in range(count)],
+    )
+    return Pair(made, backward)
+
+
+def _made(layer: PlainLayer) -> str:
+    """The expression that makes the pair of `layer` again; empty if it needs what its first forward makes."""
+    spec = layer.spec
+    before = {each.name for each in PlainLayer(layer.target, spec).parameters}
+    names = {each.name for each in layer.parameters}
+    if before == names and spec == Spec():
+        return "adapters.plain.pair(layer)"
+    known = [path for each in groups_of(layer.target) for path in each.paths]
+    if not before <= names or not all(each.paths[0] in known for each in layer.parameters):
+        return ""
+    given = {text(each.paths[0]): None if each.gradient is None else text(each.gradient) for each in layer.parameters}
+    wanted = [f"{given!r}"] if given else []
+    wanted += [
+        f"{name}={getattr(spec, name)!r}" for name in ("reset", "fixed", "backward_options") if getattr(spec, name)
+    ]
+    return f"adapters.plain.pair({', '.join(['layer', *wanted])})"
 
 
 def _is_pure(target: Any) -> bool:
-    """Return whether backward takes a cache: it has two required arguments besides self."""
+    """Return whether forward and backward are functions with a cache, of an object without floating arrays."""
+    required = [each.name for each in positional(target.backward) if each.required]
     if inspect.isclass(target):
         kinds = (inspect.getattr_static(target, name) for name in ("forward", "backward"))
-        if not all(isinstance(each, (staticmethod, classmethod)) for each in kinds):
-            return False
-    return sum(each.required for each in positional(target.backward)) >= 2
-
-
-def _named(instance: Any, parameters: Sequence[str] | Mapping[str, str]) -> Iterator[_Parameter]:
-    """Yield the parameters that the caller named."""
-    if isinstance(parameters, str):
-        raise TypeError(f"parameters must be a sequence of names, or a dict, got {parameters!r}")
-    for name in parameters:
-        if not _is_floating(getattr(instance, name, None)):
-            what = type(getattr(instance, name)).__name__ if hasattr(instance, name) else "no such attribute"
-            raise ValueError(f"parameter {name!r} of {type(instance).__name__} must be a floating array, got {what}")
-        yield _attribute(instance, name, parameters[name] if isinstance(parameters, Mapping) else None)
-
-
-def _found(instance: Any) -> Iterator[_Parameter]:
-    """Yield the attributes that have a gradient or, if there are none, the entries of `params`."""
-    written = _mentioned(type(instance))
-    own = [name for name, value in vars(instance).items() if _is_floating(value)]
-    pairs = [(name, spelling.format(name)) for name in own for spelling in _SPELLINGS]
-    pairs = [(name, gradient) for name, gradient in pairs if hasattr(instance, gradient) or gradient in written]
-    if pairs:
-        for name, gradient in pairs:
-            yield _attribute(instance, name, gradient)
-        return
-    params = getattr(instance, "params", None)
-    if isinstance(params, (dict, list)) and (hasattr(instance, "grads") or "grads" in written):
-        for key in params if isinstance(params, dict) else range(len(params)):
-            if _is_floating(params[key]):
-                yield _entry(instance, key)
-
-
-def _mentioned(kind: type) -> set[str]:
-    """Return the names in the code of a class and of its base classes."""
-    functions = (value for each in kind.__mro__ for value in vars(each).values() if hasattr(value, "__code__"))
-    return {name for function in functions for name in function.__code__.co_names}
-
-
-def _attribute(instance: Any, name: str, gradient: str | None) -> _Parameter:
-    read = None if gradient is None else lambda: getattr(instance, gradient, None)
-    return _Parameter(name, lambda: getattr(instance, name), lambda value: setattr(instance, name, value), read)
-
-
-def _entry(instance: Any, key: Any) -> _Parameter:
-    def gradient() -> Any:
-        grads = instance.grads  # read each time, because backward may replace it
-        present = key in grads if isinstance(grads, dict) else key < len(grads)
-        return grads[key] if present else None
-
-    name = key if isinstance(key, str) else f"params[{key!r}]"
-    return _Parameter(
-        name, lambda: instance.params[key], lambda value: instance.params.__setitem__(key, value), gradient
-    )
-
-
-@contextmanager
-def _set(parameters: Sequence[_Parameter], values: Sequence[Any]) -> Iterator[None]:
-    """Give the parameters these values inside the with block."""
-    before = [each.read() for each in parameters]
-    try:
-        for each, value in zip(parameters, values, strict=True):
-            each.write(value)
-        yield
-    finally:
-        for each, value in zip(parameters, before, strict=True):
-            each.write(value)
-
-
-def _copy(gradient: Any) -> Any:
-    return gradient.copy() if isinstance(gradient, np.ndarray) else gradient
-
-
-def _is_floating(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and np.issubdtype(value.dtype, np.inexact)
+        static = all(isinstance(each, (staticmethod, classmethod)) for each in kinds)
+        return static and len(required) >= 2
+    if len(required) < 2 or inspect.ismodule(target):
+        return len(required) >= 2
+    bound = any(getattr(getattr(target, name), "__self__", None) is target for name in ("forward", "backward"))
+    return not bound and not groups_of(target)

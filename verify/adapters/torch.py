@@ -25,13 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from verify.adapters._pair import Pair, check
+from verify.adapters._pair import Pair, check_inputs
 from verify.adapters._results import Answer, agree, asked, one_by_one
 from verify.adapters._torch_pair import Target, made_pair
 from verify.adapters._torch_tape import NoGradient, Results
 from verify.adapters._torch_values import array_of, refuse_complex
 from verify.adapters._tree import is_container, leaves, positions
 from verify.checker.certificate import INCONCLUSIVE, Certificate
+from verify.entry import SECOND
 
 # Below so many entries PyTorch's own loops take one thread (GRAIN_SIZE in ATen/Parallel.h). LAPACK takes more: on two
 # busy cores a Cholesky factor of 4 x 4 took 21 ms with two threads, and 0.08 ms with one.
@@ -55,8 +56,7 @@ def gradcheck(
     that of a list or dict stands for all it holds. `settings` are those of `verify.gradcheck`.
     """
     __tracebackhide__ = True
-    if not isinstance(inputs, (tuple, list)):
-        raise TypeError(f"inputs must be a tuple of tensors, got {type(inputs).__name__}")
+    check_inputs(inputs)
     call = _Call(Target.of(target, inputs), inputs, options or {})
     chosen = call.positions(wrt)
     whole, results = call.pair(chosen, None)
@@ -65,7 +65,7 @@ def gradcheck(
     def ask(result: int | None, seed: int | None) -> Answer:
         pair = whole if result is None else call.pair(chosen, result)[0]
         known = settings if seed is None else {**settings, "seed": seed}
-        return asked(check, pair, call.values, call.options, wrt=chosen, **known)
+        return asked(pair, call.values, call.options, chosen, known)
 
     def agrees(result: int) -> bool:
         return agree(whole, call.pair(chosen, result)[0], call.values, call.options, results.names, result)
@@ -95,6 +95,12 @@ def pair(
     and a number. `keywords` does so for options. `result` is the number of the only result to take.
     """
     return made_pair(Target.of(target), Results(result), device=device, like=like, keywords=keywords)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "gradgradcheck":
+        raise AttributeError(f"there is no {name}: for second derivatives {SECOND}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _Call:

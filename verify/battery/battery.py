@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 from verify.adapters import Forward, Pair, adapt, layer_name, prepared
 from verify.battery.checks import CHECKS, NOT_APPLICABLE, Found, Trial, judge
 from verify.battery.report import EXPECTED_FAILURE, CheckResult, LayerError, LayerReport, told_once
-from verify.checker.calls import refuse_unknown, shown
+from verify.checker.arguments import shown
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS
 from verify.checker.check import checked_settings
-from verify.checker.records import record, silently
+from verify.entry import refuse_unknown
+from verify.records import record, silently
 
 __all__ = ["CheckResult", "LayerError", "LayerReport", "check_layer"]
 
@@ -61,6 +62,7 @@ def check_layer(
     Raises LayerError, with the report, if a check did not pass and `raise_on_failure` is True.
     Raises TypeError or ValueError, quoting the values, for invalid arguments and for unknown names of checks.
     """
+    __tracebackhide__ = True
     started = time.perf_counter()
     expected = known(expected_failures or {}, "expected_failures")
     names = list(CHECKS if checks is None else known(dict.fromkeys(checks, "asked for"), "checks"))
@@ -123,9 +125,12 @@ def planned(
         own_wrt = None if positions is None else tuple(positions)
         return Trial(forward, backward, arrays, options, structure, tuple(batch), seed, own_wrt, miss_probability)
 
-    for case in () if drawn else cases:
-        trial(case).check_batch()
-    return Plan(cases, trial, drawn)
+    if drawn:
+        return Plan(cases, trial, drawn)
+    made = {id(case): trial(case) for case in cases}  # once, because an adapter may have to learn about its layer
+    for each in made.values():
+        each.check_batch()
+    return Plan(cases, lambda case: made[id(case)], drawn)
 
 
 def _check_call(batch: Any, examples: Any, *, drawn: bool) -> None:

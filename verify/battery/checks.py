@@ -24,6 +24,7 @@ from verify.checker.point import StructureError, Worst
 
 NOT_APPLICABLE = "NOT APPLICABLE"
 LEFT_ALONE, KEPT = "arguments-are-left-alone", "dtypes-and-shapes-are-kept"
+EMPTY = "gradients-of-an-empty-batch"
 # The code of an INCONCLUSIVE whose gradients are right, but not all are checked.
 UNCOVERED = "uncovered"
 # Faults of one gradient: the layer can be called all the same.
@@ -199,7 +200,9 @@ def _concerns(fault: ContractError, check: str) -> bool:
     """
     if fault.code == "input-overwritten":
         return check != LEFT_ALONE  # which names the argument itself
-    return check in (*GRADIENT_CHECKS, KEPT) or fault.code not in _OF_ONE_GRADIENT
+    if fault.code in _OF_ONE_GRADIENT:
+        return check == KEPT or (check in GRADIENT_CHECKS and check != EMPTY)  # which asks at an empty batch
+    return True
 
 
 def all_gradients_together(trial: Trial) -> None:

@@ -181,7 +181,8 @@ def backward_is_linear_in_dy(call: Call, generator: np.random.Generator) -> None
     for (name, first), (_, second), (_, both) in parts:
         scale = float(np.abs(first).max(initial=0.0)) + 3 * float(np.abs(second).max(initial=0.0))
         # Relative to the scale, rounding is about eps and a nonlinearity about 1. sqrt(eps) is halfway in digits.
-        tolerance = math.sqrt(np.finfo(call.y.dtype).eps) * scale
+        coarsest = max(np.finfo(each.dtype).eps for each in (call.y, first))
+        tolerance = math.sqrt(coarsest) * scale
         error = float(np.abs(first - 3 * second - both).max(initial=0.0))
         if not error <= tolerance:
             raise _broken(

@@ -11,7 +11,7 @@ from verify.adapters import layer_name
 from verify.battery.battery import LayerError, check_layer, known, planned
 from verify.battery.checks import CHECKS, NOT_APPLICABLE
 from verify.battery.report import CheckResult, as_above, same_finding
-from verify.checker.calls import shown
+from verify.checker.arguments import shown
 
 if TYPE_CHECKING:
     import pytest

@@ -72,8 +72,9 @@ class LayerReport:
         return f"{self.verdict}: {self.layer}, {names}: {found}"
 
     def __str__(self) -> str:
+        count = f"{len(self.results)} check{'s' if len(self.results) > 1 else ''}"
         width = max(len(result.check) for result in self.results)
-        lines = [f"{self.layer}: {len(self.results)} checks in {self.seconds:.2g} s, seed {self.seed}"]
+        lines = [f"{self.layer}: {count} in {self.seconds:.2g} s, seed {self.seed}"]
         for check, verdict, cases, note, case, *_ in self.results:
             reason = f"  ({note})" if note and not case else ""
             lines.append(f"  {check:<{width}}  {cases:>4} {'case ' if cases == 1 else 'cases'}  {verdict}{reason}")

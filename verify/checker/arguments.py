@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from verify.checker.calls import shown
 from verify.checker.layer import LayerUnderTest, is_floating, kinds
 from verify.checker.point import Array
+
+# The most characters of a value in a message, so that it stays one line.
+_WIDTH = 60
 
 
 def layer_under_test(
@@ -118,3 +120,33 @@ def argument_names(
     parameters = signature.parameters.values() if signature else ()
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return tuple(names[k] if k < len(names) else f"arg{k}" for k in range(count))
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: short values as they are, arrays by their shape, other objects by their kind."""
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) or hasattr(value, "__array__"):
+        return f"{_kind(type(value))} of shape {tuple(shape or ())}"
+    if isinstance(value, (tuple, list)) and any(hasattr(each, "shape") for each in value):
+        return (
+            f"a {type(value).__name__} of {len(value)}: {', '.join(map(shown, value[:2]))}{', ...' * (len(value) > 2)}"
+        )
+    name, owner = getattr(value, "__name__", None), getattr(value, "__self__", None)
+    if isinstance(name, str) and inspect.isclass(owner):
+        return f"{owner.__name__}.{name}"
+    if isinstance(name, str):
+        return f"the {_sort(value)} {name.strip('<>')}"
+    text = repr(value)
+    if text.startswith("<") or "\n" in text:
+        return f"an instance of {type(value).__name__}"
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 4]} ..."
+
+
+def _kind(kind: type) -> str:
+    return {"ndarray": "an array", "Tensor": "a tensor", "ArrayImpl": "a JAX array"}.get(
+        kind.__name__, f"a {kind.__name__}"
+    )
+
+
+def _sort(value: Any) -> str:
+    return "class" if inspect.isclass(value) else "module" if inspect.ismodule(value) else "function"

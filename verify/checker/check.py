@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from verify.checker.arguments import layer_under_test
-from verify.checker.calls import explained
 from verify.checker.candidates import CANDIDATES, ORACLES, Candidate
 from verify.checker.certificate import (
     FAIL,
@@ -37,7 +36,6 @@ from verify.diagnosis.reproduction import reproduce
 _SUPPORT = 8
 
 
-@explained
 def gradcheck(
     forward: Callable[..., tuple[Array, Any]],
     backward: Callable[[Array, Any], Sequence[Array | None]],

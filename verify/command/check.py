@@ -148,6 +148,8 @@ def _own(parameters: tuple[str, ...], fixed: tuple[str, ...], reset: str | None)
         found["reset"] = reset
     if parameters:
         pairs = any("=" in each for each in parameters)
+        if any(each.endswith("=") for each in parameters):
+            raise TargetError(f"--parameter {' '.join(parameters)} names no attribute with the gradient, as in W=dW")
         found["parameters"] = cases.named(parameters, "--parameter") if pairs else parameters
     return found
 

@@ -149,7 +149,8 @@ def _from_name(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module exists, and an import inside it failed
-        raise TargetError(f"there is no module {name!r} ({error}), searched from {Path.cwd()} on") from error
+        text = f"; a file is written {name}.py:NAME" if "/" in name else ""
+        raise TargetError(f"there is no module {name!r}, searched from {Path.cwd()} on{text}") from error
     except (TypeError, ValueError) as error:
         if name and not name.startswith("."):
             raise

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from verify.checker.records import silently
 from verify.profiles import EXAMPLES
+from verify.records import silently
 
 pytest_plugins = ["pytester"]
 

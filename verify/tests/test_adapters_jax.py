@@ -219,7 +219,7 @@ def drawn_in_jax(x: Any) -> Any:
 
 @pytest.mark.parametrize("inputs", [np.ones(3), 2.0])
 def test_inputs_that_cannot_be_are_refused(inputs: Any) -> None:
-    with pytest.raises(TypeError, match=f"inputs must be a tuple of arrays, got {type(inputs).__name__}"):
+    with pytest.raises(TypeError, match=r"inputs must be a tuple, as in \(x,\), got"):
         adapter.gradcheck(jnp.sin, inputs)
     with pytest.raises(TypeError, match="is not a function of arrays"):
         adapter.pair(inputs)

@@ -141,7 +141,8 @@ def test_an_instance_is_exact_in_its_input_and_its_parameters(target: Any, names
 def test_gradients_that_backward_returns_are_those_of_the_parameters_named() -> None:
     certificate = check(Returning(), X, np.ones((5, 3)), parameters=["W"])
     assert (certificate.verdict, [each.name for each in certificate.arguments]) == ("PASS", ["x", "y", "W"])
-    assert check(Returning(), X, np.ones((5, 3))).causes[0].code == "gradient-count"
+    unnamed = check(Returning(), X, np.ones((5, 3)))  # W is the one array whose shape fits
+    assert (unnamed.verdict, [each.name for each in unnamed.arguments]) == ("PASS", ["x", "y", "W"])
 
 
 def test_other_names_of_gradients_can_be_said() -> None:
@@ -275,7 +276,7 @@ def test_an_unknown_target_is_quoted_and_told_what_would_do(target: Any, message
 
 
 def test_inputs_must_be_a_tuple_and_wrt_names_of_arrays() -> None:
-    with pytest.raises(TypeError, match=r"inputs must be a tuple of arrays, as in \(x,\), got an array"):
+    with pytest.raises(TypeError, match=r"inputs must be a tuple, as in \(x,\), got an array"):
         gradcheck(Linear(), X)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="wrt holds 'V', which is none of the arrays: x, W, b"):
         gradcheck(Linear(), (X,), wrt=["V"])

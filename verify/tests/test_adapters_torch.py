@@ -382,14 +382,14 @@ def test_adapt_knows_what_is_of_pytorch() -> None:
     for target in (Strided, Strided.apply, nn.Linear(2, 1), drawn, torch.compiler.disable(drawn), torch.tanh, partial):
         assert type(adapt(target).forward).__name__ == "Forward"
     assert [each.name for each in adapt(Strided).inputs] == ["x", "stride", "w", "padding"]
-    with pytest.raises(TypeError, match=r"Linear.* cannot be made without arguments, give an instance"):
+    with pytest.raises(TypeError, match=r"Linear cannot be made without arguments, give an instance"):
         adapt(nn.Linear)
 
 
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (drawn(3), "inputs must be a tuple of tensors, got Tensor"),
+        (drawn(3), r"inputs must be a tuple, as in \(x,\), got a tensor of shape \(3,\)"),
         ((drawn(3, dtype=torch.bfloat16),), "NumPy has no bfloat16: check the layer in float32 or float64"),
     ],
 )

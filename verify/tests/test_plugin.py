@@ -111,6 +111,101 @@ def test_the_fixture_checks_and_the_summary_says_what(pytester: pytest.Pytester)
     assert "raise_on_failure and" not in result.stdout.str()  # the traceback ends in the test
 
 
+WAYS = """
+    import numpy as np
+    import pytest
+    from verify import adapters, check_layer, parametrize_with_checks
+
+    class Linear:
+        def __init__(self):
+            self.W = np.ones((4, 3))
+        def forward(self, x):
+            self.x = x
+            return x @ self.W
+        def backward(self, dy):
+            self.dW = 2 * self.x.T @ dy
+            return dy @ self.W.T
+
+    X = np.ones((5, 4))
+
+    def test_fixture(gradcheck):
+        gradcheck.plain(Linear(), (X,), wrt=["x"])
+
+    def test_fixture_wrong(gradcheck):
+        gradcheck.plain(Linear(), (X,))
+
+    def test_direct():
+        adapters.gradcheck(Linear(), (X,), raise_on_failure=False)
+
+    def test_battery():
+        check_layer(Linear(), [((X,), {})])
+
+    @parametrize_with_checks([Linear], [((X,), {})])
+    def test_checks(layer, check):
+        check(layer)
+"""
+
+
+def test_all_ways_are_listed_and_the_message_is_one_line(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(WAYS)
+    result = pytester.runpytest_inprocess(*PLUGIN, "--junitxml=report.xml")
+    result.assert_outcomes(passed=2 + 8, failed=2 + 6, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "E *verify.GradientMismatch: FAIL: *",
+            "E *verify.LayerError: Linear: 15 checks in *",
+            "*::test_fixture *Linear  dx *PASS *exact integers * miss *",
+            "*::test_fixture_wrong *Linear  dW *FAIL *",
+            "*::test_direct *Linear  dW *FAIL *",
+            "*::test_battery *Linear  all-gradients-together *FAIL * 1 case *",
+            "*::test_battery *Linear  gradients-of-an-empty-batch *NOT APPLICABLE *",
+            "*::test_checks?Linear-gradients-at-ties? *Linear  gradients-at-ties *FAIL *",
+        ]
+    )
+    assert "in check\n" not in result.stdout.str()  # the tracebacks end in the tests
+    assert "def check_layer(" not in result.stdout.str()
+    cases = ElementTree.parse(pytester.path / "report.xml").iter("testcase")
+    messages = {case.get("name"): failure.get("message") for case in cases for failure in case.iter("failure")}
+    assert all(message and "\n" not in message and message.startswith("FAIL: ") for message in messages.values())
+    assert str(messages["test_battery"]).startswith("FAIL: Linear, all-gradients-together, each-gradient-alone, ")
+    assert messages["test_checks[Linear-gradients-at-ties]"] == (
+        "FAIL: Linear, gradients-at-ties: as above: all-gradients-together"
+    )
+
+
+def test_of_very_many_rows_those_that_passed_are_counted(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import numpy as np
+        import pytest
+
+        @pytest.mark.parametrize("k", range(201))
+        def test_it(gradcheck, k):
+            backward = lambda dy, _: ((3 if k == 7 else 2) * dy,)
+            gradcheck(lambda x: (2 * x, None), backward, (np.ones(2),), raise_on_failure=False)
+        """
+    )
+    result = pytester.runpytest_inprocess(*PLUGIN)
+    result.stdout.fnmatch_lines(["*::test_it?7? *FAIL *", "and 200 that passed, listed by -v"])
+    assert "test_it[8]" not in result.stdout.str()
+    assert "test_it[8]" in pytester.runpytest_inprocess(*PLUGIN, "-v").stdout.str()
+
+
+def test_other_exceptions_keep_their_message(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        class Other(Exception):
+            certificate = "one"
+
+        def test_other():
+            raise Other("two\\nlines")
+        """
+    )
+    pytester.runpytest_inprocess(*PLUGIN, "--junitxml=report.xml")
+    (failure,) = ElementTree.parse(pytester.path / "report.xml").iter("failure")
+    assert "Other: two" in str(failure.get("message"))
+
+
 def test_seeds_follow_from_the_tests_names_and_calls(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -1,4 +1,7 @@
-"""What `gradcheck` says to a call that does not fit it, such as one written for another checker."""
+"""`verify.gradcheck`: the checker's, with a sentence for a call that does not fit it, and a record of each result.
+
+Such a call was written for another checker, say, or for an adapter.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+from verify.checker import check
+from verify.checker.arguments import shown
 from verify.checker.certificate import CheckError
-from verify.checker.records import record
+from verify.records import record
 
 _P = ParamSpec("_P")
 _Returned = TypeVar("_Returned")
@@ -37,43 +42,13 @@ _INSTEAD = {
     "random_state": "write seed=VALUE",
     "rng": "write seed=0: a whole number",
 }
-# The most characters of a value in a message, so that it stays one line.
-_WIDTH = 60
 
 
-def shown(value: Any) -> str:
-    """Return a value for a message: short values as they are, arrays by their shape, other objects by their kind."""
-    shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple) or hasattr(value, "__array__"):
-        return f"{_kind(type(value))} of shape {tuple(shape or ())}"
-    if isinstance(value, (tuple, list)) and any(hasattr(each, "shape") for each in value):
-        return (
-            f"a {type(value).__name__} of {len(value)}: {', '.join(map(shown, value[:2]))}{', ...' * (len(value) > 2)}"
-        )
-    name = getattr(value, "__name__", None)
-    if isinstance(name, str):
-        return f"the {_sort(value)} {name.strip('<>')}"
-    text = repr(value)
-    if text.startswith("<") or "\n" in text:
-        return f"an instance of {type(value).__name__}"
-    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 4]} ..."
+def _explained(function: Callable[_P, _Returned]) -> Callable[_P, _Returned]:
+    """Return the function with a sentence for a call that does not fit it. Every result is recorded."""
+    signature = inspect.signature(function)
 
-
-def _kind(kind: type) -> str:
-    return {"ndarray": "an array", "Tensor": "a tensor", "ArrayImpl": "a JAX array"}.get(
-        kind.__name__, f"a {kind.__name__}"
-    )
-
-
-def _sort(value: Any) -> str:
-    return "class" if inspect.isclass(value) else "module" if inspect.ismodule(value) else "function"
-
-
-def explained(check: Callable[_P, _Returned]) -> Callable[_P, _Returned]:
-    """Return `check` with a sentence for a call that does not fit it. Every result is recorded."""
-    signature = inspect.signature(check)
-
-    @functools.wraps(check)
+    @functools.wraps(function)
     def called(*arguments: _P.args, **keywords: _P.kwargs) -> _Returned:
         __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
         try:
@@ -81,7 +56,7 @@ def explained(check: Callable[_P, _Returned]) -> Callable[_P, _Returned]:
         except TypeError as error:
             raise TypeError(_refusal(arguments, keywords, signature, error)) from None
         try:
-            result = check(*arguments, **keywords)
+            result = function(*arguments, **keywords)
         except CheckError as error:
             record(arguments[0] if arguments else keywords["forward"], error.certificate)
             raise
@@ -113,14 +88,12 @@ def _refusal(
     unknown = _unknown("gradcheck", keywords, tuple(signature.parameters))
     if unknown:
         return unknown
-    if len(arguments) == 1:
-        return (
-            f"gradcheck needs forward, backward and arrays, got {shown(arguments[0])} alone: "
-            "write verify.adapters.gradcheck(layer, inputs) for a layer that is one object"
-        )
-    if len(arguments) == 2 and not callable(arguments[1]):
-        return (
-            f"gradcheck needs forward, backward and arrays, got {shown(arguments[0])} and {shown(arguments[1])}: "
-            "write verify.adapters.gradcheck(layer, inputs) for a layer that is one object"
-        )
+    if len(arguments) == 1 or (len(arguments) == 2 and not callable(arguments[1])):
+        given = " and ".join(map(shown, arguments))
+        text = "for a layer that is one object write verify.adapters.gradcheck(layer, inputs)"
+        return f"gradcheck needs forward, backward and arrays, got {given}: {text}"
     return f"gradcheck(forward, backward, arrays, options): {error}"
+
+
+gradcheck = _explained(check.gradcheck)
+gradcheck.__module__ = "verify"  # where pickle finds it
