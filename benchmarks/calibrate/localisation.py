@@ -38,13 +38,17 @@ FUNCTIONS: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
 def _counting(count: list[int], calls: list[int]) -> Iterator[None]:
     """Add to count[0] the calls made by the search and for the two values of the entry."""
 
+    inside: list[Any] = []  # a search may ask for the values of an entry: those are counted once
+
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any, **options: Any) -> Any:
             before = calls[0]
+            inside.append(original)
             try:
                 return original(*arguments, **options)
             finally:
-                count[0] += calls[0] - before
+                inside.pop()
+                count[0] += 0 if inside else calls[0] - before
 
         return counted
 

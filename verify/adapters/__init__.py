@@ -21,7 +21,7 @@ import numpy as np
 from verify.adapters import plain
 from verify.adapters._layer_names import layer_name
 from verify.adapters._methods import has_both, likely, methods, renamed
-from verify.adapters._pair import Forward, Input, Pair, UnknownArgument, check, positional, refuse_tensors
+from verify.adapters._pair import Forward, Input, Pair, UnknownArgument, check, check_bound, positional, refuse_tensors
 from verify.checker.arguments import shown
 from verify.checker.certificate import Certificate
 from verify.entry import SECOND
@@ -33,6 +33,7 @@ __all__ = [
     "Prepared",
     "UnknownArgument",
     "adapt",
+    "check_bound",
     "framework_of",
     "gradcheck",
     "has_both",

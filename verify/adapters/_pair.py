@@ -132,14 +132,12 @@ def check(
     options: Mapping[str, Any] | None,
     *,
     wrt: Sequence[int | str] | None = None,
-    raise_on_failure: bool = True,
-    run: Callable[..., Certificate] = gradcheck,
     **settings: Any,
 ) -> Certificate:
     """Check a pair at these inputs and at its own parameters. `wrt` takes positions and names.
 
-    Inputs that are not arrays (a stride, a string) are passed to the layer unchanged. `run` is called in the place of
-    `verify.gradcheck`, with the same arguments.
+    Inputs that are not arrays (a stride, a string) are passed to the layer unchanged. The setting `run` is called
+    in the place of `verify.gradcheck`, with the same arguments.
     """
     __tracebackhide__ = True
     check_inputs(inputs)
@@ -148,36 +146,48 @@ def check(
         given = kinds(_names_of(pair, inputs), inputs)
         raise ValueError(f"nothing to check: none of the inputs ({given}) is an array that this adapter knows")
     names = argument_names(bound.forward, len(arrays))
-    positions = None if wrt is None else _positions(wrt, names, places)
-    if not isinstance(bound.forward, Forward):
-        return run(*bound, arrays, options, wrt=positions, raise_on_failure=raise_on_failure, **settings)
+    positions: Sequence[int] | None = None if wrt is None else _positions(wrt, names, places)
+    forward = bound.forward
+    if isinstance(forward, Forward) and positions is not None:  # what is left out is left out on purpose
+        asked = forward.uncovered
+        forward = replace(forward, uncovered=lambda: tuple(e._replace(matters=False, remedy="") for e in asked()))
+    elif isinstance(forward, Forward) and forward.ungraded:
+        kinds_of = [getattr(each, "dtype", np.dtype(int)).kind for each in arrays]
+        positions = [k for k, name in enumerate(names) if kinds_of[k] in "fc" and name not in forward.ungraded]
+    return check_bound(Pair(forward, bound.backward), arrays, options, wrt=positions, **settings)
+
+
+def check_bound(
+    pair: Pair,
+    arrays: Sequence[Any],
+    options: Mapping[str, Any] | None,
+    *,
+    run: Callable[..., Certificate] = gradcheck,
+    raise_on_failure: bool = True,
+    **settings: Any,
+) -> Certificate:
+    """Check a pair that takes these arrays alone and, if an adapter made it, each of its results alone."""
+    __tracebackhide__ = True
+    if not isinstance(pair.forward, Forward):
+        return run(*pair, arrays, options, raise_on_failure=raise_on_failure, **settings)
     with silently():  # what is recorded is the whole
-        certificate, raised = _adapted(bound, bound.forward, arrays, options, positions, settings, run)
-    record(bound.forward, certificate)
+        certificate, raised = _adapted(pair.backward, pair.forward, arrays, options, settings, run)
+    record(pair.forward, certificate)
     if raise_on_failure and certificate.verdict != PASS:
         raise (GradientMismatch if certificate.verdict == FAIL else Inconclusive)(certificate) from raised
     return certificate
 
 
 def _adapted(
-    pair: Pair,
+    backward: Callable[..., Any],
     forward: Forward,
     arrays: Sequence[Any],
     options: Mapping[str, Any] | None,
-    wrt: Sequence[int] | None,
     settings: Mapping[str, Any],
     run: Callable[..., Certificate],
 ) -> tuple[Certificate, BaseException | None]:
-    """Check the pair of an adapter, and then each of its results alone. Also return what a backward raised."""
-    names, settings = argument_names(forward, len(arrays)), dict(settings)
-    asked = forward.uncovered
-    if wrt is not None:  # what is left out is left out on purpose
-        asked = lambda: tuple(each._replace(matters=False, remedy="") for each in forward.uncovered())  # noqa: E731
-    elif forward.ungraded:
-        kinds_of = [getattr(each, "dtype", np.dtype(int)).kind for each in arrays]
-        wrt = [k for k, name in enumerate(names) if kinds_of[k] in "fc" and name not in forward.ungraded]
-    settings["wrt"] = wrt
-    certificate, raised = _result(run, replace(forward, uncovered=asked), pair.backward, arrays, options, settings)
+    """Return the certificate of all results, or that of a wrong one alone; and what a backward raised."""
+    certificate, raised = _result(run, forward, backward, arrays, options, settings)
     for k, make in enumerate(forward.alone):
         if certificate.verdict == FAIL:
             break
@@ -191,8 +201,7 @@ def _adapted(
         each._replace(note="; ".join(filter(None, (each.note, notes.get(each.name))))) for each in certificate.arguments
     ]
     uncovered = {each.name: each for each in certificate.uncovered}  # what the adapter says of a name comes last
-    certificate = replace(certificate, arguments=tuple(noted), uncovered=tuple(uncovered.values()))
-    return certificate, raised
+    return replace(certificate, arguments=tuple(noted), uncovered=tuple(uncovered.values())), raised
 
 
 def _result(

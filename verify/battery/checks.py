@@ -6,6 +6,7 @@ that case. If the forward raises there, or y is not finite, the check does not a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.adapters import Forward
+from verify.adapters import Forward, Pair, check_bound, framework_of
 from verify.battery.contracts import CONTRACTS, Call
 from verify.checker.arguments import layer_under_test
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, Certificate, CheckError, GradientMismatch
@@ -21,6 +22,7 @@ from verify.checker.check import gradcheck
 from verify.checker.directions import signed
 from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult, is_floating, kinds
 from verify.checker.point import StructureError, Worst
+from verify.diagnosis.reproduction import arrays_not_at_hand
 
 NOT_APPLICABLE = "NOT APPLICABLE"
 LEFT_ALONE, KEPT = "arguments-are-left-alone", "dtypes-and-shapes-are-kept"
@@ -90,10 +92,13 @@ class Trial(NamedTuple):
 
     def gradcheck(self, arrays: tuple[Any, ...] | None = None, **keywords: Any) -> Certificate:
         """Check the gradients at these arrays or at its own, and raise CheckError unless they pass."""
-        arrays = self.arrays if arrays is None else arrays
         own = {"structure": self.structure, "seed": self.seed, "wrt": self.wrt}
         keywords = {**own, "miss_probability": self.miss_probability, **keywords}
-        return gradcheck(self.forward, self.backward, arrays, self.options, **keywords)
+        with contextlib.nullcontext() if arrays is None else arrays_not_at_hand():
+            arrays = self.arrays if arrays is None else arrays
+            if isinstance(self.forward, Forward):  # which knows of results to be checked alone
+                return check_bound(Pair(self.forward, self.backward), arrays, self.options, **keywords)
+            return gradcheck(self.forward, self.backward, arrays, self.options, **keywords)
 
     def check_at(self, arrays: tuple[Any, ...], what: str, look: Callable[[Any], None] = lambda y: None) -> Certificate:
         """Check the gradients at arrays made from its own, if the forward accepts them. `look` sees y first."""
@@ -126,21 +131,28 @@ class Trial(NamedTuple):
 
     def shielded(self) -> Trial:
         """Return this trial of a layer that gets copies, so that what it writes to its arguments is not noticed."""
-
-        def call(*arrays: Any, **options: Any) -> Any:
-            return self.forward(*map(_copy, arrays), **options)
-
-        def backward(dy: Any, cache: Any) -> Any:
-            return self.backward(_copy(dy), cache)
-
-        if isinstance(self.forward, Forward):
-            return self._replace(forward=replace(self.forward, call=call), backward=backward)
-        return self._replace(forward=functools.wraps(self.forward)(call), backward=backward)
+        forward, backward = _shielded(Pair(self.forward, self.backward))
+        return self._replace(forward=forward, backward=backward)
 
     def __str__(self) -> str:
         subject = self.subject()
         options = [f"{name}={value!r}" for name, value in subject.options.items()]
         return ", ".join([kinds(subject.names, subject.arrays), *options])
+
+
+def _shielded(pair: Pair) -> Pair:
+    """Return the pair of a layer that gets copies, and of an adapter's each result alone as well."""
+
+    def call(*arrays: Any, **options: Any) -> Any:
+        return pair.forward(*map(_copy, arrays), **options)
+
+    def backward(dy: Any, cache: Any) -> Any:
+        return pair.backward(_copy(dy), cache)
+
+    if not isinstance(pair.forward, Forward):
+        return Pair(functools.wraps(pair.forward)(call), backward)
+    alone = [lambda make=make: _shielded(make()) for make in pair.forward.alone]
+    return Pair(replace(pair.forward, call=call, alone=alone), backward)
 
 
 def _copy(array: Any) -> Any:
@@ -305,8 +317,14 @@ def _contract(name: str, trial: Trial) -> None:
         forward.argument_names = trial.forward.argument_names  # type: ignore[attr-defined]
     generator = trial.generator()
     call = Call.of(forward, backward, subject.arrays, subject.options, generator)
-    taken = [dtype for dtype in (np.float32, np.float64) if _takes(call, dtype)]
+    dtypes = [subject.dtype] if _keeps_arrays(trial.forward) else [np.float32, np.float64]
+    taken = [dtype for dtype in dtypes if _takes(call, dtype)]
     CONTRACTS[name](call._replace(dtypes=taken), generator)
+
+
+def _keeps_arrays(forward: Any) -> bool:
+    """Return whether a layer in NumPy has arrays that no caller sets: they keep their dtype, and so may y."""
+    return isinstance(forward, Forward) and framework_of(forward.layer) is None and bool(forward.uncovered())
 
 
 def _called(function: Callable[..., Any], who: str, where: str, *arguments: Any, **options: Any) -> Any:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from verify.checker.point import Worst
+import numpy as np
+
+from verify.checker.point import Array, Worst
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 
@@ -35,6 +36,22 @@ class Uncovered(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.why})" + (f". {self.remedy}" if self.remedy else "")
+
+
+class Shown(NamedTuple):
+    """Small numbers that show a fault: entries of one gradient, what they are, and what they may be.
+
+    Of several entries, such as ties, all numbers are sums over them. `low` and `high` differ at kinks alone.
+    `where` says at which arrays.
+    """
+
+    argument: int
+    name: str
+    indices: tuple[tuple[int, ...], ...]
+    claimed: float
+    low: float
+    high: float
+    where: str
 
 
 class ArgumentResult(NamedTuple):
@@ -66,7 +83,12 @@ class Certificate:
     entry, relative to the largest entry of that gradient, that is always caught. `reasons` says why
     "auto" passed over the structures that are stronger than `structure`; it is empty if none was, or
     if the structure was declared. `reproduction` is Python, ten lines at most, that shows a wrong entry without
-    the checker; empty where none so short does. `uncovered` lists what was not checked, and why.
+    the checker; empty where none so short does. `shown` holds numbers of each wrong gradient, first those that the
+    lines of `reproduction` print. `uncovered` lists what was not checked, and why.
+
+    `wrong_entries` maps the name of an argument whose gradient is wrong to an array of its shape: True where the
+    gradient is wrong. If not every entry was looked at it is a masked array, and the others are masked. It is None
+    where no entry was looked at. `to_dict` gives how many there are.
     """
 
     verdict: str
@@ -83,6 +105,8 @@ class Certificate:
     reasons: tuple[str, ...] = ()
     reproduction: str = ""
     uncovered: tuple[Uncovered, ...] = ()
+    shown: tuple[Shown, ...] = ()
+    wrong_entries: Mapping[str, Array | None] = dataclasses.field(default_factory=dict, compare=False)
 
     def __bool__(self) -> bool:
         return self.verdict == PASS
@@ -92,8 +116,18 @@ class Certificate:
         """The worst entry over all arguments; None on PASS, or where no entry could be compared."""
         return worst_of(self.arguments)
 
+    @property
+    def headline(self) -> str:
+        """The first line of the text: the verdict, what it is about, and the numbers."""
+        from verify.diagnosis.report import headline  # it reads certificates
+
+        return headline(self)
+
     def to_dict(self) -> dict[str, Any]:
-        """Everything in plain types, ready for JSON."""
+        """Everything in plain types, ready for JSON.
+
+        Of `wrong_entries` it has, for each gradient, how many entries there are, were looked at, and are wrong.
+        """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         fields["arguments"] = [
             {**result._asdict(), "worst": result.worst._asdict() if result.worst else None} for result in self.arguments
@@ -101,6 +135,9 @@ class Certificate:
         fields["causes"] = [cause._asdict() for cause in self.causes]
         fields["uncovered"] = [each._asdict() for each in self.uncovered]
         fields["worst"] = self.worst._asdict() if self.worst else None
+        fields["shown"] = [each._asdict() for each in self.shown]
+        fields["wrong_entries"] = {name: _counts(wrong) for name, wrong in self.wrong_entries.items()}
+        fields["headline"] = self.headline
         return fields
 
     def to_json(self, **options: Any) -> str:
@@ -110,30 +147,15 @@ class Certificate:
     def __str__(self) -> str:
         return self.text()
 
-    def text(self, *, timed: bool = True) -> str:
-        """What is printed; but for the seconds it took, which differ from run to run, where it is not `timed`."""
-        lines = [f"{self.verdict}: {self.oracle} ({self.structure}), seed {self.seed}"]
-        lines += [f"  {reason}" for reason in self.reasons]
-        lines += [_sentence(result) for result in self.arguments]
-        lines += [f"  not checked: {each}" for each in self.uncovered]
-        lines += [f"  cause (a guess): {cause.code}: {cause.explanation}" for cause in self.causes]
-        if self.reproduction:
-            lines += ["  to reproduce:", *(f"    {line}" for line in self.reproduction.splitlines())]
-        lines.append("  " + self._promise(timed=timed))
-        return "\n".join(lines)
+    def explain(self) -> str:
+        """The text, with the reasons why "auto" passed over stronger structures."""
+        return self.text(explained=True)
 
-    def _promise(self, *, timed: bool) -> str:
-        work = f"{self.forward_calls} forwards, {self.backward_calls} backwards"
-        work += f", {max(self.seconds, 1e-3):.2g} s" if timed else ""
-        if self.verdict != PASS:
-            return work
-        if not any(math.prod(result.shape) for result in self.arguments):
-            return f"no entries to compare: the call and the shapes of what it returns were checked; {work}"
-        if self.miss_probability is not None:
-            return f"a wrong gradient would have passed with probability at most {self.miss_probability:.1e}; {work}"
-        if self.detection_floor is None:
-            return f"what would have been caught is said above; {work}"
-        return f"an error above {self.detection_floor:.1e} of a gradient's largest entry is caught; {work}"
+    def text(self, *, timed: bool = True, explained: bool = False) -> str:
+        """What is printed. Unless it is `timed`, the seconds are left out, which differ from run to run."""
+        from verify.diagnosis.report import report
+
+        return report(self, timed=timed, explained=explained)
 
 
 class CheckError(AssertionError):
@@ -159,16 +181,11 @@ class Inconclusive(CheckError):
     __module__ = "verify"
 
 
-def _sentence(result: ArgumentResult) -> str:
-    text = f"  d{result.name} {result.shape}: {result.verdict}"
-    if result.worst is not None:
-        worst = result.worst
-        text += (
-            f", worst entry d{result.name}[{', '.join(map(str, worst.index))}]: "
-            f"backward says {worst.analytic!r}, differences say {worst.numeric!r} (tolerance {worst.tolerance:.3g})"
-        )
-    notes = "; ".join(filter(None, (result.note, *result.second_opinions)))
-    return text + (f" ({notes})" if notes else "")
+def _counts(wrong: Array | None) -> dict[str, int] | None:
+    if wrong is None:
+        return None
+    looked_at = int(np.ma.count(wrong))
+    return {"entries": wrong.size, "looked_at": looked_at, "wrong": int(np.ma.filled(wrong, False).sum())}
 
 
 def worst_of(arguments: Iterable[ArgumentResult]) -> Worst | None:

@@ -6,7 +6,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,17 @@ from verify.checker.certificate import (
     INCONCLUSIVE,
     PASS,
     ArgumentResult,
-    Cause,
     Certificate,
     GradientMismatch,
     Inconclusive,
     Uncovered,
-    worst_of,
 )
 from verify.checker.judge import judge
 from verify.checker.kink_search import COARSEST
 from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult, is_floating
+from verify.checker.objections.randomness import why_not_repeated
 from verify.checker.point import Array, StructureError
-from verify.diagnosis.causes import find_causes
-from verify.diagnosis.reproduction import reproduce
+from verify.diagnosis.diagnosis import NO_DIAGNOSIS, Diagnosis, cause_of, diagnose
 
 # Of an error in one entry the complex step sees at least a half; of several that may cancel, an eighth of the largest.
 _SUPPORT = 8
@@ -96,15 +94,14 @@ def _certificate(layer: LayerUnderTest, outcome: Outcome, seed: int, seconds: fl
         oracle=ORACLES[outcome.structure],
         seed=seed,
         arguments=outcome.arguments,
-        causes=outcome.causes,
         miss_probability=outcome.missed if passed else None,
         detection_floor=max(outcome.floors, default=None) if passed and not exact else None,
         forward_calls=layer.calls["forward"],
         backward_calls=layer.calls["backward"],
         seconds=seconds,
         reasons=outcome.reasons,
-        reproduction=outcome.reproduction,
         uncovered=uncovered,
+        **outcome.diagnosis.fields(),
     )
 
 
@@ -140,8 +137,7 @@ class Outcome:
     structure: str
     verdict: str
     arguments: tuple[ArgumentResult, ...]
-    causes: list[Cause] = field(default_factory=list)
-    reproduction: str = ""
+    diagnosis: Diagnosis = NO_DIAGNOSIS
     missed: float | None = None
     reasons: tuple[str, ...] = ()
     raised: BaseException | None = None
@@ -209,11 +205,7 @@ def _asked(candidate: Candidate, layer: LayerUnderTest, rng: np.random.Generator
     outcome = Outcome(candidate.structure, PASS, arguments, missed=max(missed) if missed else None)
     if FAIL not in verdicts:
         return replace(outcome, verdict=INCONCLUSIVE if INCONCLUSIVE in verdicts else PASS)
-    try:
-        causes = find_causes(found, kinks=candidate.structure == "piecewise-linear")
-    except ContractError as fault:  # it may well be why the gradient is wrong
-        causes = [Cause(fault.code, fault.argument, str(fault))]
-    return replace(outcome, verdict=FAIL, causes=causes, reproduction=reproduce(found, worst_of(arguments)))
+    return replace(outcome, verdict=FAIL, diagnosis=diagnose(found, kinks=candidate.structure == "piecewise-linear"))
 
 
 def _undetectable_error(outcome: Outcome, layer: LayerUnderTest) -> float:
@@ -242,14 +234,15 @@ def _contract_failure(layer: LayerUnderTest, structure: str, fault: ContractErro
         raised.add_note(f"gradcheck: {fault}, options {layer.options!r}")
         raise raised
     positions = layer.wrt if fault.position is None else (fault.position,)
-    cause = Cause(fault.code, fault.argument, str(fault))
-    return Outcome(structure, FAIL, _same_for_all(layer, positions, FAIL, str(fault)), [cause], raised=raised)
+    cause = cause_of(fault)
+    arguments = _same_for_all(layer, positions, FAIL, cause.explanation)
+    return Outcome(structure, FAIL, arguments, Diagnosis([cause]), raised=raised)
 
 
 def _cannot_decide(layer: LayerUnderTest, structure: str, problem: Exception) -> Outcome:
     """INCONCLUSIVE where the forward is random; StructureError otherwise."""
     if layer.is_random():
-        note = "two calls of the forward with the same arrays differ: fix its randomness"
+        note = why_not_repeated(layer)
         return Outcome(structure, INCONCLUSIVE, _same_for_all(layer, layer.wrt, INCONCLUSIVE, note))
     if isinstance(problem, StructureError):
         raise problem

@@ -16,7 +16,7 @@ from verify.checker.directions import index_of
 from verify.checker.layer import LayerUnderTest
 from verify.checker.linearity import opinions
 from verify.checker.objections import Disagreement
-from verify.checker.objections.randomness import is_constant, where_not_repeated
+from verify.checker.objections.randomness import is_constant, where_not_repeated, why_not_repeated
 from verify.checker.point import Point, Worst
 from verify.checker.reference import Reference, scaled
 
@@ -96,8 +96,7 @@ def _wrong(reference: Reference, point: Point, result: ArgumentResult, worst: Wo
     if worst.analytic == worst.numeric:
         note = f"{note}: each entry alone may claim so much, all together may not".removeprefix(": ")
     elif abs(worst.analytic - worst.numeric) <= worst.tolerance:
-        text = f"off by {result.error:.2g} along a random direction, where {result.tolerance:.2g} is tolerated"
-        note = f"no entry alone is off by more than its tolerance, but all together are: {text}"
+        note = f"off by {result.error:.2g} along a random direction, where {result.tolerance:.2g} is tolerated"
     return _fail(reference, point, result, worst, note)
 
 
@@ -130,8 +129,7 @@ def _ask_linearity(reference: Reference, point: Point, found: dict[int, Finding]
     for k, opinion in opinions(point, floors).items():
         result = found[k].result
         if opinion.worst is not None and point.layer.is_random():
-            reason = "two calls of the forward with the same arrays differ: fix its randomness"
-            found[k] = Finding(_undecided(result, reason))
+            found[k] = Finding(_undecided(result, why_not_repeated(point.layer)))
         elif opinion.worst is not None and opinion.point is not None:
             found[k] = _fail(reference, opinion.point, result, opinion.worst, opinion.note)
         elif opinion.off or not reference.exact:

@@ -14,6 +14,8 @@ from verify.checker.point import Array, Arrays, StructureError
 
 # From 1 MiB on, an array made for a check is guarded by a checksum: a copy of its bytes would double its memory.
 _LARGE = 1 << 20
+# A choice: two lines of what an exception says. Its type and place say the rest.
+_MOST_SAID = 240
 
 
 class ContractError(Exception):
@@ -185,7 +187,7 @@ class LayerUnderTest:
             raise
         except Exception as error:
             fault = ForwardRaised if who == "forward" else NoResult
-            text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            text = f"{type(error).__name__}: {_shortened(error)}" if str(error) else type(error).__name__
             raise fault("raised", None, None, f"{who} raised {text} at arrays {kinds(self.names, given)}") from error
         finally:
             written = self._restored(given, marks)
@@ -239,6 +241,12 @@ def _same(now: Array, mark: bytes | int) -> bool:
 
 def _from_bytes(mark: bytes, like: Array) -> Array:
     return np.frombuffer(mark, like.dtype).reshape(like.shape)
+
+
+def _shortened(error: BaseException) -> str:
+    """What an exception says, in one line: it may quote a whole array."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
 
 
 def _no_result(explanation: str) -> NoResult:

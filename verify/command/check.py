@@ -26,6 +26,7 @@ from verify.command.cases import Case
 from verify.command.listing import layers_in
 from verify.command.run import ERROR, Row, exit_code
 from verify.command.targets import Target, TargetError
+from verify.diagnosis.reproduction import arrays_not_at_hand
 
 NOTHING = "NOTHING CHECKED"
 
@@ -75,6 +76,7 @@ NOTHING = "NOTHING CHECKED"
     show_default=True,
     help="The largest probability that a wrong gradient passes an exact oracle.",
 )
+@click.option("--explain", is_flag=True, help="Also say why stronger oracles were passed over.")
 @output.json_option
 def check(
     target: str,
@@ -92,6 +94,7 @@ def check(
     forward: str | None,
     backward: str | None,
     checks: bool,
+    explain: bool,
     batch: tuple[int, ...],
     expected: tuple[str, ...],
     **settings: Any,
@@ -107,12 +110,13 @@ def check(
     output.check_writable(json_path)
     settings.update(seed=seed, wrt=[int(each) if each.isdecimal() else each for each in wrt] or None)
     request = _Request(
-        target, init, forward, backward, shapes, arrays, options, dtype, checks, batch, expected, settings
+        target, init, forward, backward, shapes, arrays, options, dtype, checks, explain, batch, expected, settings
     )
     if (batch or expected) and not checks:
         raise click.UsageError("--batch and --expected-failure are for the battery of checks: add --checks")
     # JSON must be alone on standard output, so a layer's own output goes to standard error.
-    with contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext(), _progress(target):
+    alone = contextlib.redirect_stdout(sys.stderr) if json_path == "-" else contextlib.nullcontext()
+    with alone, _progress(target), arrays_not_at_hand() if arrays is None else contextlib.nullcontext():
         try:
             settings.update(_own(parameters, fixed, reset))
             rows = _rows(request)
@@ -136,6 +140,7 @@ class _Request(NamedTuple):
     options: tuple[str, ...]
     dtype: str
     checks: bool
+    explain: bool
     batch: tuple[int, ...]
     expected: tuple[str, ...]
     settings: dict[str, Any]
@@ -169,7 +174,7 @@ def _rows(request: _Request) -> list[Row]:
             if request.checks:
                 rows += _check_all(found, case, request, row)
             else:
-                _check(found, case, request.settings, row)
+                _check(found, case, request.settings, row, request.explain)
                 rows.append(row)
     except TargetError:
         raise
@@ -219,7 +224,7 @@ def _on_the_command_line(sentence: str) -> str:
     return sentence.replace("give an instance:", 'give its arguments, as in --init "3, stride=2":')
 
 
-def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> None:
+def _check(target: Target, case: Case, settings: dict[str, Any], row: Row, explain: bool) -> None:
     """Check one case, and write the result to the row."""
     started = time.perf_counter()
     with _refused(target, settings["structure"]):
@@ -233,10 +238,11 @@ def _check(target: Target, case: Case, settings: dict[str, Any], row: Row) -> No
             raise
         row.verdict, row.message = NOTHING, str(error)
         return
-    row.cases, row.structure, row.message = 1, certificate.structure, str(certificate)
+    text = certificate.explain() if explain else str(certificate)
+    row.cases, row.structure, row.message = 1, certificate.structure, text
     row.add(certificate)
     if not certificate:
-        row.fail(certificate, str(certificate))
+        row.fail(certificate, text)
     row.certificate = certificate
     row.seconds = time.perf_counter() - started
 

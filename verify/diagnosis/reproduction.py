@@ -1,133 +1,119 @@
-"""A few lines that show a wrong gradient without the checker: at most ten, and they have been run.
+"""A few lines that show a wrong gradient without the checker: at most ten.
 
-The arrays are small numbers from a seeded generator, where the same entry is wrong there, too; else, if
-they are few, those at which it was found. What cannot be imported by its name stands as `...  # yours`.
+They are run before they are printed. What cannot be imported by its name stands as `...  # yours`, as do the caller's
+arrays if they are many.
 """
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.machinery import PathFinder
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.exact import AHEAD, BEHIND
-from verify.checker.judge import Finding
-from verify.checker.point import Point, Worst
-from verify.checker.reference import BY_COMPLEX, Reference, Way
-from verify.checker.references.differences import CENTRAL
+from verify.checker.point import Point
+from verify.checker.reference import Way
 
 YOURS = "...  # yours"
-# A choice: an entry that a draw does not show, as where a relu is off, gets seven more. Each takes three calls.
-_SEEDS = range(8)
-# A choice: more numbers make the lines unreadable.
-_MOST_LITERALS = 96
-# One-sided differences are known to this, relative to both values.
-_PLAIN = 1e-4
-# A complex step is believed if a central difference of this step agrees to a thousandth, which its own
-# truncation, of order 1e-10, and rounding, of 1e-11 of y, leave far behind.
-_PLAIN_STEP, _AGREES = 1e-5, 1e-3
+# Whether a caller has the arrays at hand, or a battery or a command drew them.
+_AT_HAND: ContextVar[bool] = ContextVar("at_hand", default=True)
+# A choice: of drawn arrays, others stand there as numbers if they are no more. More make the lines unreadable.
+MOST_LITERALS = 96
+# A choice: the caller's own arrays stand there as numbers if that takes no more than these characters: some twenty
+# numbers of all digits.
+_SHORT = 480
 
 
-class _Lines(NamedTuple):
-    """What the lines are made of: a disagreement, how it is differentiated, and a seed; without one, literal arrays."""
-
-    reference: Reference
-    point: Point
-    worst: Worst
-    way: Way
-    seed: int | None
-
-
-def reproduce(found: Mapping[int, Finding], worst: Worst | None) -> str:
-    """The lines; empty where none so short show what is wrong."""
-    if worst is None:
-        return ""
-    reference, point = found[worst.argument].reference, found[worst.argument].point
-    if reference is None or point is None:
-        return ""
-    for lines in _tried(reference, point, worst):
-        text = _text(lines)
-        with np.errstate(all="ignore"):
-            values = _run(text, point)
-        if values is None or not _differ(*values, lines.way.enough):
-            continue
-        with np.errstate(all="ignore"):
-            confirmed = _confirmed(lines, values)
-        if confirmed:
-            return f"{text}  # {values[0]!r}, where differences say {values[1]!r}"
-    return ""
+@contextmanager
+def arrays_not_at_hand() -> Iterator[None]:
+    """Within it the arrays of a check are not the reader's: lines must make them, or draw others."""
+    token = _AT_HAND.set(False)
+    try:
+        yield
+    finally:
+        _AT_HAND.reset(token)
 
 
-def _tried(reference: Reference, point: Point, worst: Worst) -> Iterator[_Lines]:
-    """Seeds, then literal arrays if they are few."""
-    few = sum(np.size(a) for a in point.arrays if a is not None) + point.dy.size <= _MOST_LITERALS
-    for way in reference.ways(point, worst):
-        for seed in _SEEDS if way.drawn else (None,) if few else ():
-            yield _Lines(reference, point, worst, way, seed)
+class Lines(NamedTuple):
+    """What the lines are made of: a point, entries of argument k, how they are differentiated, and seeds.
 
-
-def _confirmed(lines: _Lines, shown: tuple[float, float]) -> bool:
-    """Whether plain differences at the same arrays say so as well: a complex step through an abs is no proof.
-
-    The claim must lie outside both one-sided differences, by more than they are known to. At kinks it must not be that
-    of the branch which the forward was found to take. With a complex step a central difference must agree to a
-    thousandth.
+    `seed` draws the arrays and dy, by `way.drawn`. Without it the arrays are those of the point, and `upstream` is the
+    seed of dy. Without that dy stands there as numbers.
     """
 
-    def by(way: Way, h: float) -> float:
-        values = _run(_text(lines._replace(way=way._replace(h=h, drawn=lines.way.drawn))), lines.point)
-        return math.nan if values is None else values[1]
-
-    claimed, true = shown
-    by_complex = lines.way.moved == BY_COMPLEX.moved
-    if lines.reference.one_sided and by_complex:
-        return true == lines.worst.numeric
-    if by_complex:
-        central = by(CENTRAL, _PLAIN_STEP)
-        return abs(central - true) <= _AGREES * abs(true) or abs(central - true) <= _AGREES * abs(claimed - true)
-    if lines.way.moved == CENTRAL.moved:
-        return True
-    ends = sorted(by(way, 1.0 if lines.way.drawn else lines.point.step) for way in (BEHIND, AHEAD))
-    room = _PLAIN * max(map(abs, ends))
-    apart = not ends[0] - room <= claimed <= ends[1] + room
-    # Drawn arrays must lie at no kink: there every right backward says the same.
-    return all(map(math.isfinite, ends)) and (ends[1] - ends[0] <= room if lines.way.drawn else apart)
+    point: Point
+    k: int
+    indices: tuple[tuple[int, ...], ...]
+    way: Way
+    seed: int | None = None
+    upstream: int | None = None
 
 
-def _text(lines: _Lines) -> str:
-    point, seed, k, layer = lines.point, lines.seed, lines.worst.argument, lines.point.layer
-    entry = f"[{', '.join(map(str, lines.worst.index)) or '()'}]"
+def text_of(lines: Lines) -> str:
+    """The lines."""
+    point, k, layer = lines.point, lines.k, lines.point.layer
     floating = [i for i, a in enumerate(layer.arrays) if i in layer.differentiable and a is not None]
     scalar = not all(np.ndim(layer.arrays[i]) for i in floating)  # a sum of scalars is no array
     values = {"k": k, "h": repr(lines.way.h), "floating": floating, "as_array": "np.asarray" if scalar else ""}
-    place = _place_of_gradient(point, k)
-    text = _functions(layer.forward, layer.backward)
-    if seed is not None:
-        text.append(f"rng = np.random.default_rng({seed})")
-    arrays = ", ".join(_array(lines, i) for i in range(len(layer.arrays)))
-    text.append(f"arrays, options = [{arrays}], {_options(layer.options)}")
-    if YOURS in text[-1]:
-        text[-1] = f"arrays = [{arrays}]; options = {YOURS}"
-    text += [
-        "y, cache = forward(*arrays, **options)",
-        "dy = " + ("rng.integers(-4, 5, y.shape).astype(y.dtype)" if seed is not None else _literal(point.dy)),
-        f"step = np.zeros_like(arrays[{k}]); step{entry} = 1",
-        f"moved = [{lines.way.moved.format(**values)} for i, a in enumerate(arrays)]",
-        f"print(backward(dy, cache)[{place}]{entry}, (dy * ({lines.way.slope.format(**values)})).sum())",
-    ]
-    return "\n".join(text)
+    gradient = f"backward(dy, cache)[{_place_of_gradient(point, k)}]"
+    places = [f"step[{', '.join(map(str, index)) or '()'}]" for index in lines.indices]
+    claimed = f"({gradient} * step).sum()" if len(places) > 1 else gradient + places[0].removeprefix("step")
+    return "\n".join(
+        [
+            *_functions(layer.forward, layer.backward),
+            *([f"rng = np.random.default_rng({lines.seed})"] if lines.seed is not None else []),
+            *_arrays(lines),
+            "y, cache = forward(*arrays, **options)",
+            f"dy = {_upstream(lines)}",
+            f"step = np.zeros_like(arrays[{k}]); {' = '.join(places)} = 1",
+            f"moved = [{lines.way.moved.format(**values)} for i, a in enumerate(arrays)]",
+            f"print({claimed}, (dy * ({lines.way.slope.format(**values)})).sum())",
+        ]
+    )
 
 
-def _array(lines: _Lines, i: int) -> str:
+def at_hand() -> bool:
+    """Whether the reader has the arrays of this check."""
+    return _AT_HAND.get()
+
+
+def stands_as_numbers(point: Point, text: str = "") -> bool:
+    """Whether the arrays given can stand in the lines as numbers: `text` is what they look like."""
+    if at_hand():
+        return len(text) <= _SHORT
+    return sum(np.size(a) for a in point.layer.arrays if a is not None) <= MOST_LITERALS
+
+
+def _upstream(lines: Lines) -> str:
+    if lines.seed is not None:
+        return "rng.integers(-4, 5, y.shape).astype(y.dtype)"
+    if lines.upstream is not None:
+        return f"np.random.default_rng({lines.upstream}).integers(-4, 5, y.shape).astype(y.dtype)"
+    return _literal(lines.point.dy)
+
+
+def _arrays(lines: Lines) -> list[str]:
+    """The lines that make the arrays and the options."""
+    layer = lines.point.layer
+    options, arrays = _options(layer.options), ", ".join(_array(lines, i) for i in range(len(layer.arrays)))
+    own = lines.seed is None and all(one is other for one, other in zip(lines.point.arrays, layer.arrays, strict=True))
+    if own and not stands_as_numbers(lines.point, arrays):
+        return [f"arrays = options = {YOURS}"] if options == YOURS else [f"options = {options}", f"arrays = {YOURS}"]
+    if options == YOURS:
+        return [f"arrays = [{arrays}]; options = {YOURS}"]
+    return [f"arrays, options = [{arrays}], {options}"]
+
+
+def _array(lines: Lines, i: int) -> str:
     """The expression that makes array i."""
     array: Any = lines.point.arrays[i]
     if not isinstance(array, np.ndarray):
         return repr(array)
-    if lines.seed is None or (i not in lines.point.layer.wrt and array.size <= _MOST_LITERALS):
+    if lines.seed is None or (i not in lines.point.layer.wrt and array.size <= MOST_LITERALS):
         return _literal(array)
     if array.dtype.kind in "iub":  # labels, say
         return f"rng.integers({array.min()}, {array.max()} + 1, {array.shape}).astype({array.dtype.name!r})"
@@ -138,6 +124,8 @@ def _array(lines: _Lines, i: int) -> str:
 
 def _literal(array: Any) -> str:
     kind = "" if array.dtype in (np.float64, np.int64) else f", {array.dtype.name!r}"
+    if array.size > 1 and (array == array.flat[0]).all():
+        return f"np.full({array.shape}, {array.flat[0].item()!r}{kind})"
     return f"np.array({array.tolist()!r}{kind})" if array.size else f"np.zeros({array.shape}, {array.dtype.name!r})"
 
 
@@ -196,13 +184,14 @@ def _place_of_gradient(point: Point, k: int) -> int:
     return k if len(returned) == len(layer.arrays) else place
 
 
-def _run(text: str, point: Point) -> tuple[float, float] | None:
+def run(text: str, point: Point) -> tuple[float, float] | None:
     """The two numbers the lines print; None where they raise."""
     printed: list[Any] = []
     names = {
         "forward": point.layer.forward,
         "backward": point.layer.backward,
         "layer": getattr(point.layer.forward, "layer", None),
+        "arrays": [np.array(a) if isinstance(a, np.ndarray) else a for a in point.arrays],
         "options": point.layer.options,
         "print": lambda *values: printed.extend(values),
     }
@@ -220,9 +209,3 @@ def runnable(text: str) -> Iterator[str]:
             yield line
         elif ";" in line:
             yield line.rpartition(";")[0]
-
-
-def _differ(claimed: float, true: float, enough: float) -> bool:
-    if not math.isfinite(true):
-        return False
-    return not abs(claimed - true) <= enough * max(abs(claimed), abs(true))

@@ -287,7 +287,7 @@ def test_the_report_is_a_table_and_says_what_failed_where() -> None:
     assert text.startswith("_forward: 15 checks in ")
     assert "\n  all-gradients-together                  1 case   FAIL\n" in text
     assert "\n  gradients-at-ties                       1 case   EXPECTED FAILURE  (known)\n" in text
-    assert "\nall-gradients-together, at x float64 (5, 4), w float64 (4, 3):\n" in text
+    assert "\nall-gradients-together, at x float64 (5, 4), w float64 (4, 3):\n  FAIL: dw is wrong in " in text
     assert "  gradients-at-zeros                      1 case   FAIL  (as above: all-gradients-together)\n" in text
     assert text.count("worst entry dw[1, 2]") == 1
     assert pickle.loads(pickle.dumps(caught.value)).report == caught.value.report

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cnn_core import Implementation, conv2d
 from helpers import BOTH, certificate_of, conv_arrays, nonempty, sabotaged
 from verify import GradientMismatch, gradcheck
+from verify.diagnosis.report import entry
 from verify.layers import Layer
 
 Sabotage = Callable[[Any, tuple[int, ...], str], Any]
@@ -64,7 +65,7 @@ def test_one_wrong_entry_fails_and_is_named(
     assert (certificate.worst.argument, certificate.worst.index) == (position, index)
     assert certificate.causes[0].code in ("unknown", "not-finite")
     name = layer.names[position]
-    assert f"worst entry d{name}[{', '.join(map(str, index))}]" in str(caught.value)
+    assert f"worst entry {entry(f'd{name}', index)}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ def test_a_forward_that_raises_a_step_away_is_inconclusive_and_says_what_helps()
         found = _check(structure, *_only_here("forward"))
         assert found.verdict == "INCONCLUSIVE"
         notes = " ".join(result.note for result in found.arguments)
-        assert "take arrays" in notes or "too close to where it overflows or ends" in notes
+        assert "take arrays" in notes or "move x away from where it overflows or ends" in notes
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

@@ -66,7 +66,7 @@ def test_with_every_entry_at_a_kink_no_detection_floor_is_promised(seed: int) ->
     assert between.verdict == "PASS"
     assert between.detection_floor is None
     assert "12 of 12 entries at kinks" in str(between)
-    assert "what would have been caught is said above" in str(between)
+    assert "what is caught is said below" in str(between)
     assert certificate_of(elu, back(2.1), (np.zeros((3, 4)),), seed=seed).verdict == "FAIL"
     some = certificate_of(elu, back(1.2), (np.array([0.0, 1.5, -0.7]),), seed=seed)
     assert some.verdict == "PASS"

@@ -100,8 +100,9 @@ def test_the_lines_run_and_show_what_they_say(name: str) -> None:
     assert 0 < len(lines) <= 10, found
     assert f"backward = {YOURS}" in found.reproduction  # a closure
     assert f"from {implementation.forward.__module__} import {implementation.forward.__name__} as forward" in lines
-    claimed, true = _shown(found.reproduction, backward=backward)
+    claimed, true = _shown(found.reproduction, backward=backward, arrays=arrays)
     assert (claimed, true) == _said(found.reproduction)
+    assert re.search(r"\n  to reproduce, at your arrays( \[\w.*\])?:\n", str(found))
     assert claimed == pytest.approx(1.5 * true, rel=1e-6)  # a plain central difference, where it is one
     assert found.reproduction == found.to_dict()["reproduction"]
     assert all(f"    {line}" in str(found) for line in lines)
@@ -109,7 +110,7 @@ def test_the_lines_run_and_show_what_they_say(name: str) -> None:
 
 def test_lines_of_what_can_be_imported_run_in_a_process_of_their_own() -> None:
     for forward, backward, arrays in (
-        (conv2d.im2col.forward, wrong_convolution, (_draw(SHAPE), _draw(KERNEL))),
+        (conv2d.im2col.forward, wrong_convolution, (_draw((1, 1, 3, 3)), _draw((1, 1, 2, 2)))),
         (Scale.forward, Scale.backward, (_draw((3, 4)),)),
     ):
         found = certificate_of(forward, backward, arrays, seed=0)
@@ -185,7 +186,7 @@ def _product_twice(dy: Any, cache: Any) -> Any:
 def test_arrays_of_unlike_shapes_are_moved_one_at_a_time() -> None:
     found = certificate_of(_product, _product_twice, (_draw((4, 3)), _draw((3, 2))), seed=0)
     assert found.structure == "analytic"
-    claimed, true = _shown(found.reproduction)
+    claimed, true = _shown(found.reproduction, forward=_product, backward=_product_twice)
     assert claimed == pytest.approx(2 * true)
 
 

@@ -168,7 +168,7 @@ def test_layers_of_pytorch_have_their_names_and_take_tensors_in_every_way() -> N
     assert layer_name(linear) == "Linear"
     assert check_layer(linear, [((tensors[0],), {})], checks=["each-gradient-alone"])
     assert adapters.gradcheck(adapters.torch.pair(linear), (tensors[0],))
-    with pytest.raises(TypeError, match=r"take its values, make the sparse tensor of them inside .*docs/recipes\.md"):
+    with pytest.raises(TypeError, match=r"is sparse .*: check a function of its values"):
         adapters.torch.gradcheck(torch.sparse.mm, (tensors[0].to_sparse(), tensors[1]))
     with pytest.raises(AttributeError, match=r"check the layer \(x, dy\) -> dx"):
         _ = adapters.torch.gradgradcheck
@@ -289,3 +289,54 @@ def test_a_mismatch_survives_pickling_with_its_certificate() -> None:
         GradientMismatch,
         caught.value.certificate.text(timed=False),
     )
+
+
+class Two:
+    """A layer with two results, whose second is wrong where it is used alone."""
+
+    def __init__(self, off: float) -> None:
+        self.off = off
+
+    def forward(self, x: Any) -> Any:
+        """2 x and 3 x."""
+        return 2 * x, 3 * x
+
+    def backward(self, dh: Any, dc: Any) -> Any:
+        """dx, with a wrong factor where the first result has no gradient."""
+        return 2 * dh + (3 if np.any(dh) else self.off) * dc
+
+
+@pytest.mark.parametrize(("off", "verdict"), [(3.0, "PASS"), (4.0, "FAIL")])
+def test_the_battery_asks_for_each_result_alone_as_the_adapter_does(off: float, verdict: str) -> None:
+    alone = adapters.gradcheck(Two(off), (X,), raise_on_failure=False)
+    report = result_of(check_layer, Two(off), [((X,), {})], checks=["all-gradients-together"])
+    assert (alone.verdict, report.verdict) == (verdict, verdict)
+
+
+class Unpaired:
+    """A layer with a parameter whose gradient has no name that is known."""
+
+    def __init__(self) -> None:
+        self.kernel = W.copy()
+
+    def forward(self, x: Any) -> Any:
+        """y = x kernel."""
+        self.x = x
+        return x @ self.kernel
+
+    def backward(self, dy: Any) -> Any:
+        """dx; the other gradient is left in qqq."""
+        self.qqq = self.x.T @ dy
+        return dy @ self.kernel.T
+
+
+def test_what_nobody_checked_is_no_pass_in_any_way_until_it_is_named() -> None:
+    assert adapters.gradcheck(Unpaired(), (X,), raise_on_failure=False).verdict == "INCONCLUSIVE"
+    report = result_of(check_layer, Unpaired(), [((X,), {})])
+    assert report.verdict == "INCONCLUSIVE", report
+    assert "kernel" in report["all-gradients-together"].note
+    assert report["gradients-at-ties"].note == "as above: all-gradients-together"
+    for settings in ({"parameters": {"kernel": "qqq"}}, {"fixed": ("kernel",)}):
+        report = result_of(check_layer, Unpaired(), [((X,), {})], **settings)
+        failed = {result.check for result in report.results if result.verdict in ("FAIL", "INCONCLUSIVE")}
+        assert failed <= set(ONE_CACHE), report

@@ -19,6 +19,19 @@ _SHARE_OF_DIGITS = 20 / 52
 _SHORT = 0.75
 
 
+def why_not_repeated(layer: LayerUnderTest) -> str:
+    """Why y is another when the forward is called again, as far as five more calls tell, and what to do."""
+    if layer.is_random():
+        return (
+            "two calls of the forward with the same arrays differ: fix its randomness (a seed set inside it, or what "
+            "it draws as an array), or reset what it keeps between calls"
+        )
+    return (
+        "the forward gives another y after backward was called: backward changes what forward computes, such as its "
+        "weights. Let it return gradients only, and update elsewhere"
+    )
+
+
 def where_not_repeated(point: Point, k: int) -> tuple[int, ...] | None:
     """Where a second call gives another gradient by most; None where it does not, or the forward is random."""
     if point.layer.is_random():

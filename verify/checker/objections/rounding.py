@@ -63,7 +63,7 @@ def too_close(case: Disagreement[Any]) -> str | None:
     residual, allowed = float(case.excess) + case.interval.tolerated, case.interval.tolerated
     if residual > DOUBTFUL * allowed:
         return None
-    return f"too close to tell: off by {residual:.2g}, rounding is expected up to {allowed:.2g}"
+    return f"{_close(residual)}, and rounding alone may make {allowed:.2g}: take other arrays, or fewer entries"
 
 
 def ulps_along(case: Disagreement[Any]) -> str | None:
@@ -76,11 +76,13 @@ def ulps_along(case: Disagreement[Any]) -> str | None:
         moved_by_ulps(layer, point.dy, point.claimed, case.rng, _MANY_DRAWS, fixed)[case.k]
         for fixed in (None, layer.fixed)
     ]
-    amplified = MOST_AMPLIFIED * float((np.max(found, axis=0) * np.abs(case.v)).sum(dtype=np.float64))
-    residual, closer = float(case.excess) + case.interval.tolerated, max(case.interval.tolerated, amplified)
-    if residual > DOUBTFUL * closer:
+    moved = float((np.max(found, axis=0) * np.abs(case.v)).sum(dtype=np.float64))
+    residual, tolerated = float(case.excess) + case.interval.tolerated, case.interval.tolerated
+    if residual > DOUBTFUL * max(tolerated, MOST_AMPLIFIED * moved):
         return None
-    return f"too close to tell: off by {residual:.2g}, an ulp in the arrays moves the gradient by {closer:.2g}"
+    if MOST_AMPLIFIED * moved < tolerated:
+        return too_close(case)
+    return f"{_close(residual)}, {_ill_conditioned(moved)}"
 
 
 def products_round(case: Disagreement[Any]) -> str | None:
@@ -98,7 +100,9 @@ def products_round(case: Disagreement[Any]) -> str | None:
     error = abs(worst.analytic - worst.numeric)
     if not max(error / SAFETY, _LAST_BITS * eps * abs(worst.analytic)) <= rounded <= _ROUNDED * eps * scale:
         return None
-    return f"off by {error:.2g}, and backward rounds by {rounded:.2g}: take arrays of moderate size"
+    return (
+        f"off by {error:.2g}, and backward rounds by {rounded:.2g}, as large terms cancel: take arrays of moderate size"
+    )
 
 
 def ulps_at_entry(case: Disagreement[Any]) -> str | None:
@@ -112,9 +116,20 @@ def ulps_at_entry(case: Disagreement[Any]) -> str | None:
     except NoResult:  # at the edge of the domain
         return None
     error, along = abs(worst.analytic - worst.numeric), float(case.excess) + case.interval.tolerated
-    amplified = MOST_AMPLIFIED * float(moved[worst.index])
-    if along > MOST_AMPLIFIED * float(moved.sum()) or error > amplified:
+    if along > MOST_AMPLIFIED * float(moved.sum()) or error > MOST_AMPLIFIED * float(moved[worst.index]):
         return None
     if scaled(point, 1.0).claimed[k][worst.index] != point.claimed[k][worst.index]:
         return None
-    return f"off by {error:.2g}, an ulp in the arrays moves the gradient by up to {amplified:.2g}"
+    return f"off by {error:.2g} at the worst entry, {_ill_conditioned(float(moved[worst.index]))}"
+
+
+def _close(residual: float) -> str:
+    return f"too close to tell: off by {residual:.2g} along a random direction"
+
+
+def _ill_conditioned(moved: float) -> str:
+    """What an ulp does, as measured, and what to do."""
+    return (
+        f"where an ulp in the arrays moves the gradient by {moved:.2g} and rounding inside may move it up to "
+        f"{MOST_AMPLIFIED:g} times as far: take arrays at which it is better conditioned"
+    )

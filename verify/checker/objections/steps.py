@@ -8,8 +8,10 @@ import numpy as np
 
 from verify.checker.directions import signed, unit
 from verify.checker.extrapolation import MOST_LEVELS, SAFETY, Ladder
+from verify.checker.kink_search import COARSEST
 from verify.checker.line import Line
 from verify.checker.objections import Disagreement
+from verify.checker.objections.randomness import why_not_repeated
 from verify.checker.point import Array, StructureError
 from verify.checker.reference import with_upstream
 
@@ -88,7 +90,8 @@ def contradictory(case: Disagreement[Differences]) -> str | None:
     """Along another direction the gradient is right: what f is uncertain by shows better in two."""
     if not any(case.reference.seen[case.k].right):
         return None
-    return "the differences contradict each other: right along one direction, wrong along another"
+    text = "the differences contradict each other: right along one direction, wrong along another"
+    return f"{text}; move {case.name} away from kinks, or let forward compute in float64 throughout"
 
 
 def too_steep(case: Disagreement[Differences]) -> str | None:
@@ -123,17 +126,23 @@ def remedy(line: Line, seen: Seen) -> str:
     """Why differences are known no better here, and what would help."""
     point, name = line.point, line.point.layer.names[line.k]
     noise, rounding = max(each.noise for each in seen.estimates), line.rounding()
-    note = f"the differences in {name} are known to {seen.tolerance:.2g} only, of {seen.slope:.2g} an entry"
     if line.repeated:
-        return f"{note}: two calls of the forward with the same arrays differ; fix its randomness"
+        return why_not_repeated(point.layer)
+    note = f"(differences in {name} are known to {seen.tolerance:.2g} only, of {seen.slope:.2g} an entry)"
     ladder = Ladder(line)
     ladder.estimate()
     # At the two shortest steps y changes by as much: noise would differ, and what a slope adds halves.
     for one, two in (ladder.ahead[-2:], ladder.behind[-2:]):
         if abs(one) > _NOISY * rounding and abs(one - two) <= abs(one) / _NOISY:
-            return f"{note}: y jumps at the arrays given: move {name} off the jump"
+            return f"y jumps at the arrays given: move {name} off the jump {note}"
     if noise > _NOISY * rounding:
-        return f"{note}: f is uncertain by {noise:.2g}; let the forward compute in float64 throughout"
-    if point.claimed[line.k].dtype != np.float64 or point.y.dtype != np.float64:
-        return f"{note}: float32 is too coarse for differences, check in float64"
-    return f"{note}: take arrays of moderate size, away from kinks and poles"
+        return f"f is uncertain by {noise:.2g}: let the forward compute in float64 throughout {note}"
+    given, y = point.claimed[line.k].dtype, point.y.dtype
+    if given != np.float64:
+        return f"{given} is too coarse for differences: check with arrays of float64 {note}"
+    if y != np.float64:
+        return f"y is {y}, too coarse for differences, and {name} is float64: let forward compute in float64 {note}"
+    if max(seen.largest, seen.slope) * line.step(0) * COARSEST < rounding:
+        text = f"so small a gradient is lost in the rounding of y, whose entries reach {np.abs(point.y).max():.2g}"
+        return f"{text}: leave out of y what does not depend on {name}, or let forward take complex numbers {note}"
+    return f"differences are too coarse here: take arrays away from kinks and poles, of moderate size {note}"

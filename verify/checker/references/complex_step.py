@@ -53,6 +53,7 @@ _DIRECTIONS = 2
 _CONDITION_DRAWS = 4
 # Above it a gradient could not be distinguished from zero.
 _COARSEST = 0.5
+_HIDDEN = "rounding hides this gradient: it could not be told from zero; take arrays at which y changes more"
 
 
 class ComplexStep(Reference):
@@ -111,7 +112,7 @@ class ComplexStep(Reference):
         largest = float(np.abs(point.claimed[k]).max())
         floor = 2 * (DOUBTFUL + 1) / (largest or 1.0) * self._tolerance.get(k, 0.0)
         hidden = bool(largest) and floor > _COARSEST
-        return Promise(floor, "rounding hides this gradient: it could not be told from zero" if hidden else "")
+        return Promise(floor, _HIDDEN if hidden else "")
 
     def allowed(self, point: Point, k: int, expected: Array) -> Array:
         """The rounding of each entry, at the scale of the largest."""

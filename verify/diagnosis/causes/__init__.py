@@ -40,10 +40,13 @@ Found = Iterator[tuple[CauseCode, str]]
 _MOST_GUESSES = 3
 
 
-def find_causes(found: Mapping[int, Finding], *, kinks: bool = False) -> list[Cause]:
+def find_causes(
+    found: Mapping[int, Finding], *, kinks: bool = False, evidence: dict[int, list[Evidence]] | None = None
+) -> list[Cause]:
     """The causes of what failed, likeliest first for each argument; "unknown" where nothing fits.
 
-    `kinks` says that the function is piecewise linear: it is then looked at on several sides of its kinks.
+    `kinks` says that the function is piecewise linear: it is then looked at on several sides of its kinks. `evidence`
+    is filled with what was found of each argument.
     """
     causes = []
     for k, finding in found.items():
@@ -55,7 +58,7 @@ def find_causes(found: Mapping[int, Finding], *, kinks: bool = False) -> list[Ca
             causes.append(Cause(CauseCode.NOT_FINITE.code, result.name, text))
             continue
         with np.errstate(all="ignore"):
-            guesses, seen = _guesses(finding.reference, finding.point, k, result, kinks)
+            guesses, seen = _guesses(finding.reference, finding.point, k, result, kinks, evidence)
         text = "disagrees with the differences in no way that has a name"
         guesses = guesses or {CauseCode.UNKNOWN: text}
         causes += [Cause(code.code, result.name, f"d{result.name} {why}{seen}") for code, why in guesses.items()]
@@ -63,7 +66,12 @@ def find_causes(found: Mapping[int, Finding], *, kinks: bool = False) -> list[Ca
 
 
 def _guesses(
-    reference: Reference, point: Point, k: int, result: ArgumentResult, kinks: bool
+    reference: Reference,
+    point: Point,
+    k: int,
+    result: ArgumentResult,
+    kinks: bool,
+    found: dict[int, list[Evidence]] | None,
 ) -> tuple[dict[CauseCode, str], str]:
     """The causes of one argument that fit, and what speaks for them."""
     if point.claimed[k].size < FEWEST_WRONG or not np.isfinite(point.claimed[k]).all() or result.worst is None:
@@ -75,15 +83,18 @@ def _guesses(
     everywhere = list(
         itertools.chain.from_iterable(guarded(_evidence(reference, each, k, index)) for each in guarded(points))
     )
+    if found is not None:
+        found[k] = everywhere
     told = [evidence for evidence in everywhere if evidence.wrong >= FEWEST_WRONG]
-    seen = f" ({(told or everywhere)[0].seen})" if everywhere else ""
+    silent = bool(everywhere) and not any(evidence.wrong for evidence in everywhere)
+    seen = " (no entry is off by enough to say how)" if silent else ""
     named: dict[CauseCode, str] = {}
     if told:
         named = _named(_predicted(told[0]))
         for evidence in told[1:]:
             others = _named(_predicted(evidence)) if named else {}
             named = {code: why for code, why in named.items() if code in others}
-    elif reference.one_sided and everywhere and not any(evidence.wrong for evidence in everywhere):
+    elif reference.one_sided and silent:
         named, seen = _named(guarded(at_ties(reference, point, k))), " (right off ties and kinks)"
     return named, seen
 

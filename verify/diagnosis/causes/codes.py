@@ -195,7 +195,8 @@ def cause_page() -> str:
         [
             "# Causes",
             "",
-            "What a FAIL may be given as its cause: a guess, printed as one, likeliest first. A cause is named only if",
+            "What a FAIL may be given as its cause: a guess, printed as one, likeliest first. What was seen, such as",
+            "an exception or another shape, is a fact, and stands in the first line. A guess is named only if",
             "what it predicts equals what the backward claims, exactly where the oracle is exact and as far as it can",
             "tell elsewhere, and if at least two wrong entries speak for it. `true` is the gradient by differences;",
             "where it is not computed entry by entry, the equality is tested along four random directions.",

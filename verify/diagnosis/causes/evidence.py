@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -90,15 +91,13 @@ class Evidence:
     @property
     def wrong(self) -> int:
         """How many of the entries known are wrong."""
-        return int(np.count_nonzero(~self._close(self.true) & ~np.isnan(self.true)))
+        return int(np.ma.filled(self.wrong_entries, False).sum())
 
     @property
-    def seen(self) -> str:
-        """How many entries speak, in words."""
-        if not self.wrong:
-            return "no entry alone is off by enough to say how"
-        of = f"{self.claimed.size} entries" if self.whole else f"{len(self.known)} entries looked at"
-        return f"{self.wrong} of {of} are wrong"
+    def wrong_entries(self) -> Any:
+        """True where the claim is wrong, False where it is right, masked where the true gradient is not known."""
+        wrong = ~self._close(self.true)
+        return np.ma.array(wrong, mask=np.isnan(self.true))
 
     @property
     def parts(self) -> Array:
