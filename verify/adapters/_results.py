@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.adapters._pair import Pair
+from verify.adapters._pair import Pair, check
 from verify.checker.certificate import (
     FAIL,
     INCONCLUSIVE,
@@ -24,6 +24,7 @@ from verify.checker.certificate import (
     Inconclusive,
 )
 from verify.checker.point import StructureError
+from verify.entry import gradcheck
 from verify.records import record, silently
 
 # A choice: layers have a few results, and a check of each costs as much as that of all. Of more results, those after
@@ -47,11 +48,25 @@ class Answer(NamedTuple):
         return self.certificate
 
 
-def asked(check: Callable[..., Certificate], *arguments: Any, **settings: Any) -> Answer:
-    """Return what a check answers, whether it raises or not."""
+def asked(
+    pair: Pair,
+    inputs: Sequence[Any],
+    options: Mapping[str, Any] | None,
+    wrt: Sequence[int] | None,
+    settings: Mapping[str, Any],
+) -> Answer:
+    """Return what a check of the pair answers, whether it raises or not.
+
+    What y depends on and no adapter can check matters here even if `wrt` chooses among what can be checked.
+    """
+    settings = {**settings, "raise_on_failure": True}
+    bound, arrays, places = pair.bound(inputs, options)
     try:
         with silently():
-            return Answer(check(*arguments, **{**settings, "raise_on_failure": True}))
+            if wrt is None or not set(wrt) <= set(places):
+                return Answer(check(pair, inputs, options, wrt=wrt, **settings))
+            run = settings.pop("run", gradcheck)
+            return Answer(run(*bound, arrays, options, wrt=[places.index(k) for k in wrt], **settings))
     except CheckError as error:
         return Answer(error.certificate, error.__cause__)
 

@@ -30,9 +30,8 @@ def refuse_layout(tensor: Any, name: str) -> None:
     if tensor.is_nested:
         raise TypeError(f"{who} is a nested tensor: pass its tensors as a list")
     if tensor.layout != torch.strided:
-        made = "torch.sparse_coo_tensor(indices, values, size)"
-        text = f"check a function of its values, such as lambda values: layer({made})"
-        raise TypeError(f"{who} is sparse ({tensor.layout}): {text}")
+        text = "check a function of its values, which makes the sparse tensor inside and returns values"
+        raise TypeError(f"{who} is sparse ({tensor.layout}): {text} (docs/recipes.md)")
     if tensor.is_quantized:
         raise TypeError(f"{who} is quantized, which has no gradient: pass its dequantized values")
     if tensor.is_meta:

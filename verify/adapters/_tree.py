@@ -43,8 +43,10 @@ def positions(
 
     `owners` holds the position of the argument that each leaf belongs to.
     """
+    if isinstance(wrt, (str, int)):
+        raise TypeError(f"wrt must be a sequence of names or positions, as in [{wrt!r}], got {wrt!r}")
     found: list[int] = []
-    for each in [wrt] if isinstance(wrt, str) else wrt:
+    for each in wrt:
         chosen = [k for k, name in enumerate(names) if name == each] if isinstance(each, str) else []
         if not chosen:
             owner = list(arguments).index(each) if isinstance(each, str) and each in arguments else each

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from verify.adapters._jax_call import Caller, Results, Tape, is_floating
-from verify.adapters._pair import Forward, Input, Pair, check, check_inputs, positional
+from verify.adapters._pair import Forward, Input, Pair, check_inputs, positional
 from verify.adapters._results import Answer, agree, asked, one_by_one
 from verify.adapters._tree import positions
 from verify.checker.arguments import argument_names
@@ -64,8 +64,8 @@ def gradcheck(
     arguments = argument_names(target, len(inputs))
     names = [_name(arguments, path) for path, _ in paths]
     values = [_as_numpy(leaf) for _, leaf in paths]
-    if wrt is not None:
-        wrt = positions(wrt, names, [path[0].idx for path, _ in paths], arguments)
+    owners = [path[0].idx for path, _ in paths]
+    chosen = None if wrt is None else positions(wrt, names, owners, arguments)
 
     def flat(*given: Any, **options: Any) -> Any:
         whole = jax.tree_util.tree_unflatten(tree, given)
@@ -86,7 +86,7 @@ def gradcheck(
 
     def ask(result: int | None, seed: int | None) -> Answer:
         known = settings if seed is None else {**settings, "seed": seed}
-        return asked(check, pairs.setdefault(result, made(result)[0]), values, options, wrt=wrt, **known)
+        return asked(pairs.setdefault(result, made(result)[0]), values, options, chosen, known)
 
     def agrees(result: int) -> bool:
         alone = pairs.setdefault(result, made(result)[0])

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from verify.adapters._pair import Pair, check, check_inputs
+from verify.adapters._pair import Pair, check_inputs
 from verify.adapters._results import Answer, agree, asked, one_by_one
 from verify.adapters._torch_pair import Target, made_pair
 from verify.adapters._torch_tape import NoGradient, Results
@@ -65,7 +65,7 @@ def gradcheck(
     def ask(result: int | None, seed: int | None) -> Answer:
         pair = whole if result is None else call.pair(chosen, result)[0]
         known = settings if seed is None else {**settings, "seed": seed}
-        return asked(check, pair, call.values, call.options, wrt=chosen, **known)
+        return asked(pair, call.values, call.options, chosen, known)
 
     def agrees(result: int) -> bool:
         return agree(whole, call.pair(chosen, result)[0], call.values, call.options, results.names, result)

@@ -170,7 +170,7 @@ def test_a_fixed_tensor_requires_no_gradient_while_the_layer_is_called() -> None
     assert set(asked) == {(True, False)}
 
 
-@pytest.mark.parametrize(("wrt", "names"), [(["parts"], 2), ([0], 2), (["parts[1]"], 1), ([1], 1), ("ref", 1)])
+@pytest.mark.parametrize(("wrt", "names"), [(["parts"], 2), ([0], 2), (["parts[1]"], 1), ([1], 1), (["ref"], 1)])
 def test_wrt_takes_a_leaf_or_all_of_an_argument(wrt: Any, names: int) -> None:
     certificate = check(
         lambda parts, ref: Join.apply(*parts) * ref, [drawn(2), drawn(3, seed=1)], drawn(5, seed=2), wrt=wrt
@@ -178,6 +178,8 @@ def test_wrt_takes_a_leaf_or_all_of_an_argument(wrt: Any, names: int) -> None:
     assert (certificate.verdict, len(certificate.arguments)) == ("PASS", names)
     with pytest.raises(ValueError, match=r"wrt holds 'part', which is none of the arrays: parts\[0\], parts\[1\], ref"):
         check(lambda parts, ref: Join.apply(*parts) * ref, [drawn(2), drawn(3)], drawn(5), wrt=["part"])
+    with pytest.raises(TypeError, match=r"wrt must be a sequence of names or positions, as in \['ref'\], got 'ref'"):
+        check(lambda parts, ref: Join.apply(*parts) * ref, [drawn(2), drawn(3)], drawn(5), wrt="ref")
 
 
 def test_the_containers_of_the_caller_stay_as_they_are() -> None:
@@ -254,6 +256,7 @@ def test_a_tensor_that_a_function_closes_over_is_named_and_makes_no_pass(target:
     assert certificate.verdict == "INCONCLUSIVE"
     assert [each.name for each in certificate.uncovered if each.matters] == [name]
     assert "requires_grad_(False)" in str(certificate)
+    assert check(target, drawn(5, 4, grad=True)).verdict == "INCONCLUSIVE"
     W.requires_grad_(False)  # the remedy
     try:
         assert check(target, drawn(5, 4)).verdict == "PASS"
@@ -311,7 +314,10 @@ def test_fixed_parameters_and_buffers_of_a_module_are_listed() -> None:
     [
         ((drawn(3) + 0j,), r"x is complex, and .* lambda re, im: layer\(torch\.complex\(re, im\)\)"),
         (([drawn(3), drawn(3) + 0j],), r"x\[1\] is complex, and gradients are checked at real arrays"),
-        ((drawn(3, 3).to_sparse(),), r"x is sparse \(torch\.sparse_coo\): check a function of its values"),
+        (
+            (drawn(3, 3).to_sparse(),),
+            r"x is sparse \(torch\.sparse_coo\): check a function of its values",
+        ),
         (([drawn(3, 3).to_sparse()],), r"x\[0\] is sparse \(torch\.sparse_coo\): check a function of its values"),
         ((torch.ones(3, device="meta"),), "x is on the device meta and holds no numbers"),
     ],
