@@ -77,7 +77,7 @@ change(
 given(
     "linear-updated-W",
     "linear",
-    C.UNKNOWN,
+    C.NOT_LINEAR,
     _DX,
     lambda dy, cache, right: right(dy, cache._replace(w=cache.w - 3 * right(dy, cache)[1]))[0],
 )

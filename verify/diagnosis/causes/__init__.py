@@ -34,7 +34,7 @@ from verify.diagnosis.causes.linear import ignores_upstream, nonlinear_at_all, n
 from verify.diagnosis.causes.nearly import small_constant
 from verify.diagnosis.causes.options import guarded, option_values, windowed
 from verify.diagnosis.causes.rearranged import rearranged
-from verify.diagnosis.causes.repeats import Repeats
+from verify.diagnosis.causes.repeats import RANDOM, Repeats
 from verify.diagnosis.causes.reruns import stateful
 from verify.diagnosis.causes.statistics import statistics
 from verify.diagnosis.causes.ties import SIDES, at_ties, off_ties
@@ -47,6 +47,7 @@ __all__ = ["CauseCode", "cause_page", "cause_table", "find_causes"]
 
 Found = Iterator[tuple[CauseCode, str]]
 
+_RANDOM = CauseCode.RANDOM, RANDOM
 # A choice: of more guesses none is likely.
 _MOST_GUESSES = 3
 _UNKNOWN = "disagrees with the differences in no way that has a name"
@@ -73,7 +74,7 @@ def find_causes(found: Mapping[int, Finding], *, kinks: bool = False) -> list[Ca
             case = _Case(reference, point, k, result.worst.index, len(wrong))
             cause = repeats[id(point)].cause(k, exact=reference.exact) if id(point) in repeats else None
             if cause:
-                code, why = _or_stale(case, *cause)
+                code, why = _confirmed(case, repeats[id(point)], *cause)
                 guesses.append(Guess(code, result.name, why))
                 continue
             named, seen = _guesses(case, kinks)
@@ -92,8 +93,11 @@ class _Case(NamedTuple):
     sharing: int
 
 
-def _or_stale(case: _Case, code: CauseCode, why: str) -> tuple[CauseCode, str]:
-    """What differs; of a call that alone differs from those after it, whether it is that of the forward before."""
+def _confirmed(case: _Case, repeats: Repeats, code: CauseCode, why: str) -> tuple[CauseCode, str]:
+    """What differs, if more calls agree; else it is random."""
+    if code is CauseCode.CACHE_OVERWRITTEN:
+        for anew in guarded([Repeats.of(case.point)]):
+            return (code, why) if anew.repeats(repeats, case.k) else _RANDOM
     if code in (CauseCode.STALE_CACHE, CauseCode.RANDOM):
         for larger in guarded(
             [Repeats.of(with_huge_dy(case.point))]
@@ -105,7 +109,7 @@ def _or_stale(case: _Case, code: CauseCode, why: str) -> tuple[CauseCode, str]:
         for evidence in guarded(_evidence(case, case.point)):
             for found in guarded(stateful(evidence)):
                 return found
-        return CauseCode.RANDOM, "is another when the same call is made again"
+        return _RANDOM
     return code, why
 
 

@@ -217,7 +217,10 @@ def _chosen(reference: Reference, point: Point, k: int, index: tuple[int, ...], 
         most = min(most, max(_FEWEST_EXTRAPOLATED, _work(reference, point) // (2 * reference.forwards)))
     if gradient.size <= most:
         return np.arange(gradient.size)
-    known = set(np.random.default_rng(0).choice(gradient.size, most // 2, replace=False).tolist())
+    generator = np.random.default_rng(0)
+    known = set(generator.choice(gradient.size, most // 4, replace=False).tolist())
+    claimed = np.flatnonzero(gradient)  # of a sparse gradient, which pooling has, most entries say little
+    known.update(generator.choice(claimed, min(most // 4, claimed.size), replace=False).tolist())
     for axis in range(gradient.ndim):
         known.update(_line(gradient.shape, index, axis)[: most // (2 * gradient.ndim)].tolist())
     return np.array(sorted(known))

@@ -27,6 +27,7 @@ _SPELLINGS = {
 _NAMES = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings}
 # A choice: a layer keeps its options in itself, in a dict, or in a layer within it.
 _DEPTH = 3
+_PLAIN = (0, 1, (1, 1), [1, 1])
 _WINDOWED = ("stride", "dilation", "padding", "kernel")
 
 
@@ -57,20 +58,29 @@ def windowed(point: Point) -> bool:
 
 
 def places(point: Point) -> dict[str, Place]:
-    """Where each option of windows stands: among the options first, then in dicts, then in the layer's attributes."""
+    """Where each option of windows stands: among the options first, then in dicts, then in the layer's attributes.
+
+    Of several places the first counts at which the option is not 0 or 1: a block may have a layer without a stride.
+    """
     found: dict[str, Place] = {}
+    for name, place in _all_places(point):
+        if name not in found or found[name].value in _PLAIN:
+            found[name] = place
+    return found
+
+
+def _all_places(point: Point) -> Iterator[tuple[str, Place]]:
     own = _own_options(point)
     for option, value in own.items():
         if option in _NAMES:
-            found.setdefault(_NAMES[option], Place(option, (), None, value))
+            yield _NAMES[option], Place(option, (), None, value)
     for option, value in own.items():
         if isinstance(value, Mapping):
             for keys, _, inner in _inside(value, ()):
-                found.setdefault(_NAMES[keys[-1]], Place(option, keys, None, inner))
+                yield _NAMES[keys[-1]], Place(option, keys, None, inner)
     for root in _roots(point.layer.forward):
         for keys, owner, inner in _inside(root, ()):
-            found.setdefault(_NAMES[keys[-1]], Place(None, keys, owner, inner))
-    return found
+            yield _NAMES[keys[-1]], Place(None, keys, owner, inner)
 
 
 def at_arrays(point: Point, arrays: Arrays, dy: Array, layer: LayerUnderTest | None = None) -> Point:

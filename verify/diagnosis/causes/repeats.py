@@ -17,6 +17,9 @@ _FORWARDS, _BACKWARDS = 3, 3
 _ROUNDINGS = 8
 
 
+RANDOM = "is another when the same call is made again"
+
+
 class Repeats(NamedTuple):
     """The gradients of the same arrays and dy: as first claimed, after new forwards, and of the last of these again."""
 
@@ -49,7 +52,12 @@ class Repeats(NamedTuple):
             return CauseCode.STALE_CACHE, "is another after a forward of other arrays"
         if _same(anew, exact):
             return CauseCode.CACHE_OVERWRITTEN, "is another when backward is called again, until the next forward"
-        return CauseCode.RANDOM, "is another when the same call is made again"
+        return CauseCode.RANDOM, RANDOM
+
+    def repeats(self, before: Repeats, k: int) -> bool:
+        """Whether the same calls gave the same gradients before."""
+        pairs = zip((*self.anew, *self.again), (*before.anew, *before.again), strict=True)
+        return all(np.array_equal(one[k], other[k], equal_nan=True) for one, other in pairs)
 
 
 def _same(gradients: Sequence[Array], exact: bool) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from verify.checker.point import Array, Arrays, Point
+from verify.checker.reference import with_upstream
 from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import Evidence
 from verify.diagnosis.causes.options import at_arrays, attributes, guarded
@@ -44,8 +45,24 @@ def _of_the_first(evidence: Evidence, moved: Arrays) -> Found:
     piles = f": forwards pile up in its {', '.join(grown)}" if grown else ""
     if layer.first is not None and _is_gradient_at(evidence, at_arrays(point, layer.first, point.dy), point):
         yield CauseCode.STALE_CACHE, f"is the true gradient of the first forward, not of its cache's{piles}"
-    elif grown and not _is_gradient_at(evidence, at_arrays(point, moved, point.dy), point):
-        yield CauseCode.STALE_CACHE, f"is that of an earlier forward, the same for any arrays{piles}"
+    elif grown and _is_right_of_emptied(evidence, grown):
+        yield CauseCode.STALE_CACHE, f"is that of an earlier forward{piles}"
+
+
+def _is_right_of_emptied(evidence: Evidence, grown: Mapping[str, Any]) -> bool:
+    """Whether the gradient is right of a layer whose lists that grow are emptied before the forward."""
+    point, k = evidence.point, evidence.k
+    before = [(each, each.copy()) for each in grown.values()]
+    try:
+        for each in grown.values():
+            each.clear()
+        alone = with_upstream(point, point.dy)
+    finally:
+        for each, kept in before:
+            each.clear()
+            (each.update if isinstance(each, dict) else each.extend)(kept)
+    pairs = zip(evidence.directions, evidence.slopes, strict=True)
+    return all(evidence.reference.matches(alone, k, v, point.dy, slopes) for v, slopes in pairs)
 
 
 def _is_gradient_at(evidence: Evidence, other: Point, claim: Point) -> bool:
@@ -58,20 +75,20 @@ def _is_gradient_at(evidence: Evidence, other: Point, claim: Point) -> bool:
     return fits and not reference.matches(claim, k, evidence.directions[0], dy, evidence.slopes[0])
 
 
-def _grown(point: Point) -> list[str]:
+def _grown(point: Point) -> dict[str, Any]:
     """The lists and dicts among the layer's attributes that are longer after a forward."""
     owner = getattr(point.layer.forward, "layer", getattr(point.layer.forward, "__self__", None))
-    before = _lengths(owner)
+    before = {name: len(value) for name, value in _containers(owner).items()}
     point.layer.value(point.arrays)
-    return [name for name, length in _lengths(owner).items() if length > before.get(name, length)]
+    return {name: value for name, value in _containers(owner).items() if len(value) > before.get(name, len(value))}
 
 
-def _lengths(owner: Any) -> dict[str, int]:
+def _containers(owner: Any) -> dict[str, Any]:
     kept = {name: value for name, value in attributes(owner).items() if isinstance(value, (list, dict))}
     for name, value in list(kept.items()):
         inner = value.items() if isinstance(value, dict) else ()
         kept.update({f"{name}[{key!r}]": each for key, each in inner if isinstance(each, (list, dict))})
-    return {name: len(value) for name, value in kept.items()}
+    return kept
 
 
 def _moved(evidence: Evidence) -> Arrays:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from verify.checker.point import Array
+from verify.checker.reference import with_upstream
 from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import Evidence
 from verify.diagnosis.causes.options import windowed
@@ -51,7 +52,10 @@ def _masks(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     largest = np.unravel_index(int(np.where(negative, -dy, 0).argmax()), dy.shape)
     slope = claimed[largest] / dy[largest]
     rounding = 2 * float(np.finfo(claimed.dtype).eps) * np.abs(dy)  # of the slope, and of the product
-    if slope != 1 and evidence.fits(np.where(negative, slope * dy, dy), rounding if slope else 0.0):
+    if slope == 1 or not evidence.fits(np.where(negative, slope * dy, dy), rounding if slope else 0.0):
+        return
+    mirrored_claim = with_upstream(evidence.point, -dy).claimed[evidence.k]
+    if (np.abs(mirrored_claim - np.where(negative, -dy, -slope * dy)) <= rounding).all():
         where = f", and {slope:.6g} times dy elsewhere" if slope else ""
         yield CauseCode.MASK_OF_UPSTREAM, f"is dy where dy is positive{where}: the mask is taken of dy"
 
@@ -60,7 +64,17 @@ def _fitting(evidence: Evidence, others: Iterator[Upstream]) -> Iterator[tuple[C
     dy = evidence.point.dy
     for found in others:
         if not np.array_equal(found.dy, dy) and evidence.fits_upstream(found.dy):
+            if found.code is CauseCode.MASK_OF_UPSTREAM and not _masked_by_its_sign(evidence):
+                continue
             yield found.code, found.why
+
+
+def _masked_by_its_sign(evidence: Evidence) -> bool:
+    """Whether of -dy, too, the positive entries alone count: others may be lost for another reason."""
+    other = with_upstream(evidence.point, -evidence.point.dy)
+    kept = np.maximum(other.dy, 0)
+    pairs = zip(evidence.directions, evidence.slopes, strict=True)
+    return all(evidence.reference.matches(other, evidence.k, v, kept, slopes) for v, slopes in pairs)
 
 
 def _filled(dy: Array) -> Iterator[Upstream]:
