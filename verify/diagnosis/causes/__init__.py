@@ -164,20 +164,26 @@ def _predicted(evidence: Evidence) -> Found:
     for found in guarded(stateful(evidence)):  # what is claimed then says nothing of the formula
         yield found
         return
-    families = (
-        not_linear(evidence),
-        plain(evidence),
-        of_some_upstream(evidence),
-        scaled(evidence),
-        elsewhere(evidence),
-        reduced(evidence),
-        partial(evidence),
-        symmetrised(evidence),
-        rearranged(evidence, groups if isinstance(groups, int) else 1, images=images),
-        of_rearranged_upstream(evidence),
-        rounded(evidence),
-        exchanged_with_output(evidence),
-        statistics(evidence),
-        ignores_upstream(evidence),
+    # Those of other functions take forwards: they are asked only if none before has named anything.
+    families: tuple[tuple[bool, Found], ...] = (
+        (False, not_linear(evidence)),
+        (False, plain(evidence)),
+        (False, of_some_upstream(evidence)),
+        (False, scaled(evidence)),
+        (True, elsewhere(evidence)),
+        (False, reduced(evidence)),
+        (False, partial(evidence)),
+        (False, symmetrised(evidence)),
+        (False, rearranged(evidence, groups if isinstance(groups, int) else 1, images=images)),
+        (False, of_rearranged_upstream(evidence)),
+        (False, rounded(evidence)),
+        (True, exchanged_with_output(evidence)),
+        (True, statistics(evidence)),
+        (False, ignores_upstream(evidence)),
     )
-    yield from itertools.chain.from_iterable(map(guarded, families))
+    named = False
+    for of_other_functions, family in families:
+        if not (of_other_functions and named):
+            for found in guarded(family):
+                named = True
+                yield found

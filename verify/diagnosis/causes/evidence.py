@@ -29,7 +29,7 @@ from verify.diagnosis.causes.slopes import Slopes, economical, elementwise
 _DIRECTIONS, _DIRECTIONS_ROUNDED, _DIRECTION_BITS = 4, 2, 6
 # Of several wrong gradients these are the entries known of all together, and the forwards for predictions of all. A
 # choice: a check that passes has some 16 to 40 forwards, or 75 by extrapolated differences, and a FAIL ten times these.
-MOST_ENTRIES, _MOST_FORWARDS = 64, 128
+MOST_ENTRIES, _MOST_FORWARDS = 64, 64
 # Of a large y fewer: as many entries of y are kept in all, or what sixteen take: up to 128 MiB in float64.
 _MOST_KEPT, _MOST_AT_ALL = 1 << 22, 1 << 24
 # A choice: what several wrong gradients, or a large y, leave at least.
@@ -42,6 +42,14 @@ FEWEST_WRONG = 2
 
 class BudgetSpent(Exception):  # no error: what was found until then stands
     """So much work, and no more, goes into the causes of one argument."""
+
+
+@dataclass
+class _Budget:
+    """How many forwards predictions may take, counted from the first of them."""
+
+    forwards: int
+    first: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Evidence:
     directions: tuple[Array, ...]
     slopes: tuple[Array, ...]
     slopes_at: Slopes
-    most_forwards: int
+    budget: _Budget
 
     @classmethod
     def gather(
@@ -84,8 +92,8 @@ class Evidence:
             columns = np.array([slopes_at(point, k, unit(point, k, index_of(i, shape))) for i in known])
         true = np.full(shape, np.nan)
         true.flat[known] = weighed(point, columns)
-        forwards = point.layer.calls["forward"] + _budget(reference, point, sharing)
-        return cls(reference, point, k, known, columns, true, directions, slopes, slopes_at, forwards)
+        budget = _Budget(_forwards(reference, point, sharing))
+        return cls(reference, point, k, known, columns, true, directions, slopes, slopes_at, budget)
 
     @property
     def claimed(self) -> Array:
@@ -175,7 +183,9 @@ class Evidence:
 
     def spend(self) -> None:
         """Raise BudgetSpent where forwards have computed as many entries of y as they may."""
-        if self.point.layer.calls["forward"] >= self.most_forwards:
+        calls = self.point.layer.calls["forward"]
+        self.budget.first = calls if self.budget.first is None else self.budget.first
+        if calls - self.budget.first >= self.budget.forwards:
             raise BudgetSpent
 
     def fits_places(self, places: Array) -> bool:
@@ -226,7 +236,7 @@ def _chosen(reference: Reference, point: Point, k: int, index: tuple[int, ...], 
     return np.array(sorted(known))
 
 
-def _budget(reference: Reference, point: Point, sharing: int) -> int:
+def _forwards(reference: Reference, point: Point, sharing: int) -> int:
     """How many forwards may be spent on predictions for one argument, beside those for its entries."""
     each = 4 if reference.forwards > 1 else 1
     return min(each * max(_FEWEST_FORWARDS, _MOST_FORWARDS // sharing), _work(reference, point))
