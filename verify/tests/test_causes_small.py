@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnn_core import flatten, max_pool2d
+from cnn_core import conv2d, flatten, max_pool2d
 from helpers import certificate_of
 from verify.checker.certificate import Certificate
 from verify.command.run import verify_layer

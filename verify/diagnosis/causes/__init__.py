@@ -3,7 +3,7 @@
 A cause is named only if what it predicts equals what the backward claims, as exactly as the oracle can
 tell, and if more than one entry speaks for it. It is a guess, and printed as one; "unknown" is an answer.
 
-`codes` lists the causes. `evidence` is what a prediction is compared with. The others make predictions:
+`codes` lists the causes, `page` prints them. `evidence` is what a prediction is compared with. The others make predictions:
 
 - `values`, `rearranged` and `triangles` of the true gradient, `upstream` and `linear` of dy;
 - `elsewhere`, `padding`, `activations` and `statistics` of the function at other options and arrays;
@@ -27,12 +27,13 @@ from verify.checker.judge import Finding
 from verify.checker.point import Point
 from verify.checker.reference import Reference
 from verify.diagnosis.causes.activations import exchanged_with_output
-from verify.diagnosis.causes.codes import CauseCode, cause_page, cause_table
+from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.elsewhere import elsewhere
 from verify.diagnosis.causes.evidence import FEWEST_WRONG, Evidence
 from verify.diagnosis.causes.linear import ignores_upstream, nonlinear_at_all, not_linear, with_huge_dy, with_large_dy
 from verify.diagnosis.causes.nearly import small_constant
 from verify.diagnosis.causes.options import guarded, option_values, windowed
+from verify.diagnosis.causes.page import cause_page, cause_table
 from verify.diagnosis.causes.rearranged import rearranged
 from verify.diagnosis.causes.repeats import RANDOM, Repeats
 from verify.diagnosis.causes.reruns import stateful
