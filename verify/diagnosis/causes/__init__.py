@@ -3,7 +3,7 @@
 A cause is named only if what it predicts equals what the backward claims, as exactly as the oracle can
 tell, and if more than one entry speaks for it. It is a guess, and printed as one; "unknown" is an answer.
 
-`codes` lists the causes, `page` prints them. `evidence` is what a prediction is compared with. The others make predictions:
+`codes` lists the causes, `page` prints them. `evidence` is what predictions are compared with. The others predict:
 
 - `values`, `rearranged` and `triangles` of the true gradient, `upstream` and `linear` of dy;
 - `elsewhere`, `padding`, `activations` and `statistics` of the function at other options and arrays;

@@ -8,20 +8,19 @@ between the true gradient and that with the means held constant: the latter is 2
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.directions import index_of, unit
 from verify.checker.point import Array, Point
 from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import Evidence
 from verify.diagnosis.causes.options import at_arrays, guarded
 
 Found = Iterator[tuple[CauseCode, str]]
-# A choice: of more entries the gradient with one of the two held constant is not looked at, entry by entry.
-_MOST_ENTRIES = 64
+# A mean that counts for less is not looked for.
+_ALIKE = 1e-6
 
 
 class _Doubled(NamedTuple):
@@ -42,39 +41,38 @@ def statistics(evidence: Evidence) -> Found:
 
 
 def _held(evidence: Evidence, doubled: _Doubled) -> Found:
-    k, reference, point = evidence.k, evidence.reference, evidence.point
+    """Both held constant; or the variance, which leaves that less its mean; or the mean, which leaves true and that."""
+    k, point, size = evidence.k, evidence.point, evidence.point.y.shape[doubled.of_y]
 
-    def slopes(v: Array, known: Array) -> Array:
-        wide = np.concatenate([v, np.zeros_like(v)], axis=doubled.axis)
-        both = evidence.slopes_at(doubled.point, k, wide)
-        return np.asarray(2 * both.take(range(point.y.shape[doubled.of_y]), doubled.of_y) - known)
-
-    name = point.layer.names[k]
-    what = f"its means over axis {doubled.axis} of {name}, such as a mean and a variance"
-    fits = True
-    for v, known in zip(evidence.directions, evidence.slopes, strict=True):
+    def held(v: Array, slopes: Array | None = None) -> Array:
         evidence.spend()
-        fits = fits and reference.matches(point, k, v, point.dy, slopes(v, known))
-        if not fits:
-            break
-    if fits:
+        wide = np.concatenate([v, np.zeros_like(v)], axis=doubled.axis)
+        both = evidence.slopes_at(doubled.point, k, wide).take(range(size), doubled.of_y)
+        return np.asarray(2 * both - (evidence.slopes_at(point, k, v) if slopes is None else slopes))
+
+    def fits(slopes: Iterable[Array]) -> bool:
+        pairs = zip(evidence.directions, slopes, strict=True)
+        return all(evidence.reference.matches(point, k, v, point.dy, each) for v, each in pairs)
+
+    known = list(zip(evidence.directions, evidence.slopes, strict=True))
+    name = point.layer.names[k]
+    first, slopes = held(*known[0]), known[0][1]
+    if np.abs(first - slopes).max() <= _ALIKE * np.abs(slopes).max():
+        return  # no mean over this axis counts
+    if fits(held(v, slopes) for v, slopes in known):
+        what = f"its means over axis {doubled.axis} of {name}, such as a mean and a variance"
         yield CauseCode.STATISTICS_CONSTANT, f"takes {what}, as constants"
         return
-    if not evidence.whole or evidence.claimed.size > _MOST_ENTRIES:
-        return
-    shape = evidence.claimed.shape
-    rows = []
-    for i, column in enumerate(evidence.columns):
-        evidence.spend()
-        rows.append((slopes(unit(point, k, index_of(i, shape)), column) * point.dy).sum())
-    held = np.array(rows).reshape(shape)
     for axes in _sets(evidence.claimed.ndim, doubled.axis):
-        mean = np.broadcast_to(held.mean(axis=axes, keepdims=True), shape)
-        rounding = evidence.claimed.size * float(np.finfo(evidence.claimed.dtype).eps) * np.abs(held).max()
-        if evidence.fits(held - mean, rounding):
-            yield CauseCode.STATISTICS_CONSTANT, f"takes the variance over axes {axes} of {name} as a constant"
-        elif evidence.fits(evidence.true + mean, rounding):
-            yield CauseCode.STATISTICS_CONSTANT, f"takes the mean over axes {axes} of {name} as a constant"
+        what = f"over axes {axes} of {name} as a constant"
+        if fits(held(v, slopes) - held(_mean(v, axes)) for v, slopes in known):
+            yield CauseCode.STATISTICS_CONSTANT, f"takes the variance {what}"
+        elif fits(slopes + held(_mean(v, axes)) for v, slopes in known):
+            yield CauseCode.STATISTICS_CONSTANT, f"takes the mean {what}"
+
+
+def _mean(v: Array, axes: tuple[int, ...]) -> Array:
+    return np.broadcast_to(v.mean(axis=axes, keepdims=True), v.shape)
 
 
 def _sets(rank: int, axis: int) -> Iterator[tuple[int, ...]]:
