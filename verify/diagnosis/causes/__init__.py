@@ -63,7 +63,8 @@ def find_causes(found: Mapping[int, Finding], *, kinks: bool = False) -> list[Ca
     wrong = {k: each for k, each in found.items() if each.result.worst is not None}
     repeats: dict[int, Repeats] = {}
     guesses: list[Guess] = []
-    for k, (result, reference, point) in wrong.items():
+    for k, finding in wrong.items():
+        result, reference, point = finding.result, finding.reference, finding.point
         if result.worst is None or reference is None or point is None:
             continue
         if not math.isfinite(result.worst.analytic):
