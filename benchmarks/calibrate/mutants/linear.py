@@ -69,6 +69,7 @@ given(
         else right(dy, cache)[2]
     ),
 )
+change("dw symmetrised", "linear", C.SYMMETRISED, _DW, lambda g: g + g.T if g.shape[0] == g.shape[1] else g)
 change("dx features first", "linear", C.FEATURES_BATCH_SWAPPED, _DX, features_first)
 change("outputs of dw shuffled", "linear", C.PERMUTED, _DW, shuffled)
 change(

@@ -125,4 +125,5 @@ add(
     lambda dy, cache, right: (np.where(cache.x == 0, dy / 2, np.where(cache.x > 0, dy, 0)),),
 )
 change("dx features first", "relu", C.FEATURES_BATCH_SWAPPED, 0, features_first)
+add("mask of dy", "relu", C.MASK_OF_UPSTREAM, lambda dy, cache, right: (np.where(dy > 0, dy, 0),))
 add("mask inverted", "relu", C.UNKNOWN, lambda dy, cache, right: (np.where(cache.x > 0, 0 * dy, dy),))
