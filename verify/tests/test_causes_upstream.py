@@ -50,7 +50,7 @@ def test_a_term_without_dy_is_not_linear(name: str) -> None:
     for seed in range(3):
         found = certificate_of(*WITHOUT_DY[name], seed=seed)
         assert codes(found) == ["not-linear"], found
-        assert "a term without dy" in found.causes[0].explanation
+        assert "is the true gradient and a term without dy" in found.causes[0].explanation
 
 
 def test_a_term_in_a_single_entry_is_not_linear() -> None:
@@ -80,6 +80,17 @@ def test_what_does_not_add_up_is_not_linear() -> None:
 def test_neighbours_are_no_term_without_dy(backward: Any, code: str) -> None:
     found = certificate_of(lambda x: (np.exp(x), x), backward, (X,), seed=0)
     assert codes(found) == [code]
+
+
+def test_a_position_lost_where_dy_is_negative_is_no_mask() -> None:
+    """Of two outputs the first counts alone. In a quarter of draws it is the one whose dy is positive."""
+    x, w = RNG(0).normal(size=(1, 3)), RNG(1).normal(size=(3, 2))
+    for seed in range(12):
+        found = certificate_of(
+            affine, lambda dy, c: (dy[:, :1] @ c[1][:, :1].T, c[0].T @ dy), (x, w), seed=seed, wrt=(0,)
+        )
+        assert codes(found)[0] == "one-position-only"
+        assert "mask-of-upstream" not in codes(found)
 
 
 def test_one_entry_that_ignores_dy_is_so_named() -> None:
