@@ -161,7 +161,9 @@ def _repeatable(outcome: Outcome, layer: LayerUnderTest, rng: np.random.Generato
     if outcome.verdict == PASS and outcome.missed is not None and enough:
         return outcome  # its points were compared exactly, one after the other: no entry was dropped at any
     found = not_repeated(layer, rng)
-    if found is None or not {"accumulates", "stale-cache"}.isdisjoint(cause.code for cause in outcome.diagnosis.causes):
+    if found is None or not {"accumulates", "stale-cache", "cache-overwritten"}.isdisjoint(
+        cause.code for cause in outcome.diagnosis.causes
+    ):
         return outcome
     arguments = tuple(
         each._replace(verdict=FAIL, worst=found, error=abs(found.analytic - found.numeric), note=NOT_REPEATED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,18 @@ from cnn_core.data import Dataset
 from cnn_core.network import Version
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, Certificate, CheckError
 from verify.checker.check import gradcheck
+from verify.diagnosis.causes import CauseCode
 from verify.diagnosis.reproduction import arrays_not_at_hand
 from verify.digits import Part, check_network
 from verify.layers import Case, Layer
 
 ERROR = "ERROR"
 
+# What a shrinking step must not change: the verdict, the likeliest cause and its argument.
+Kind = tuple[str, str, str | None]
+_NO_CAUSE = ("", CauseCode.UNKNOWN.code)
+# A choice: where two causes predict one gradient, as of two windows, these cases tell which it is.
+_FAILURES = 8
 PHASES = (Phase.generate, Phase.shrink)
 
 
@@ -68,13 +75,33 @@ def verify_layer(
 ) -> Row:
     """Check the gradients of one implementation on `examples` cases from the layer's strategy, and return the row.
 
-    After a failure, Hypothesis searches for a smaller case that fails with the same cause in the same argument. The
-    smallest one is reported. This way a bug does not shrink into another one or into a tie.
+    Of the first failures the commonest cause is taken, with its argument. Hypothesis then searches for a smaller
+    case that fails with it, and the smallest one is reported. This way a bug does not shrink into another one, into a
+    tie, or into a case so small that no cause can be named.
     """
+    started = time.perf_counter()
+    kinds: Counter[Kind] = Counter()
+    row = _run(layer, implementation, examples, seed, progress, kinds)
+    if kinds and row.verdict != ERROR:
+        named = {kind: count for kind, count in kinds.items() if kind[1] not in _NO_CAUSE}
+        row = _run(layer, implementation, examples, seed, progress, wanted=max(named or kinds, key=kinds.__getitem__))
+    row.seconds = time.perf_counter() - started
+    return row
+
+
+def _run(
+    layer: Layer,
+    implementation: Implementation,
+    examples: int,
+    seed: int,
+    progress: Callable[[], None],
+    kinds: Counter[Kind] | None = None,
+    *,
+    wanted: Kind | None = None,
+) -> Row:
+    """Return the row of a run that counts the first failures by their kinds, or ends at the wanted kind."""
     row = Row(layer.name, implementation.name, layer.structure)
     latest: list[Case] = []
-    first: list[tuple[str, str, str | None]] = []
-    started = time.perf_counter()
 
     @hypothesis_seed(seed)
     @settings(
@@ -87,6 +114,8 @@ def verify_layer(
     )
     @given(case=layer.cases(), draw=st.integers(0, 2**32 - 1))
     def check(case: Case, draw: int) -> None:
+        if kinds is not None and kinds.total() >= _FAILURES:
+            return
         progress()
         latest[:] = [case]
         if row.verdict == PASS:  # after a failure come shrinking steps, which are not counted
@@ -95,8 +124,10 @@ def verify_layer(
             with arrays_not_at_hand():
                 row.add(gradcheck(*implementation[1:], *case, structure=layer.structure, seed=draw))
         except CheckError as error:
-            first[:] = first or [_kind(error.certificate)]
-            if _kind(error.certificate) == first[0]:
+            kind = _kind(error.certificate)
+            if kinds is not None:
+                kinds[kind] += 1
+            elif kind == wanted:
                 row.verdict = error.certificate.verdict
                 raise
 
@@ -107,7 +138,6 @@ def verify_layer(
     except Exception as error:
         row.verdict = ERROR
         row.message = f"{type(error).__name__}: {error}\n  case: {describe(latest, layer.names)}"
-    row.seconds = time.perf_counter() - started
     return row
 
 
@@ -125,8 +155,7 @@ def verify_network(part: Part, version: Version, dataset: Dataset, seed: int) ->
     return row
 
 
-def _kind(certificate: Certificate) -> tuple[str, str, str | None]:
-    """Return what a shrinking step must not change: the verdict, the likeliest cause and its argument."""
+def _kind(certificate: Certificate) -> Kind:
     cause = next(iter(certificate.causes), None)
     return (certificate.verdict, cause.code, cause.argument) if cause else (certificate.verdict, "", None)
 

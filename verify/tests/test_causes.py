@@ -168,7 +168,7 @@ def test_scattered_errors_have_no_name() -> None:
 
         def backward(dy: Any, cache: Any, off: Any = off) -> Any:
             dx, dw, db = conv2d.im2col.backward(dy, cache)
-            return dx, dw + off, db
+            return dx, dw + off * dy.flat[0], db
 
         found = certificate_of(conv2d.im2col.forward, backward, _drawn((X, W), seed))
         assert [cause.code for cause in found.causes] == ["unknown"], found
@@ -208,7 +208,7 @@ def test_the_page_of_causes_is_as_printed() -> None:
 
 # One mutant for each code that neither a contract nor another test here covers; of all, `tox -e calibrate` measures.
 CONV = {"stride": (2, 1), "padding": ((2, 0), (0, 1)), "dilation": (1, 2), "groups": 2}
-CONV_ARRAYS = ((2, 4, 8, 8), (4, 2, 3, 2), (4,))
+CONV_ARRAYS = ((2, 2, 8, 4), (4, 1, 3, 2), (4,))
 
 
 @pytest.mark.parametrize(
@@ -238,8 +238,8 @@ CONV_ARRAYS = ((2, 4, 8, 8), (4, 2, 3, 2), (4,))
 @pytest.mark.parametrize("large", [False, True], ids=["every entry known", "entries sampled"])
 def test_mistakes_of_convolutions_are_named(name: str, large: bool) -> None:
     mutant = next(each for each in MUTANTS if each.name == name)
-    shapes: tuple[Any, ...] = ((3, 4, 8, 8), (4, 2, 3, 2), (4,)) if large else CONV_ARRAYS
-    assert (np.prod(shapes[0]) > MOST_ENTRIES) == large
+    shapes: tuple[Any, ...] = ((3, 4, 8, 8), (8, 2, 3, 2), (8,)) if large else CONV_ARRAYS
+    assert (np.prod(shapes[1]) > MOST_ENTRIES) == large
     found = certificate_of(
         *mutant.mutate(conv2d.im2col)[1:],
         _drawn(shapes, 0),
@@ -312,7 +312,7 @@ def test_a_layer_that_raises_elsewhere_still_gets_its_verdict() -> None:
 
 
 def test_causes_cost_no_more_than_their_columns() -> None:
-    """A large gradient costs one forward for each sampled entry, and at most 150 more."""
+    """A large gradient costs one forward for each sampled entry, the judge's 110 forwards, and as many predictions."""
 
     def backward(dy: Any, cache: Any) -> Any:
         dx, dw, db = conv2d.im2col.backward(dy, cache)
@@ -320,7 +320,7 @@ def test_causes_cost_no_more_than_their_columns() -> None:
 
     found = certificate_of(conv2d.im2col.forward, backward, _drawn(((2, 8, 20, 20), (16, 8, 3, 3)), 0), seed=0)
     assert found.causes[0].code == "flipped", found
-    assert found.forward_calls <= MOST_ENTRIES + 150
+    assert found.forward_calls <= MOST_ENTRIES + 160
 
 
 def test_an_error_along_directions_alone_does_not_report_0_wrong_entries() -> None:
@@ -332,7 +332,7 @@ def test_an_error_along_directions_alone_does_not_report_0_wrong_entries() -> No
     def backward(dy: Any, cache: Any) -> Any:
         centred, inverse = cache
         right = inverse * (dy - dy.mean(axis=0) - centred * inverse**2 * (dy * centred).mean(axis=0))
-        return (right * (1 + 1e-6),)
+        return (right * (1 + 5e-7),)
 
     x = np.random.default_rng(1).normal(size=(8, 5))
     text = str(certificate_of(forward, backward, (x,), structure="smooth", seed=0))
@@ -369,7 +369,9 @@ def test_a_factor_that_is_the_size_of_the_batch_by_chance_is_a_constant() -> Non
 
     q, k = np.random.default_rng(0).normal(size=(2, 2, 3, 4))
     found = certificate_of(lambda q, k: (q @ k.swapaxes(1, 2) / 2, (q, k)), backward, (q, k), seed=0)
-    assert [cause.code for cause in found.causes] == ["constant-factor"] * 2
+    assert [cause.code for cause in found.causes] == ["constant-factor"]
+    assert found.causes[0].argument is None
+    assert found.causes[0].explanation.startswith("each of dq and dk is 2 times the true gradient")
 
 
 def test_without_a_smaller_batch_the_constant_comes_first() -> None:

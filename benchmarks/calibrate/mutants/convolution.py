@@ -72,14 +72,14 @@ for _which, _name in ((_DX, "dx"), (_DW, "dw")):
 _conv_given("conv-rot180", C.KERNEL_NOT_FLIPPED, _DX, lambda cache: {"w": cache.w[..., ::-1, ::-1]})
 _conv_given("kernel not flipped along W", C.KERNEL_NOT_FLIPPED, _DX, lambda cache: {"w": cache.w[..., ::-1]})
 _conv_given(
-    "kernel's axes swapped", C.TRANSPOSED, _DX, lambda cache: {"w": cache.w.swapaxes(2, 3).reshape(cache.w.shape)}
+    "kernel's axes swapped", C.HEIGHT_WIDTH, _DX, lambda cache: {"w": cache.w.swapaxes(2, 3).reshape(cache.w.shape)}
 )
 change("dw mirrored", "conv2d", C.FLIPPED, _DW, lambda g: g[..., ::-1, ::-1].copy())
 change("dw mirrored along H", "conv2d", C.FLIPPED, _DW, lambda g: g[..., ::-1, :].copy())
 change("dx mirrored", "conv2d", C.FLIPPED, _DX, lambda g: g[..., ::-1, ::-1].copy())
 change("conv-dw-order", "conv2d", C.TRANSPOSED, _DW, lambda g: g.transpose(1, 0, 2, 3).reshape(g.shape).copy())
-change("conv-nonsquare-dw", "conv2d", C.TRANSPOSED, _DW, lambda g: g.swapaxes(2, 3).reshape(g.shape).copy())
-change("dx's H and W swapped", "conv2d", C.TRANSPOSED, _DX, lambda g: g.swapaxes(2, 3).reshape(g.shape).copy())
+change("conv-nonsquare-dw", "conv2d", C.HEIGHT_WIDTH, _DW, lambda g: g.swapaxes(2, 3).reshape(g.shape).copy())
+change("dx's H and W swapped", "conv2d", C.HEIGHT_WIDTH, _DX, lambda g: g.swapaxes(2, 3).reshape(g.shape).copy())
 change("dx channels last", "conv2d", C.TRANSPOSED, _DX, lambda g: g.transpose(0, 2, 3, 1).reshape(g.shape).copy())
 change("dx features first", "conv2d", C.FEATURES_BATCH_SWAPPED, _DX, features_first)
 

@@ -146,7 +146,7 @@ whole("dx is a view of dy", "flatten", C.ALIASED, _kept, battery=True)
 
 
 # Errors without a pattern.
-def _scattered(gradient: Array) -> Array:
+def _integers_added(gradient: Array) -> Array:
     """Adds integers to two entries in five, including the first and the last."""
     generator = np.random.default_rng(gradient.size)
     errors = generator.integers(-9, 10, gradient.shape) * (generator.random(gradient.shape) < 0.4)
@@ -154,9 +154,15 @@ def _scattered(gradient: Array) -> Array:
     return gradient + errors
 
 
+def _scattered(gradient: Array) -> Array:
+    """Multiplies each entry by another integer."""
+    return gradient * np.random.default_rng(gradient.size).integers(-9, 10, gradient.shape)
+
+
 for _layer, _count in GRADIENTS.items():
     for _which in range(_count):
         change(f"gradient {_which} with scattered errors", _layer, C.UNKNOWN, _which, _scattered)
+        change(f"gradient {_which} with integers added", _layer, C.NOT_LINEAR, _which, _integers_added)
 
 
 def _raising(dy: Array, cache: Any, right: Any) -> Gradients:

@@ -69,6 +69,7 @@ given(
         else right(dy, cache)[2]
     ),
 )
+change("dw symmetrised", "linear", C.SYMMETRISED, _DW, lambda g: g + g.T if g.shape[0] == g.shape[1] else g)
 change("dx features first", "linear", C.FEATURES_BATCH_SWAPPED, _DX, features_first)
 change("outputs of dw shuffled", "linear", C.PERMUTED, _DW, shuffled)
 change(
@@ -77,7 +78,7 @@ change(
 given(
     "linear-updated-W",
     "linear",
-    C.UNKNOWN,
+    C.NOT_LINEAR,
     _DX,
     lambda dy, cache, right: right(dy, cache._replace(w=cache.w - 3 * right(dy, cache)[1]))[0],
 )

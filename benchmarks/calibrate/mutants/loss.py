@@ -43,4 +43,5 @@ _loss(
     C.UNKNOWN,
     lambda dy, cache, g: _probabilities(cache.x) * (dy.reshape(-1, 1) if dy.ndim else dy),
 )
-_loss("softmax-axis0", C.UNKNOWN, lambda dy, cache, g: g - _probabilities(cache.x) + _probabilities(cache.x.T).T)
+_loss("an epsilon left out", C.SMALL_CONSTANT, lambda dy, cache, g: g * (1 - 1e-6 * np.cos(cache.x)))
+_loss("softmax-axis0", C.NOT_LINEAR, lambda dy, cache, g: g - _probabilities(cache.x) + _probabilities(cache.x.T).T)

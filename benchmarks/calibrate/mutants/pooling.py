@@ -112,9 +112,9 @@ whole("maxpool-pad-coord", "max_pool2d", C.WINNER_IN_PADDING, _pool(_in_padding(
 whole("padded flat index", "max_pool2d", C.WINNER_IN_PADDING, _pool(_in_padding(flat=True)))
 whole("windows at stride 1", "max_pool2d", C.STRIDE_IGNORED, _pool(_strideless))
 of_dy("maxpool-early-return", "max_pool2d", C.ONE_POSITION_ONLY, 0, lambda dy: only(dy, (2, 3), 0))
-of_dy("maxpool-hw-args", "max_pool2d", C.DY_LAYOUT, 0, lambda dy: dy.swapaxes(2, 3).reshape(dy.shape))
+of_dy("maxpool-hw-args", "max_pool2d", C.HEIGHT_WIDTH, 0, lambda dy: dy.swapaxes(2, 3).reshape(dy.shape))
 of_dy("the last row of windows lost", "max_pool2d", C.REMAINDER_LOST, 0, lambda dy: left_out(dy, 2))
-change("dx's H and W swapped", "max_pool2d", C.TRANSPOSED, 0, lambda g: g.swapaxes(2, 3).reshape(g.shape).copy())
+change("dx's H and W swapped", "max_pool2d", C.HEIGHT_WIDTH, 0, lambda g: g.swapaxes(2, 3).reshape(g.shape).copy())
 change("dx one column right", "max_pool2d", C.SHIFTED, 0, lambda g: rolled(g, 1, 3))
 add("leaky-slope0", "relu", C.UPSTREAM_COPIED, lambda dy, cache, right: (dy.copy(),))
 add("relu-at-0", "relu", C.WRONG_SIDE_OF_KINK, lambda dy, cache, right: (np.where(cache.x >= 0, dy, 0),))
@@ -125,4 +125,5 @@ add(
     lambda dy, cache, right: (np.where(cache.x == 0, dy / 2, np.where(cache.x > 0, dy, 0)),),
 )
 change("dx features first", "relu", C.FEATURES_BATCH_SWAPPED, 0, features_first)
+add("mask of dy", "relu", C.MASK_OF_UPSTREAM, lambda dy, cache, right: (np.where(dy > 0, dy, 0),))
 add("mask inverted", "relu", C.UNKNOWN, lambda dy, cache, right: (np.where(cache.x > 0, 0 * dy, dy),))

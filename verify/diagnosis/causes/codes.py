@@ -33,6 +33,11 @@ class CauseCode(enum.Enum):
         "One entry, or one image, of dy stands for all of them.",
         "claimed = the true gradient for dy filled with that entry or image",
     )
+    MASK_OF_UPSTREAM = (
+        "mask-of-upstream",
+        "The mask of a relu is taken of dy, not of x.",
+        "claimed = dy where dy > 0, and a share of dy elsewhere; or the true gradient for max(dy, 0)",
+    )
     DY_LAYOUT = (
         "dy-layout",
         "dy is read in another layout than it has.",
@@ -84,6 +89,17 @@ class CauseCode(enum.Enum):
         "It was reshaped from (features, N) as if it were (N, features).",
         "claimed = true so rearranged, of an array whose first axis is a batch that does not mix",
     )
+    HEIGHT_WIDTH = (
+        "height-width-exchanged",
+        "Height and width are exchanged: in an option, in an array, in dy or in the bounds of a loop.",
+        "the forward has an option of windows, and claimed = the true gradient with that option, array or dy so "
+        "exchanged; or for dy cut to as many rows as columns",
+    )
+    SYMMETRISED = (
+        "symmetrised",
+        "It is the true one of a matrix, made symmetric or folded into one triangle: the forward reads one triangle.",
+        "claimed = (true + its transpose) / 2, or their sum, or one triangle of either",
+    )
     FLIPPED = "flipped", "It is mirrored in one of its last two axes or both.", "claimed = true, mirrored"
     PERMUTED = "permuted", "Its slices along an axis are in another order.", "claimed = true, its slices so ordered"
     SHIFTED = (
@@ -117,6 +133,28 @@ class CauseCode(enum.Enum):
         "claimed = dy summed over these axes",
     )
     DIAGONAL_ONLY = "diagonal-only", "Of the Jacobian the diagonal alone counts.", "claimed = dy times that diagonal"
+    AT_OUTPUT = (
+        "at-output",
+        "The derivative is taken at y where an argument is meant: 1 - tanh(y)^2.",
+        "claimed = the true gradient with y in the place of an argument",
+    )
+    AT_INPUT = (
+        "at-input",
+        "The derivative is taken at an argument where y is meant: x (1 - x) of a sigmoid.",
+        "what is claimed with y in the place of that argument = the true gradient at the argument",
+    )
+    STATISTICS_CONSTANT = (
+        "statistics-constant",
+        "Means over an axis, such as the statistics of a batch, are taken as constants.",
+        "claimed = 2 G - true, G the true gradient of the arrays beside a copy of themselves, which halves what an "
+        "entry adds to a mean; or that, less its mean",
+    )
+    SMALL_CONSTANT = (
+        "small-constant",
+        "The two are a small constant apart: an epsilon of the forward that backward leaves out, say.",
+        "at least half of the entries are wrong, all by less than a hundredth of the largest; the error is linear in "
+        "dy and does not jump when the arrays move a little",
+    )
     GRADIENTS_SWAPPED = (
         "gradients-swapped",
         "It is the gradient of another argument.",
@@ -142,9 +180,19 @@ class CauseCode(enum.Enum):
     STALE_CACHE = (
         "stale-cache",
         "It is that of another forward than the cache's.",
-        "after forward B and forward A, backward of A gives B's; or after A and B",
+        "after forward B and forward A, backward of A gives B's; or after A and B; or all give the gradient of the "
+        "first forward of the check",
     )
-    ACCUMULATES = "accumulates", "Each backward adds to the one before.", "a second backward gives another gradient"
+    CACHE_OVERWRITTEN = (
+        "cache-overwritten",
+        "A backward changes what the next one of the same forward reads.",
+        "a second backward of one forward gives another gradient, and after a new forward it is the first again",
+    )
+    ACCUMULATES = (
+        "accumulates",
+        "Each backward, or each forward, adds to the one before.",
+        "called again and again, the gradient grows in steps that are equal, or of one ratio",
+    )
     RANDOM = "random", "The same call does not give the same result.", "a repetition gives another result"
     INPUT_OVERWRITTEN = (
         "input-overwritten",
@@ -174,40 +222,11 @@ class CauseCode(enum.Enum):
     NOT_LINEAR = (
         "not-linear",
         "It is no linear function of dy: a threshold, a clip, a quantisation.",
-        "it is right for dy made larger or smaller; or the gradients of two dy do not add up to that of their sum",
+        "it is right for dy made larger or smaller; or claimed = true and what is claimed for dy = 0; or the gradients "
+        "of two dy do not add up to that of their sum",
     )
     NOT_FINITE = "not-finite", "It holds NaN or an infinity.", "its first such entry"
     UNKNOWN = "unknown", "None of these.", "no equality holds, or fewer than two wrong entries speak"
 
     def __init__(self, code: str, meaning: str, named_by: str) -> None:
         self.code, self.meaning, self.named_by = code, meaning, named_by
-
-
-def cause_table() -> str:
-    """All codes in Markdown."""
-    rows = [f"| `{each.code}` | {each.meaning} | {each.named_by} |" for each in CauseCode]
-    return "\n".join(["| cause | meaning | named by |", "| --- | --- | --- |", *rows])
-
-
-def cause_page() -> str:
-    """The page docs/causes.md."""
-    return "\n".join(
-        [
-            "# Causes",
-            "",
-            "What a FAIL may be given as its cause: a guess, printed as one, likeliest first. What was seen, such as",
-            "an exception or another shape, is a fact, and stands in the first line. A guess is named only if",
-            "what it predicts equals what the backward claims, exactly where the oracle is exact and as far as it can",
-            "tell elsewhere, and if at least two wrong entries speak for it. `true` is the gradient by differences;",
-            "where it is not computed entry by entry, the equality is tested along four random directions.",
-            "",
-            "Of a large layer fewer entries are looked at, and fewer functions tried: so that a FAIL costs some ten",
-            "times what a PASS does, forwards compute 2^24 entries of y for the causes of an argument, or 2^25 by",
-            "extrapolated differences, beyond the few derivatives without which nothing can be said.",
-            "",
-            cause_table(),
-            "",
-            "This page is printed by `python -m verify.diagnosis.causes`, and a test compares.",
-            "",
-        ]
-    )

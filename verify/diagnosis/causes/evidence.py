@@ -5,7 +5,7 @@ entries or, of large arrays, of some. And at once: a gradient is J'^T dy' for wh
 
     sum(claimed * v) == sum(dy' * J' v)        for every v,
 
-of which a few random v tell: integers up to 64, so that of exact numbers a prediction that is wrong in
+of which a few random v decide: integers up to 64, so that of exact numbers a prediction that is wrong in
 one entry holds along all four with probability at most 129^-4, below 4e-9 (Freivalds 1977). It costs one
 forward where it fails, four where it holds, at any size.
 """
@@ -23,18 +23,19 @@ from verify.checker.directions import index_of, signed, unit
 from verify.checker.exact_numbers import draw_integers
 from verify.checker.point import Array, Point, StructureError
 from verify.checker.reference import Reference
+from verify.diagnosis.causes.slopes import Slopes, economical, elementwise
 
-# A prediction that is wrong in one entry holds along all four with probability (2 * 2^6 + 1)^-4, below 4e-9.
-_DIRECTIONS, _DIRECTION_BITS = 4, 6
-# A forward for each known entry: at most 512. Of y as many entries are kept in all, or, of
-# a large y, what sixteen take: up to 128 MiB in float64.
-MOST_ENTRIES, _MOST_KEPT, _MOST_AT_ALL = 512, 1 << 22, 1 << 24
-# An extrapolated derivative takes some forty forwards.
-_MOST_EXTRAPOLATED = 48
-# A choice: what a large y leaves, at least.
-_FEWEST, _FEWEST_EXTRAPOLATED = 16, 4
-# Entries of y that forwards may compute for the causes of one argument, so that to fail costs no more than some
-# eleven times what it costs to pass: a smooth check that passes has some eighty forwards, an exact one fifteen.
+# A prediction that is wrong in one entry holds along all four with probability (2 * 2^6 + 1)^-4, below 4e-9. Where
+# rounding is tolerated, directions are no integers, and two do as well.
+_DIRECTIONS, _DIRECTIONS_ROUNDED, _DIRECTION_BITS = 4, 2, 6
+# Of several wrong gradients these are the entries known of all together, and the forwards for predictions of all. A
+# choice: a check that passes has some 16 to 40 forwards, or 75 by extrapolated differences, and a FAIL ten times these.
+MOST_ENTRIES, _MOST_FORWARDS = 64, 64
+# Of a large y fewer: as many entries of y are kept in all, or what sixteen take: up to 128 MiB in float64.
+_MOST_KEPT, _MOST_AT_ALL = 1 << 22, 1 << 24
+# A choice: what several wrong gradients, or a large y, leave at least.
+_FEWEST, _FEWEST_EXTRAPOLATED, _FEWEST_FORWARDS = 16, 4, 24
+# Entries of y that forwards may compute for the causes of one argument: a large y has fewer forwards yet.
 _MOST_WORK, _MOST_WORK_EXTRAPOLATED = 1 << 24, 1 << 25
 # So many entries must be wrong, and speak for a cause.
 FEWEST_WRONG = 2
@@ -42,6 +43,14 @@ FEWEST_WRONG = 2
 
 class BudgetSpent(Exception):  # no error: what was found until then stands
     """So much work, and no more, goes into the causes of one argument."""
+
+
+@dataclass
+class _Budget:
+    """How many forwards predictions may take, counted from the first of them."""
+
+    forwards: int
+    first: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,23 +69,32 @@ class Evidence:
     true: Array
     directions: tuple[Array, ...]
     slopes: tuple[Array, ...]
-    most_forwards: int
+    slopes_at: Slopes
+    budget: _Budget
 
     @classmethod
-    def gather(cls, reference: Reference, point: Point, k: int, index: tuple[int, ...]) -> Evidence | None:
+    def gather(
+        cls, reference: Reference, point: Point, k: int, index: tuple[int, ...], sharing: int = 1
+    ) -> Evidence | None:
         """At a gradient that is wrong at an index; None where y is too large to know entries one by one.
 
-        StructureError where the function leaves what the oracle can differentiate.
+        `sharing` is how many wrong gradients share the forwards. StructureError where the function leaves what the
+        oracle can differentiate.
         """
-        known = _chosen(reference, point, k, index)
+        known = _chosen(reference, point, k, index, sharing)
         if known is None:
             return None
-        most_forwards = point.layer.calls["forward"] + _budget(reference, point)
         shape = point.claimed[k].shape
-        columns = np.array([reference.slopes(point, k, unit(point, k, index_of(i, shape))) for i in known])
+        slopes_at, directions, slopes = _along_directions(reference, point, k)
+        columns = elementwise(slopes_at, point, k)
+        if columns is not None:
+            known = np.arange(point.claimed[k].size)
+        else:
+            columns = np.array([slopes_at(point, k, unit(point, k, index_of(i, shape))) for i in known])
         true = np.full(shape, np.nan)
         true.flat[known] = weighed(point, columns)
-        return cls(reference, point, k, known, columns, true, *_along_directions(reference, point, k), most_forwards)
+        budget = _Budget(_forwards(reference, point, sharing))
+        return cls(reference, point, k, known, columns, true, directions, slopes, slopes_at, budget)
 
     @property
     def claimed(self) -> Array:
@@ -131,12 +149,19 @@ class Evidence:
 
         A prediction that is zero where it is known says nothing.
         """
+        if not self.agrees(predicted, rounding):
+            return False
+        known = ~np.isnan(predicted) & ~np.isnan(self.true)
+        return bool(np.count_nonzero(known & ~self._close(self.true, rounding)) >= FEWEST_WRONG)
+
+    def agrees(self, predicted: Array, rounding: Array | float = 0.0) -> bool:
+        """Whether the claim is what is predicted, wherever that is known, at two entries that are not zero and more."""
         if predicted.shape != self.claimed.shape:
             return False
-        told = ~np.isnan(predicted)
-        if not self._close(predicted, rounding)[told].all() or np.count_nonzero(predicted[told]) < FEWEST_WRONG:
+        known = ~np.isnan(predicted)
+        if not self._close(predicted, rounding)[known].all():
             return False
-        return bool(np.count_nonzero(told & ~np.isnan(self.true) & ~self._close(self.true, rounding)) >= FEWEST_WRONG)
+        return bool(np.count_nonzero(predicted[known]) >= FEWEST_WRONG)
 
     def fits_upstream(self, dy: Array) -> bool:
         """Whether the claim is J^T dy for another dy."""
@@ -149,12 +174,18 @@ class Evidence:
         That of argument j at the other point, for its dy: claimed = place^T(J'^T dy). Raises BudgetSpent where
         forwards have computed as many entries of y as they may.
         """
-        if self.point.layer.calls["forward"] >= self.most_forwards:
-            raise BudgetSpent
+        self.spend()
         reference, point = self.reference, self.point
         return all(
-            reference.matches(point, self.k, v, other.dy, reference.slopes(other, j, place(v))) for v in self.directions
+            reference.matches(point, self.k, v, other.dy, self.slopes_at(other, j, place(v))) for v in self.directions
         )
+
+    def spend(self) -> None:
+        """Raise BudgetSpent where forwards have computed as many entries of y as they may."""
+        calls = self.point.layer.calls["forward"]
+        self.budget.first = calls if self.budget.first is None else self.budget.first
+        if calls - self.budget.first >= self.budget.forwards:
+            raise BudgetSpent
 
     def fits_places(self, places: Array) -> bool:
         """Whether claimed[i] is true[places[i]], flat, 0 for -1: by the entries known, then along the directions."""
@@ -185,27 +216,33 @@ def _sent_back(v: Array, places: Array) -> Array:
     return back
 
 
-def _chosen(reference: Reference, point: Point, k: int, index: tuple[int, ...]) -> Array | None:
+def _chosen(reference: Reference, point: Point, k: int, index: tuple[int, ...], sharing: int) -> Array | None:
     """Flat indices of the entries to know: all, or some at random and some on the lines through the wrong one."""
     gradient = point.claimed[k]
     if min(_FEWEST, gradient.size) * point.y.size > _MOST_AT_ALL:
         return None
-    kept = _MOST_KEPT // max(point.y.size, 1)
+    most = min(max(_FEWEST, MOST_ENTRIES // sharing), max(_FEWEST, _MOST_KEPT // max(point.y.size, 1)))
     if reference.forwards > 1:
-        most = min(_MOST_EXTRAPOLATED, kept, _budget(reference, point) // (2 * reference.forwards))
-        most = max(_FEWEST_EXTRAPOLATED, most)
-    else:
-        most = max(_FEWEST, min(MOST_ENTRIES, kept))
+        most = min(most, max(_FEWEST_EXTRAPOLATED, _work(reference, point) // (2 * reference.forwards)))
     if gradient.size <= most:
         return np.arange(gradient.size)
-    known = set(np.random.default_rng(0).choice(gradient.size, most // 2, replace=False).tolist())
+    generator = np.random.default_rng(0)
+    known = set(generator.choice(gradient.size, most // 4, replace=False).tolist())
+    claimed = np.flatnonzero(gradient)  # of a sparse gradient, which pooling has, most entries say little
+    known.update(generator.choice(claimed, min(most // 4, claimed.size), replace=False).tolist())
     for axis in range(gradient.ndim):
         known.update(_line(gradient.shape, index, axis)[: most // (2 * gradient.ndim)].tolist())
     return np.array(sorted(known))
 
 
-def _budget(reference: Reference, point: Point) -> int:
-    """How many forwards may be spent on the causes of one argument."""
+def _forwards(reference: Reference, point: Point, sharing: int) -> int:
+    """How many forwards may be spent on predictions for one argument, beside those for its entries."""
+    each = 4 if reference.forwards > 1 else 1
+    return min(each * max(_FEWEST_FORWARDS, _MOST_FORWARDS // sharing), _work(reference, point))
+
+
+def _work(reference: Reference, point: Point) -> int:
+    """How many forwards may be spent on the causes of one argument of a large y."""
     work = _MOST_WORK_EXTRAPOLATED if reference.forwards > 1 else _MOST_WORK
     return work // max(point.y.size, 1)
 
@@ -218,17 +255,20 @@ def _line(shape: tuple[int, ...], index: tuple[int, ...], axis: int) -> Array:
     return np.asarray(np.ravel_multi_index(line, shape))
 
 
-def _along_directions(reference: Reference, point: Point, k: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """Random directions, and the slopes along them."""
+def _along_directions(
+    reference: Reference, point: Point, k: int
+) -> tuple[Slopes, tuple[Array, ...], tuple[Array, ...]]:
+    """How slopes are taken, random directions, and the slopes along them."""
     generator = np.random.default_rng(1)
     shape, dtype = point.claimed[k].shape, point.claimed[k].dtype
     if not reference.exact:
-        directions = tuple(signed(generator, shape).astype(dtype) for _ in range(_DIRECTIONS))
-        return directions, tuple(reference.slopes(point, k, v) for v in directions)
+        first, *others = (signed(generator, shape).astype(dtype) for _ in range(_DIRECTIONS_ROUNDED))
+        slopes_at, known = economical(reference, point, k, first)
+        return slopes_at, (first, *others), (known, *(slopes_at(point, k, v) for v in others))
     for bits in range(_DIRECTION_BITS, 1, -2):
         directions = tuple(draw_integers(generator, shape, bits, dtype) for _ in range(_DIRECTIONS))
         try:
-            return directions, tuple(reference.slopes(point, k, v) for v in directions)
+            return reference.slopes, directions, tuple(reference.slopes(point, k, v) for v in directions)
         except StructureError:  # these leave the exact numbers: take smaller ones
             continue
     raise StructureError(f"no direction in {point.layer.names[k]} of {math.prod(shape)} entries is exact")

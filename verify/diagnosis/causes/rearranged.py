@@ -34,12 +34,15 @@ class Places(NamedTuple):
     places: Array
 
 
-def rearranged(evidence: Evidence, groups: int = 1) -> Iterator[tuple[CauseCode, str]]:
-    """The rearrangements of the true gradient that are what the backward claims."""
+def rearranged(evidence: Evidence, groups: int = 1, *, images: bool = False) -> Iterator[tuple[CauseCode, str]]:
+    """The rearrangements of the true gradient that are what the backward claims.
+
+    `images` says that the last two axes are taken for height and width.
+    """
     shape = evidence.claimed.shape
     places = np.arange(math.prod(shape)).reshape(shape)
     named = False
-    for found in _all(places, evidence.batched, groups):
+    for found in _all(places, evidence.batched, groups, images):
         if not np.array_equal(found.places, places) and evidence.fits_places(found.places):
             named = True
             yield found.code, found.why
@@ -47,16 +50,16 @@ def rearranged(evidence: Evidence, groups: int = 1) -> Iterator[tuple[CauseCode,
         yield from _permuted(evidence)
 
 
-def _all(places: Array, batched: bool, groups: int) -> Iterator[Places]:
+def _all(places: Array, batched: bool, groups: int, images: bool) -> Iterator[Places]:
     if groups > 1:
         yield from _blocks(places, groups)
-    yield from orders(places, batched)
+    yield from orders(places, batched, images=images)
     yield from mirrored(places)
     yield from moved(places)
     yield from _cut(places)
 
 
-def orders(places: Array, batched: bool = False) -> Iterator[Places]:
+def orders(places: Array, batched: bool = False, *, images: bool = False) -> Iterator[Places]:
     """The axes in other orders, read in the shape they have; and the inverse of that."""
     axes = range(places.ndim)
     if not 2 <= places.ndim <= _MOST_AXES:
@@ -68,18 +71,23 @@ def orders(places: Array, batched: bool = False) -> Iterator[Places]:
         code, why = CauseCode.TRANSPOSED, f"has its axes in the order {order}"
         if batched and order in features_first:
             code, why = CauseCode.FEATURES_BATCH_SWAPPED, "is (features, N), reshaped without a transpose"
+        elif images and places.ndim > 2 and order == (*axes[:-2], axes[-1], axes[-2]):
+            code, why = CauseCode.HEIGHT_WIDTH, "has its height and width exchanged"
         read = places.transpose(order)
         yield Places(code, why + (", reshaped" if read.shape != places.shape else ""), read.reshape(places.shape))
         written = places.reshape([places.shape[axis] for axis in order]).transpose(np.argsort(order))
         yield Places(code, why + ", the other way round", written)
 
 
-def exchanges(places: Array) -> Iterator[Places]:
+def exchanges(places: Array, *, images: bool = False) -> Iterator[Places]:
     """Two axes exchanged, read in the shape they have."""
+    last = (places.ndim - 2, places.ndim - 1)
     for one, other in itertools.combinations(range(places.ndim), 2):
         read = places.swapaxes(one, other)
         why = f"has its axes {one} and {other} exchanged" + (", reshaped" if read.shape != places.shape else "")
-        yield Places(CauseCode.TRANSPOSED, why, read.reshape(places.shape))
+        both = images and places.ndim > 2 and (one, other) == last
+        code, why = (CauseCode.HEIGHT_WIDTH, why + ": height and width") if both else (CauseCode.TRANSPOSED, why)
+        yield Places(code, why, read.reshape(places.shape))
 
 
 def mirrored(places: Array) -> Iterator[Places]:
@@ -147,13 +155,14 @@ def _turns(count: int) -> Iterator[tuple[int, ...]]:
 
 def _permuted(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     """Slices along an axis in any order: each claimed slice is one true slice, and no two are the same one."""
-    if not evidence.whole:
-        return
     claimed, true = evidence.claimed, evidence.true
     for axis in range(claimed.ndim):
         slices = [np.moveaxis(each, axis, 0).reshape(claimed.shape[axis], -1) for each in (claimed, true)]
+        lines = ~np.isnan(slices[1]).any(axis=0)  # along which every entry is known
+        if not lines.any():
+            continue
         places = np.moveaxis(np.arange(claimed.size).reshape(claimed.shape), axis, 0)
-        order = [int(np.abs(slices[1] - one).sum(axis=1).argmin()) for one in slices[0]] if claimed.size else []
+        order = [int(np.abs(slices[1] - one)[:, lines].sum(axis=1).argmin()) for one in slices[0]]
         if sorted(order) != list(range(len(order))) or order == sorted(order):
             continue
         if evidence.fits_places(np.moveaxis(places[order], 0, axis)):

@@ -1,89 +1,94 @@
-"""What a few more calls tell: backward twice, of dy of another size, between the forwards of other arrays."""
+"""What a few more calls say: backward between the forwards of other arrays, and at those of the first forward."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from verify.checker.point import Array, Arrays, Point
-from verify.checker.reference import scaled
+from verify.checker.reference import with_upstream
 from verify.diagnosis.causes.codes import CauseCode
-from verify.diagnosis.causes.evidence import FEWEST_WRONG, Evidence
-from verify.diagnosis.causes.options import at_arrays
+from verify.diagnosis.causes.evidence import Evidence
+from verify.diagnosis.causes.options import at_arrays, attributes, guarded
 
-# To which dy is scaled, as powers of two: small beside any threshold on what is large, and the other way round.
-_POWERS = (0, 10, -10)
+Found = Iterator[tuple[CauseCode, str]]
 
 
-def stateful(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
-    """State that a backward keeps, or a forward leaves to it."""
-    point, k = evidence.point, evidence.k
-    layer = point.layer
-    _, cache = layer.value_and_cache(point.arrays)
-    first, second = (layer.pull_back(point.arrays, point.dy, cache)[k].copy() for _ in range(2))
-    if not np.array_equal(first, second, equal_nan=True):
-        known = ~np.isnan(evidence.true)
-        # Of the two sums and of what they are less by: three roundings.
-        rounding = 2 * float(np.finfo(first.dtype).eps) * (np.abs(first) + np.abs(second))
-        grown = np.abs(second - first - evidence.true) <= rounding + evidence.reference.allowed(
-            point, k, np.nan_to_num(evidence.true)
-        )
-        if grown[known].all() and (np.abs(evidence.true) > rounding)[known].any():
-            yield CauseCode.ACCUMULATES, "grows by the true gradient when backward is called again"
-        else:
-            yield CauseCode.RANDOM, "is another when backward is called again"
-        return
+def stateful(evidence: Evidence) -> Found:
+    """State that a forward leaves to a backward: that of another forward than the cache's."""
+    point, k, layer = evidence.point, evidence.k, evidence.point.layer
     moved = _moved(evidence)
-    other = at_arrays(point, moved, point.dy)
-    slopes = [evidence.reference.slopes(other, k, v) for v in evidence.directions]
-    for when, order in (("the forward before", (moved, point.arrays)), ("the latest forward", (point.arrays, moved))):
+    late = []
+    for order in ((moved, point.arrays), (point.arrays, moved)):
         caches = [layer.value_and_cache(arrays)[1] for arrays in order]
-        late = layer.pull_back(point.arrays, point.dy, caches[0 if order[0] is point.arrays else 1])[k]
-        # A function that is affine in its own array has the same slopes elsewhere: they say nothing.
-        differ = not evidence.reference.matches(point, k, evidence.directions[0], point.dy, slopes[0])
-        of_other = replace(point, claimed={**point.claimed, k: late})
-        pairs = zip(evidence.directions, slopes, strict=True)
-        if differ and all(evidence.reference.matches(of_other, k, v, point.dy, each) for v, each in pairs):
-            yield CauseCode.STALE_CACHE, f"is the true gradient of {when}, not of its cache's"
-            return
+        late.append(layer.pull_back(point.arrays, point.dy, caches[0 if order[0] is point.arrays else 1])[k])
+    if not all(np.array_equal(each, point.claimed[k], equal_nan=True) for each in late):
+        other = at_arrays(point, moved, point.dy)
+        for when, each in zip(("the forward before", "the latest forward"), late, strict=True):
+            if _is_gradient_at(evidence, other, replace(point, claimed={**point.claimed, k: each})):
+                yield CauseCode.STALE_CACHE, f"is the true gradient of {when}, not of its cache's"
+                return
+    yield from guarded(_of_the_first(evidence, moved))
 
 
-def with_large_dy(point: Point) -> Point:
-    """The point with a dy that is not small: a gradient that is cut to whole numbers is 0 of small ones."""
-    exponent = int(np.frexp(np.abs(point.dy).max(initial=0.0))[1])
-    return point if exponent > min(_POWERS) else scaled(point, 2.0 ** (max(_POWERS) - exponent))
+def _of_the_first(evidence: Evidence, moved: Arrays) -> Found:
+    """A gradient that is the same for other arrays: that of the first forward of all, which the layer has kept."""
+    point, k, layer = evidence.point, evidence.k, evidence.point.layer
+    cache = layer.value_and_cache(moved)[1]
+    there = layer.pull_back(moved, point.dy, cache)[k]
+    if not np.array_equal(there, point.claimed[k]):
+        return
+    grown = _grown(point)
+    piles = f": forwards pile up in its {', '.join(grown)}" if grown else ""
+    if layer.first is not None and _is_gradient_at(evidence, at_arrays(point, layer.first, point.dy), point):
+        yield CauseCode.STALE_CACHE, f"is the true gradient of the first forward, not of its cache's{piles}"
+    elif grown and _is_right_of_emptied(evidence, grown):
+        yield CauseCode.STALE_CACHE, f"is that of an earlier forward{piles}"
 
 
-def not_linear(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
-    """A gradient that is right for the same dy, made smaller or larger: it is cut off, or clipped."""
+def _is_right_of_emptied(evidence: Evidence, grown: Mapping[str, Any]) -> bool:
+    """Whether the gradient is right of a layer whose lists that grow are emptied before the forward."""
     point, k = evidence.point, evidence.k
-    exponent = int(np.frexp(np.abs(point.dy).max(initial=0.0))[1])
-    for power in _POWERS:  # of a power of two nothing rounds
-        other = scaled(point, 2.0 ** (power - exponent))
-        if np.array_equal(other.claimed[k] / 2.0 ** (power - exponent), point.claimed[k]):
-            continue  # it is as wrong there, whatever is tolerated
-        known = zip(evidence.directions, evidence.slopes, strict=True)
-        if all(evidence.reference.matches(other, k, v, other.dy, slopes) for v, slopes in known):
-            size = f"2^{power - exponent}" if power > exponent else f"2^-{exponent - power}"
-            yield (
-                CauseCode.NOT_LINEAR,
-                f"is right for {size} dy: it cuts off what is small, clips what is large, or loses accuracy",
-            )
-            return
+    before = [(each, each.copy()) for each in grown.values()]
+    try:
+        for each in grown.values():
+            each.clear()
+        alone = with_upstream(point, point.dy)
+    finally:
+        for each, kept in before:
+            each.clear()
+            (each.update if isinstance(each, dict) else each.extend)(kept)
+    pairs = zip(evidence.directions, evidence.slopes, strict=True)
+    return all(evidence.reference.matches(alone, k, v, point.dy, slopes) for v, slopes in pairs)
 
 
-def ignores_upstream(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
-    """A gradient that stays as it is for twice the upstream gradient."""
-    point, k = evidence.point, evidence.k
-    if np.count_nonzero(np.nan_to_num(evidence.true)) < FEWEST_WRONG:
-        return  # the true gradient does not change, either
-    _, cache = point.layer.value_and_cache(point.arrays)
-    doubled = point.layer.pull_back(point.arrays, 2 * point.dy, cache)[k]
-    if evidence.claimed.any() and np.array_equal(doubled, evidence.claimed):
-        yield CauseCode.UPSTREAM_IGNORED, "does not change when dy is doubled"
+def _is_gradient_at(evidence: Evidence, other: Point, claim: Point) -> bool:
+    """Whether the claim is the true gradient at another point, and that is another than the true one here.
+
+    A function that is affine in its own array has the same slopes elsewhere: they say nothing.
+    """
+    reference, k, dy = evidence.reference, evidence.k, evidence.point.dy
+    fits = all(reference.matches(claim, k, v, dy, evidence.slopes_at(other, k, v)) for v in evidence.directions)
+    return fits and not reference.matches(claim, k, evidence.directions[0], dy, evidence.slopes[0])
+
+
+def _grown(point: Point) -> dict[str, Any]:
+    """The lists and dicts among the layer's attributes that are longer after a forward."""
+    owner = getattr(point.layer.forward, "layer", getattr(point.layer.forward, "__self__", None))
+    before = {name: len(value) for name, value in _containers(owner).items()}
+    point.layer.value(point.arrays)
+    return {name: value for name, value in _containers(owner).items() if len(value) > before.get(name, len(value))}
+
+
+def _containers(owner: Any) -> dict[str, Any]:
+    kept = {name: value for name, value in attributes(owner).items() if isinstance(value, (list, dict))}
+    for name, value in list(kept.items()):
+        inner = value.items() if isinstance(value, dict) else ()
+        kept.update({f"{name}[{key!r}]": each for key, each in inner if isinstance(each, (list, dict))})
+    return kept
 
 
 def _moved(evidence: Evidence) -> Arrays:

@@ -12,11 +12,15 @@ from verify.checker.exact_numbers import draw_integers
 from verify.checker.point import Array, Arrays, Point
 from verify.checker.reference import Reference, point_at
 from verify.diagnosis.causes.codes import CauseCode
-from verify.diagnosis.causes.evidence import FEWEST_WRONG, MOST_ENTRIES, weighed
+from verify.diagnosis.causes.evidence import FEWEST_WRONG, weighed
+from verify.diagnosis.causes.slopes import elementwise
 
 # Directions of 6 bits, or basis vectors, cross no gap of four times their largest.
 _GAP_BITS, _DY_BITS = 9, 10
 
+
+# A choice: two forwards for each entry, but for functions of each entry alone.
+_MOST_AT_TIES = 512
 
 # All positive shows most of a relu. Mirrored shows what is flat as the arrays are.
 SIDES = ("positive", "as given", "mirrored")
@@ -47,7 +51,7 @@ def off_ties(point: Point, side: str) -> Point:
 def at_ties(reference: Reference, point: Point, k: int) -> Iterator[tuple[CauseCode, str]]:
     """The choices at ties and kinks that are what the backward claims."""
     claimed: Any = point.claimed[k]
-    if claimed.size > MOST_ENTRIES:
+    if claimed.size > _MOST_AT_TIES:
         return
     ahead, behind = (side * _columns(reference, point, k, side) for side in (1, -1))
     kinked = ahead != behind
@@ -71,6 +75,9 @@ def at_ties(reference: Reference, point: Point, k: int) -> Iterator[tuple[CauseC
 
 def _columns(reference: Reference, point: Point, k: int, side: int) -> Array:
     shape = point.claimed[k].shape
+    alone = elementwise(reference.slopes, point, k, side)
+    if alone is not None:
+        return alone
     return np.array([reference.slopes(point, k, side * unit(point, k, index)) for index in np.ndindex(*shape)])
 
 

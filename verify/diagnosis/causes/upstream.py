@@ -13,8 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from verify.checker.point import Array
+from verify.checker.reference import with_upstream
 from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import Evidence
+from verify.diagnosis.causes.options import windowed
 from verify.diagnosis.causes.rearranged import MOST_LOST, mirrored, moved, orders
 
 # A choice: one prediction for each image, which takes up to four forwards where it fits.
@@ -31,20 +33,48 @@ class Upstream(NamedTuple):
 
 def of_some_upstream(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     """A part of dy, or none, whose true gradient is what the backward claims."""
-    dy = evidence.point.dy
-    yield from _fitting(evidence, itertools.chain(_filled(dy), _alone(dy), _lost(dy)))
+    dy, images = evidence.point.dy, windowed(evidence.point)
+    yield from _masks(evidence)
+    yield from _fitting(evidence, itertools.chain(_filled(dy), _positive(dy), _alone(dy), _lost(dy, images)))
 
 
 def of_rearranged_upstream(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     """A dy in another order whose true gradient is what the backward claims."""
-    yield from _fitting(evidence, _rearranged(evidence.point.dy))
+    yield from _fitting(evidence, _rearranged(evidence.point.dy, windowed(evidence.point)))
+
+
+def _masks(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
+    """dy where dy is positive and nothing, or a share of it, elsewhere: the mask of a relu, taken of dy."""
+    claimed, dy = evidence.claimed, evidence.point.dy
+    negative = dy < 0
+    if claimed.shape != dy.shape or not negative.any() or negative.all():
+        return
+    largest = np.unravel_index(int(np.where(negative, -dy, 0).argmax()), dy.shape)
+    slope = claimed[largest] / dy[largest]
+    rounding = 2 * float(np.finfo(claimed.dtype).eps) * np.abs(dy)  # of the slope, and of the product
+    if slope == 1 or not evidence.fits(np.where(negative, slope * dy, dy), rounding if slope else 0.0):
+        return
+    mirrored_claim = with_upstream(evidence.point, -dy).claimed[evidence.k]
+    if (np.abs(mirrored_claim - np.where(negative, -dy, -slope * dy)) <= rounding).all():
+        where = f", and {slope:.6g} times dy elsewhere" if slope else ""
+        yield CauseCode.MASK_OF_UPSTREAM, f"is dy where dy is positive{where}: the mask is taken of dy"
 
 
 def _fitting(evidence: Evidence, others: Iterator[Upstream]) -> Iterator[tuple[CauseCode, str]]:
     dy = evidence.point.dy
     for found in others:
         if not np.array_equal(found.dy, dy) and evidence.fits_upstream(found.dy):
+            if found.code is CauseCode.MASK_OF_UPSTREAM and not _masked_by_its_sign(evidence):
+                continue
             yield found.code, found.why
+
+
+def _masked_by_its_sign(evidence: Evidence) -> bool:
+    """Whether of -dy, too, the positive entries alone count: others may be lost for another reason."""
+    other = with_upstream(evidence.point, -evidence.point.dy)
+    kept = np.maximum(other.dy, 0)
+    pairs = zip(evidence.directions, evidence.slopes, strict=True)
+    return all(evidence.reference.matches(other, evidence.k, v, kept, slopes) for v, slopes in pairs)
 
 
 def _filled(dy: Array) -> Iterator[Upstream]:
@@ -57,6 +87,11 @@ def _filled(dy: Array) -> Iterator[Upstream]:
     if dy.ndim > 1 and len(dy) > 1:
         why = "is the true gradient for dy of the first image in the place of every image's"
         yield Upstream(CauseCode.UPSTREAM_BROADCAST, why, np.broadcast_to(dy[:1], dy.shape))
+
+
+def _positive(dy: Array) -> Iterator[Upstream]:
+    why = "is the true gradient for dy with its negative entries set to 0: a mask is taken of dy"
+    yield Upstream(CauseCode.MASK_OF_UPSTREAM, why, np.maximum(dy, 0))
 
 
 def _alone(dy: Array) -> Iterator[Upstream]:
@@ -77,18 +112,23 @@ def _alone(dy: Array) -> Iterator[Upstream]:
                 yield Upstream(code, why, _masked(dy, axes, only))
 
 
-def _lost(dy: Array) -> Iterator[Upstream]:
+def _lost(dy: Array, images: bool) -> Iterator[Upstream]:
     """All but the last slices along an axis, or along the last two."""
     for axes in [(axis,) for axis in reversed(range(dy.ndim))] + [tuple(range(dy.ndim))[-2:]]:
         for lost in range(1, min(MOST_LOST + 1, min((dy.shape[axis] for axis in axes), default=0))):
             why = f"counts all but the last {lost} along y's axes {axes}"
             yield Upstream(CauseCode.REMAINDER_LOST, why, _masked(dy, axes, slice(0, -lost)))
+    if images and dy.ndim > 2 and dy.shape[-1] != dy.shape[-2]:
+        longer, least = (dy.ndim - 2 + int(dy.shape[-1] > dy.shape[-2])), min(dy.shape[-2:])
+        why = f"counts y's first {least} positions along axis {longer} alone: height and width are exchanged"
+        yield Upstream(CauseCode.HEIGHT_WIDTH, why, _masked(dy, (longer,), slice(0, least)))
 
 
-def _rearranged(dy: Array) -> Iterator[Upstream]:
+def _rearranged(dy: Array, images: bool) -> Iterator[Upstream]:
     places = np.arange(math.prod(dy.shape)).reshape(dy.shape)
-    for found in itertools.chain(orders(places), mirrored(places), moved(places)):
-        code = CauseCode.SHIFTED if found.code is CauseCode.SHIFTED else CauseCode.DY_LAYOUT
+    for found in itertools.chain(orders(places, images=images), mirrored(places), moved(places)):
+        kept = (CauseCode.SHIFTED, CauseCode.HEIGHT_WIDTH)
+        code = found.code if found.code in kept else CauseCode.DY_LAYOUT
         values = np.where(found.places < 0, 0, dy.reshape(-1)[found.places]).astype(dy.dtype)
         yield Upstream(code, f"is the true gradient for a dy that {found.why}", values)
 

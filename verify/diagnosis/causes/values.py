@@ -91,23 +91,36 @@ def _of_fewer(evidence: Evidence, cut: list[int]) -> float:
         raise ValueError(f"y of shape {other.y.shape} for one image less than {point.y.shape}")
     claimed = layer.pull_back(arrays, other.dy, layer.value_and_cache(arrays)[1])[k]
     v = evidence.directions[0][:-1] if k in cut else evidence.directions[0]
-    return float((claimed * v).sum()) / float((other.dy * evidence.reference.slopes(other, k, v)).sum())
+    return float((claimed * v).sum()) / float((other.dy * evidence.slopes_at(other, k, v)).sum())
 
 
 def reduced(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     """The batch's sum or mean for each image; dy summed over other axes."""
-    claimed, true, dy = evidence.claimed, evidence.true, evidence.point.dy
-    if evidence.whole and evidence.batched:
-        total = np.broadcast_to(true.sum(axis=0), true.shape)
-        if evidence.fits(total):
-            yield CauseCode.BATCH_REDUCTION, "gives every image the sum over the batch"
-        if evidence.fits(total / len(true), _rounding(evidence, total / len(true))):
-            yield CauseCode.BATCH_REDUCTION, "gives every image the mean over the batch"
+    claimed, dy = evidence.claimed, evidence.point.dy
+    if evidence.batched and np.array_equal(claimed, np.broadcast_to(claimed[:1], claimed.shape)):
+        yield from _for_every_image(evidence)
     for count in range(1, dy.ndim + 1):
         for axes in itertools.combinations(range(dy.ndim), count):
             summed = dy.sum(axis=axes)
             if summed.size == claimed.size and evidence.fits(summed.reshape(claimed.shape)):
                 yield CauseCode.NOT_REDUCED, f"is dy summed over its axes {axes}"
+
+
+def _for_every_image(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
+    """The batch's sum or mean, by the directions where not every entry is known."""
+    true, count = evidence.true, len(evidence.true)
+    for share, how in ((1, "sum"), (1 / count, "mean")):
+        if evidence.whole:
+            total = share * np.broadcast_to(true.sum(axis=0), true.shape)
+            fits = evidence.fits(total, 0.0 if share == 1 else _rounding(evidence, total))
+        else:
+            fits = evidence.fits_elsewhere(
+                evidence.point,
+                evidence.k,
+                lambda v, s=share: s * np.broadcast_to(v.sum(axis=0), v.shape),  # type: ignore[misc]
+            )
+        if fits:
+            yield CauseCode.BATCH_REDUCTION, f"gives every image the {how} over the batch"
 
 
 def rounded(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:

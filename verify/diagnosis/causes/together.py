@@ -1,0 +1,36 @@
+"""Several gradients that are wrong in one way: said once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from verify.checker.certificate import Cause
+from verify.diagnosis.causes.codes import CauseCode
+
+
+class Guess(NamedTuple):
+    """A cause of one argument's gradient: what it says, and what speaks for it."""
+
+    code: CauseCode
+    argument: str
+    why: str
+    seen: str = ""
+
+
+def together(guesses: Iterable[Guess]) -> list[Cause]:
+    """The causes in order, those of several arguments that say the same as one, whose argument is None."""
+    groups: dict[tuple[CauseCode, str], list[Guess]] = {}
+    for each in guesses:
+        groups.setdefault((each.code, each.why), []).append(each)
+    return [_cause(code, why, group) for (code, why), group in groups.items()]
+
+
+def _cause(code: CauseCode, why: str, group: list[Guess]) -> Cause:
+    if len(group) == 1:
+        name, seen = group[0].argument, group[0].seen
+        return Cause(code.code, name, f"d{name} {why}" + (f" ({seen})" if seen else ""))
+    *others, last = (f"d{each.argument}" for each in group)
+    seen = "; ".join(f"d{each.argument}: {each.seen}" for each in group if each.seen)
+    text = f"each of {', '.join(others)} and {last} {why}"
+    return Cause(code.code, None, text + (f" ({seen})" if seen else ""))
