@@ -71,16 +71,21 @@ def is_constant(layer: LayerUnderTest, k: int, rng: np.random.Generator) -> bool
     eps = float(np.finfo(layer.dtype).eps)
     scale = max(1.0, float(np.abs(array).max()))
 
-    def moved(start: Array, size: float) -> Array:
-        step = size * scale * rng.normal(size=array.shape)
+    def elsewhere() -> Array:
+        """Numbers of the same signs: x / |x| is constant for either."""
+        numbers = np.where(array == 0, scale * rng.normal(size=array.shape), array * rng.uniform(0.1, 2, array.shape))
+        return np.asarray(numbers).astype(array.dtype)
+
+    def near_by(start: Array) -> Array:
+        step = eps**_SHORT * scale * rng.normal(size=array.shape)
         return np.asarray(start + step.astype(array.dtype))
 
     def value(place: Array) -> Array:
         return layer.value(layer.with_array(layer.arrays, k, place))
 
-    places = [array, *(moved(array, 1.0) for _ in range(_PLACES))]
+    places = [array, *(elsewhere() for _ in range(_PLACES))]
     try:
-        values, beside = ([value(place) for place in of] for of in (places, [moved(p, eps**_SHORT) for p in places]))
+        values, beside = ([value(place) for place in of] for of in (places, [near_by(p) for p in places]))
     except NoResult:
         return False
     far, near = (np.abs(np.subtract(of, values)).max(axis=0) for of in ([values[0]] * len(values), beside))

@@ -1,0 +1,174 @@
+"""Layers in float32: certified in float64 at the same arrays, where both gradients are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import SEEDS, certificate_of, drawn
+
+_Layer = tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, ...], ...]]
+
+
+def _tanh(x: np.ndarray) -> tuple[Any, Any]:
+    return np.tanh(x), x
+
+
+def _tanh_back(dy: np.ndarray, x: np.ndarray) -> tuple[Any]:
+    return (dy * (1 - np.tanh(x) ** 2),)
+
+
+def _softmax(x: np.ndarray) -> tuple[Any, Any]:
+    e = np.exp(x - x.max(1, keepdims=True))
+    p = e / e.sum(1, keepdims=True)
+    return p, p
+
+
+def _softmax_back(dy: np.ndarray, p: np.ndarray) -> tuple[Any]:
+    return (p * (dy - (dy * p).sum(1, keepdims=True)),)
+
+
+def _normalised(x: np.ndarray) -> tuple[Any, Any]:
+    centred = x - x.mean(0)
+    s = 1 / np.sqrt((centred**2).mean(0) + x.dtype.type(1e-5))
+    return centred * s, (centred * s, s)
+
+
+def _normalised_back(dy: np.ndarray, cache: Any) -> tuple[Any]:
+    z, s = cache
+    return (s * (dy - dy.mean(0) - z * (dy * z).mean(0)),)
+
+
+def _root(x: np.ndarray) -> tuple[Any, Any]:
+    """Return sqrt(1 + |x|): differences alone serve."""
+    return np.sqrt(np.abs(x) + 1), x
+
+
+def _root_back(dy: np.ndarray, x: np.ndarray) -> tuple[Any]:
+    return (dy * np.sign(x) / 2 / np.sqrt(np.abs(x) + 1),)
+
+
+def _affine_tanh(x: np.ndarray, w: np.ndarray) -> tuple[Any, Any]:
+    y = np.tanh(x @ w)
+    return y, (x, w, y)
+
+
+def _affine_tanh_back(dy: np.ndarray, cache: Any) -> tuple[Any, Any]:
+    x, w, y = cache
+    dz = dy * (1 - y * y)
+    return dz @ w.T, x.T @ dz
+
+
+_LAYERS: dict[str, _Layer] = {
+    "tanh": (_tanh, _tanh_back, ((4, 5),)),
+    "softmax": (_softmax, _softmax_back, ((4, 5),)),
+    "batch norm": (_normalised, _normalised_back, ((8, 3),)),
+    "root": (_root, _root_back, ((4, 5),)),
+    "affine and tanh": (_affine_tanh, _affine_tanh_back, ((4, 5), (5, 3))),
+}
+
+
+def _single(shapes: tuple[tuple[int, ...], ...], seed: int) -> tuple[np.ndarray, ...]:
+    return tuple(drawn(seed + k, *shape).astype(np.float32) for k, shape in enumerate(shapes))
+
+
+def _off(back: Callable[..., Any], factor: float, *, only_single: bool) -> Callable[..., Any]:
+    """The backward with one entry of its first gradient off by a factor; in float32 only, if so asked."""
+
+    def wrong(dy: np.ndarray, cache: Any) -> Any:
+        first, *others = back(dy, cache)
+        if dy.dtype == np.float32 or not only_single:
+            first = first.copy()
+            first.flat[np.abs(first).argmax()] *= first.dtype.type(factor)
+        return (first, *others)
+
+    return wrong
+
+
+@SEEDS
+@pytest.mark.parametrize("name", _LAYERS)
+def test_a_right_layer_passes_in_float32_by_way_of_float64(name: str, seed: int) -> None:
+    forward, back, shapes = _LAYERS[name]
+    found = certificate_of(forward, back, _single(shapes, seed), seed=seed)
+    assert found.verdict == "PASS", found
+    assert "checked in float64" in str(found)
+    # What float32 rounds by is part of what a PASS states.
+    assert 1e-6 < found.detection_floor < 1e-2
+
+
+@pytest.mark.parametrize("name", _LAYERS)
+def test_a_wrong_formula_fails_in_float32_as_it_does_in_float64(name: str) -> None:
+    forward, back, shapes = _LAYERS[name]
+    found = certificate_of(forward, _off(back, 1 + 1e-4, only_single=False), _single(shapes, 0), seed=0)
+    assert found.verdict == "FAIL", found
+
+
+@pytest.mark.parametrize("name", _LAYERS)
+def test_what_is_wrong_in_float32_alone_fails(name: str) -> None:
+    forward, back, shapes = _LAYERS[name]
+    found = certificate_of(forward, _off(back, 1.02, only_single=True), _single(shapes, 0), seed=0)
+    assert found.verdict == "FAIL", found
+    assert "compared with the gradient in float64" in str(found)
+
+
+def test_an_error_as_large_as_rounding_may_be_is_undecided() -> None:
+    certificate = certificate_of(_tanh, _tanh_back, _single(((4, 5),), 0), seed=0)
+    off = 1 + certificate.detection_floor / 4
+    found = certificate_of(_tanh, _off(_tanh_back, off, only_single=True), _single(((4, 5),), 0), seed=0)
+    assert found.verdict == "INCONCLUSIVE", found
+
+
+def test_exact_numbers_come_first_in_float32_as_well() -> None:
+    found = certificate_of(lambda x: (3 * x, None), lambda dy, _: (3 * dy,), _single(((4, 5),), 0), seed=0)
+    assert found.structure == "multilinear"
+    assert found.miss_probability is not None
+
+
+def _fixed_matrix(x: np.ndarray, w: np.ndarray) -> tuple[Any, Any]:
+    """Return x @ w for a w of float32, and no other dtype of x."""
+    if x.dtype != np.float32:
+        raise TypeError(f"expected float32, got {x.dtype}")
+    return x @ w, None
+
+
+@SEEDS
+@pytest.mark.parametrize("shape", [(2, 4), (1, 30), (16, 3)], ids=str)
+def test_a_linear_layer_that_knows_float32_alone_is_known_by_long_steps(shape: tuple[int, int], seed: int) -> None:
+    x, w = drawn(seed, *shape).astype(np.float32), drawn(seed + 1, shape[1], 5).astype(np.float32)
+    forward = partial(_fixed_matrix, w=w)
+    found = certificate_of(forward, lambda dy, _: (dy @ w.T,), (x,), seed=seed)
+    assert found.verdict == "PASS", found
+    wrong = certificate_of(forward, lambda dy, _: (dy @ w.T * np.float32(1.05),), (x,), seed=seed)
+    assert wrong.verdict == "FAIL", wrong
+
+
+def _recurrent(x: np.ndarray, u: np.ndarray) -> tuple[Any, Any]:
+    """Return the states of a recurrent layer, kept in float32 whatever the arrays are."""
+    states, h = np.empty(x.shape, "f"), np.zeros_like(x[:, 0], dtype="f")
+    for t in range(x.shape[1]):
+        h = np.tanh(x[:, t] + h @ u)
+        states[:, t] = h
+    return states, (states, u)
+
+
+def _recurrent_back(dy: np.ndarray, cache: Any) -> tuple[Any, Any]:
+    states, u = cache
+    dx, du, dh = np.empty(states.shape, "f"), np.zeros(u.shape, "f"), 0
+    for t in reversed(range(states.shape[1])):
+        dz = (dy[:, t] + dh) * (1 - states[:, t] ** 2)
+        dx[:, t], dh = dz, dz @ u.T
+        if t:
+            du += states[:, t - 1].T @ dz
+    return dx, du
+
+
+@SEEDS
+def test_a_layer_that_computes_in_float32_throughout_gets_a_verdict(seed: int) -> None:
+    arrays = _single(((3, 5, 4), (4, 4)), seed)
+    assert certificate_of(_recurrent, _recurrent_back, arrays, seed=seed).verdict == "PASS"
+    wrong = certificate_of(_recurrent, _off(_recurrent_back, 1.1, only_single=True), arrays, seed=seed)
+    assert wrong.verdict == "FAIL", wrong
