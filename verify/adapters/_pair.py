@@ -46,6 +46,7 @@ class Forward:
 
     `at(inputs, options)` returns the pair again, with what calls at these inputs show. `notes()` has a sentence for
     some arguments by name. `ungraded` are inputs that have no gradient. `alone` makes the pair of each result alone.
+    `instance()` is the object that is called: the layer, or a copy of it.
     """
 
     call: Callable[..., tuple[Array, Any]]
@@ -58,6 +59,7 @@ class Forward:
     notes: Callable[[], Mapping[str, str]] = dict
     ungraded: tuple[str, ...] = ()
     alone: Sequence[Callable[[], Pair]] = ()
+    instance: Callable[[], Any] | None = None
 
     def __call__(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
         return self.call(*arrays, **options)

@@ -162,6 +162,7 @@ def _pair_of(layer: PlainLayer, alone: int | None = None) -> Pair:
         at=None if layer.learnt else at,
         notes=lambda: dict(layer.reshaped),
         ungraded=layer.ungraded,
+        instance=lambda: layer.root,
         alone=[] if count == 1 or alone is not None else [functools.partial(_pair_of, layer, k) for k in range(count)],
     )
     return Pair(made, backward)

@@ -127,6 +127,7 @@ def checked_settings(structure: str, miss_probability: float, seed: int | None) 
 def _judged(layer: LayerUnderTest, structure: str, seed: int, miss_probability: float) -> Outcome:
     """The outcome for all arguments. One whose gradient breaks the contract is FAIL, and the others are judged."""
     broken: list[Outcome] = []
+    wrt = layer.wrt
     while True:
         try:
             outcome = outcome_of(layer, structure, seed, miss_probability)
@@ -142,7 +143,9 @@ def _judged(layer: LayerUnderTest, structure: str, seed: int, miss_probability: 
     outcome = _repeatable(outcome, layer, np.random.default_rng(seed))
     found = tuple(
         each._replace(note="; ".join(filter(None, (each.note, layer.notes.get(each.position)))))
-        for each in sorted((*outcome.arguments, *(each.arguments[0] for each in broken)))
+        for each in sorted(
+            (*outcome.arguments, *(each.arguments[0] for each in broken)), key=lambda result: wrt.index(result.position)
+        )
     )
     causes = [cause for each in (*broken, outcome) for cause in each.diagnosis.causes]
     if None in layer.notes:

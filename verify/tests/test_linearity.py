@@ -92,7 +92,7 @@ def test_a_clip_of_large_gradients_fails_in_float32_too() -> None:
 
     x = np.linspace(-1, 1, 4, dtype=np.float32)
     assert gradcheck(lambda x: (np.exp(x), x), lambda dy, x: (dy * np.exp(x),), (x,), structure="analytic")
-    with pytest.raises(GradientMismatch, match=r"of -dy \* 2\^16: backward is not linear in dy"):
+    with pytest.raises(GradientMismatch, match="clips what is large"):
         gradcheck(lambda x: (np.exp(x), x), clipped, (x,), structure="analytic")
 
 

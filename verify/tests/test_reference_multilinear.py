@@ -83,7 +83,7 @@ def test_long_upstream_gradients_do_not_make_a_right_backward_round(outputs: int
 # One draw of fractions misses with probability 5 / 2^18, and each of integers with 5 / 2^21. One of each is the least.
 @pytest.mark.parametrize(("asked", "points"), [(1e-4, 2), (1e-9, 2), (1e-15, 3), (1e-16, 4)])
 def test_no_more_points_are_drawn_than_the_probability_asked_for_takes(asked: float, points: int) -> None:
-    layer = layer_under_test(product, product_back, (np.ones((4, 3)), np.ones((3, 4))), None, None)
+    layer = layer_under_test(product, product_back, (drawn(0, 4, 3), drawn(1, 3, 4)), None, None)
     reference = Multilinear(asked)
     assert len(list(reference.points(layer, np.random.default_rng(0)))) == points
     assert reference.missed is not None

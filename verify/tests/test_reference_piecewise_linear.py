@@ -47,7 +47,7 @@ def test_piecewise_linear_functions_of_two_arrays_pass_and_fail_as_they_should(d
 @pytest.mark.parametrize("seed", range(4))
 def test_a_floor_is_not_linear_among_whole_numbers_of_float32_either(seed: int) -> None:
     x = np.arange(12, dtype=np.float32)
-    with pytest.raises(StructureError, match="not affine in x"):
+    with pytest.raises(StructureError, match=r"not affine in x|y jumps"):
         gradcheck(lambda x: (np.floor(x), x), lambda dy, x: (dy,), (x,), structure="piecewise-linear", seed=seed)
 
 
@@ -97,7 +97,9 @@ def test_a_flat_zone_between_the_given_numbers_is_visited(seed: int) -> None:
 # With the last eight seeds two trials took the function for multilinear.
 @pytest.mark.parametrize("seed", [*range(16), 87, 121, 144, 155, 169, 213, 262, 279])
 @pytest.mark.parametrize("reduce", [np.median, np.max, np.min])
-def test_a_gradient_right_for_one_order_of_three_numbers_alone_fails(reduce: Callable[..., Any], seed: int) -> None:
+def test_a_gradient_right_for_the_order_of_the_numbers_given_alone_does_not_pass(
+    reduce: Callable[..., Any], seed: int
+) -> None:
     x = np.array([0.25, -1.5, 0.75])
     entry = int(np.flatnonzero(x == reduce(x))[0])
     certificate = certificate_of(
@@ -106,5 +108,6 @@ def test_a_gradient_right_for_one_order_of_three_numbers_alone_fails(reduce: Cal
         (x,),
         seed=seed,
     )
-    assert certificate.verdict == "FAIL", certificate
+    assert certificate.verdict == "INCONCLUSIVE", certificate
     assert certificate.structure == "piecewise-linear"
+    assert "and wrong at others: dx[" in str(certificate)

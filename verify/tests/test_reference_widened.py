@@ -97,6 +97,7 @@ def test_a_right_layer_passes_in_float32_by_way_of_float64(name: str, seed: int)
     assert found.verdict == "PASS", found
     assert "checked in float64" in str(found)
     # What float32 rounds by is part of what a PASS states.
+    assert found.detection_floor is not None
     assert 1e-6 < found.detection_floor < 1e-2
 
 
@@ -117,6 +118,7 @@ def test_what_is_wrong_in_float32_alone_fails(name: str) -> None:
 
 def test_an_error_as_large_as_rounding_may_be_is_undecided() -> None:
     certificate = certificate_of(_tanh, _tanh_back, _single(((4, 5),), 0), seed=0)
+    assert certificate.detection_floor is not None
     off = 1 + certificate.detection_floor / 4
     found = certificate_of(_tanh, _off(_tanh_back, off, only_single=True), _single(((4, 5),), 0), seed=0)
     assert found.verdict == "INCONCLUSIVE", found

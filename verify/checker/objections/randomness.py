@@ -81,7 +81,7 @@ def is_constant(layer: LayerUnderTest, k: int, rng: np.random.Generator) -> bool
         return np.asarray(start + step.astype(array.dtype))
 
     def value(place: Array) -> Array:
-        return layer.value(layer.with_array(layer.arrays, k, place))
+        return layer.value(layer.with_array(layer.arrays, k, place)).astype(np.float64)
 
     places = [array, *(elsewhere() for _ in range(_PLACES))]
     try:

@@ -97,13 +97,14 @@ class AtTies(ExactDifference):
     def derivative(self, point: Point, k: int, v: Array) -> Interval:
         """From the least to the largest of the one-sided derivatives; or that of the branch which the forward takes."""
         between = self._between(point, k, v)
-        if between.low != between.high and not self._is_continuous(point, k, v):
+        finite = np.isfinite(point.claimed[k]).all()
+        if finite and between.low == between.high == self.claim(point, k, v):
+            return between
+        if not self._is_continuous(point, k, v):
             raise StructureError(f"y jumps at the arrays given, where {point.layer.names[k]} is moved")
-        if not np.isfinite(point.claimed[k]).all():
+        if not finite:
             return between
         claim = self.claim(point, k, v)
-        if between.low == between.high == claim:
-            return between
         branch = self.branch(point, k, v)
         if branch is None or between.low == branch == between.high or (branch == claim and not between.excess(claim)):
             return between
@@ -114,7 +115,7 @@ class AtTies(ExactDifference):
         return between
 
     def _is_continuous(self, point: Point, k: int, v: Array) -> bool:
-        """Whether y goes half as far with half the step; asked at the first kink. An interval of jumps is no bound."""
+        """Whether y goes half as far with half the step; asked at the first kink. What jumps has no slope."""
         if k not in self._continuous:
             self._continuous[k] = not jumps(self, point, k, v)
         return self._continuous[k]

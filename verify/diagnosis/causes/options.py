@@ -167,7 +167,9 @@ def _kept(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 def _roots(forward: Any) -> Iterator[Any]:
     """The objects that may keep options: the layer of an adapter, or that whose method the forward is."""
-    for root in (getattr(forward, "layer", None), getattr(forward, "__self__", None)):
+    instance = getattr(forward, "instance", None)
+    called = getattr(forward, "layer", None) if instance is None else instance()
+    for root in (called, getattr(forward, "__self__", None)):
         if root is not None:
             yield root
 
