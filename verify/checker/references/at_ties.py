@@ -97,28 +97,24 @@ class AtTies(ExactDifference):
     def derivative(self, point: Point, k: int, v: Array) -> Interval:
         """From the least to the largest of the one-sided derivatives; or that of the branch which the forward takes."""
         between = self._between(point, k, v)
-        finite = np.isfinite(point.claimed[k]).all()
-        if finite and between.low == between.high == self.claim(point, k, v):
-            return between
-        if not self._is_continuous(point, k, v):
-            raise StructureError(f"y jumps at the arrays given, where {point.layer.names[k]} is moved")
-        if not finite:
+        if not np.isfinite(point.claimed[k]).all():
             return between
         claim = self.claim(point, k, v)
-        branch = self.branch(point, k, v)
-        if branch is None or between.low == branch == between.high or (branch == claim and not between.excess(claim)):
+        if between.low == between.high == claim:
             return between
-        if between.excess(branch) == 0:
-            return Interval(branch, branch) if self.takes_one_branch(point, k) else between
-        if branch == claim and (jumps(self, point, k, v) or not is_regular(self, point, k, self._rng)):
-            return Interval(branch, branch)
-        return between
-
-    def _is_continuous(self, point: Point, k: int, v: Array) -> bool:
-        """Whether y goes half as far with half the step; asked at the first kink. What jumps has no slope."""
-        if k not in self._continuous:
+        branch = self.branch(point, k, v)
+        if branch is not None:
+            if between.low == branch == between.high or (branch == claim and not between.excess(claim)):
+                return between
+            if between.excess(branch) == 0 and self.takes_one_branch(point, k):
+                return Interval(branch, branch)
+            if branch == claim and (jumps(self, point, k, v) or not is_regular(self, point, k, self._rng)):
+                return Interval(branch, branch)
+        if k not in self._continuous:  # asked once
             self._continuous[k] = not jumps(self, point, k, v)
-        return self._continuous[k]
+        if not self._continuous[k]:
+            raise StructureError(f"y jumps at the arrays given, where {point.layer.names[k]} is moved: it has no slope")
+        return between
 
     def _between(self, point: Point, k: int, v: Array) -> Interval:
         """What lies between the one-sided derivatives, output by output."""
