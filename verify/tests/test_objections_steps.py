@@ -162,7 +162,7 @@ ROWS: Table = {
     ),
     ("steps.contradictory", "smooth"): Row(
         right=Layer(_square_of_single, _square_back, (drawn(0, 6),)),
-        wrong=Layer(_square_of_single, times(1.1, _square_back), (drawn(0, 6),)),
+        wrong=Layer(_square_of_single, times(1.001, _square_back), (drawn(0, 6),)),
         seeds=(0, 9, 14),
     ),
     # More than 64 entries are at kinks.

@@ -99,8 +99,13 @@ def long_steps_agree(case: Disagreement[Differences]) -> str | None:
 
     So it is where a part of y is in float32: short steps do not move it, and the rest of y hides that.
     """
+    seen = case.reference.seen[case.k]
+    found = next((e for v, e in zip(seen.directions, seen.estimates, strict=True) if v is case.v), None)
+    if found is None:  # at a kink
+        return None
     ladder = Ladder(Line(case.point, case.k, case.v))
-    if not ladder.contradicts_longer_steps(ladder.estimate()):
+    ladder.estimate()
+    if not ladder.contradicts_longer_steps(found):
         return None
     text = "the differences at long steps agree with the gradient, and those at short steps do not"
     return f"{text}: move {case.name}, or compute in float64 throughout"
