@@ -86,14 +86,6 @@ def _without(dy: Array, flat: Array | None) -> Array:
     return dy if flat is None else np.where(flat, 0, dy).astype(dy.dtype)
 
 
-def contradictory(case: Disagreement[Differences]) -> str | None:
-    """Along another direction the gradient is right: what f is uncertain by shows better in two."""
-    if not any(case.reference.seen[case.k].right):
-        return None
-    text = "the differences contradict each other: right along one direction, wrong along another"
-    return f"{text}; move {case.name} away from kinks, or let forward compute in float64 throughout"
-
-
 def long_steps_agree(case: Disagreement[Differences]) -> str | None:
     """At long steps the gradient is right, and short ones say something else, of which they are as sure.
 
