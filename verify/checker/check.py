@@ -24,7 +24,7 @@ from verify.checker.certificate import (
     Uncovered,
 )
 from verify.checker.layer import OF_ONE_GRADIENT, LayerUnderTest, is_floating
-from verify.checker.objections.randomness import ENTRIES_ASKED_AGAIN, NOT_REPEATED, not_repeated
+from verify.checker.objections.randomness import NOT_REPEATED, not_repeated
 from verify.checker.point import Array, StructureError
 
 
@@ -160,10 +160,8 @@ def _repeatable(outcome: Outcome, layer: LayerUnderTest, rng: np.random.Generato
     """The outcome; FAIL if backward, asked again with nothing changed, gives another gradient."""
     if outcome.contract or not layer.wrt or "random" in {cause.code for cause in outcome.diagnosis.causes}:
         return outcome
-    enough = sum(int(layer.arrays[k].size) for k in layer.wrt) >= ENTRIES_ASKED_AGAIN
-    if outcome.verdict == PASS and outcome.missed is not None and enough:
-        return outcome  # its points were compared exactly, one after the other: no entry was dropped at any
-    found = not_repeated(layer, rng)
+    exact = outcome.verdict == PASS and outcome.missed is not None
+    found = not_repeated(layer, rng, layer.calls["backward"] if exact else 0)
     if found is None or not {"accumulates", "stale-cache", "cache-overwritten"}.isdisjoint(
         cause.code for cause in outcome.diagnosis.causes
     ):
