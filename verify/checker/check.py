@@ -46,10 +46,17 @@ def gradcheck(
     floating array in order (None for an array that is None). Integer arrays are handed through. `wrt` holds the
     positions of the arrays to check (default: every floating one); the others stay fixed.
 
-    `structure` says what is known of forward: "multilinear" (affine in each array of wrt), "piecewise-linear",
-    "piecewise-multilinear" (a chain of such layers that takes complex128, at arrays of integers or short dyadic
-    fractions), "analytic" (takes complex128) or "smooth". "auto" tries them in this order. For the first only the
-    shapes and dtypes of the arrays matter: their values are drawn.
+    `structure` says what is known of forward. "auto" tries them in this order:
+
+    - "multilinear": affine in each array of wrt. Arrays are drawn; of those given, zeros and ties are kept in one draw.
+    - "piecewise-linear": affine between kinks, where signs and the order of entries change.
+    - "piecewise-multilinear": a chain of such layers that takes complex128, at integers or short dyadic fractions.
+    - "analytic": takes complex128.
+    - "smooth": none of these.
+
+    Backward is asked twice at the same arrays and dy. A layer of float32 that exact numbers do not suit is checked in
+    float64, and both gradients are compared. A FAIL holds at arrays with the signs and the order of those given, unless
+    the function is multilinear.
 
     A forward may have a method `uncovered()`: it returns what the check left out, as `Uncovered`, once all is asked.
 
@@ -64,7 +71,7 @@ def gradcheck(
     - A layer that does wrong when it is called is FAIL, with a cause. GradientMismatch has the exception of a backward
       as its `__cause__`.
     - A call that goes wrong only at arrays that a reference made speaks against that reference. "auto" goes on to the
-      next. A declared structure is a StructureError. "smooth" stays near the arrays given, and is INCONCLUSIVE.
+      next. A declared structure is a StructureError. "smooth" stays near the arrays given: there it is INCONCLUSIVE.
     - A random forward is INCONCLUSIVE under every structure that notices it.
     """
     __tracebackhide__ = True  # pytest's tracebacks end where the caller calls

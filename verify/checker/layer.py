@@ -14,7 +14,7 @@ from verify.checker.point import Array, Arrays, StructureError
 
 # Faults of one gradient, beside which those of the other arguments can be judged.
 OF_ONE_GRADIENT = ("no-gradient", "wrong-shape", "wrong-dtype")
-# A choice: of what an exception says, so many characters. It may quote a whole array.
+# A choice: the most characters quoted of what an exception says. It may hold a whole array.
 _MOST_SAID = 240
 
 

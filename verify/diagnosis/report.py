@@ -29,7 +29,7 @@ FACTS = (
 )
 # A choice: more names make a line unreadable.
 _MOST_NAMES = 8
-# Numbers of a first line have so many digits, or as many more as it takes to tell them apart.
+# Numbers of a first line have six digits, or as many more as it takes to tell them apart.
 _DIGITS, _MOST_DIGITS = 6, 17
 # The difference of two numbers as printed is theirs to this share.
 _SHARE = 0.1

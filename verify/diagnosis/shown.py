@@ -36,8 +36,8 @@ _AFFINE_STEPS, _SMOOTH_STEPS = (2.0**-10, 2.0**-20), (1e-5, 1e-3, 1e-2)
 _NEARER = 0.75
 # One-sided differences are known to this, relative to both values.
 _PLAIN = 1e-4
-# A complex step is believed if a central difference of this step agrees to a thousandth, which its own
-# truncation, of order 1e-10, and rounding, of 1e-11 of y, leave far behind.
+# A complex step is believed if a central difference of this step agrees to a thousandth. That is far above the
+# difference's own truncation, of order 1e-10, and rounding, 1e-11 of y.
 _PLAIN_STEP, _AGREES = 1e-5, 1e-3
 
 DRAWN = "at small numbers"
