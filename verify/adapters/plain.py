@@ -57,6 +57,7 @@ from verify.adapters._learning import learn
 from verify.adapters._pair import Forward, Pair, check, made_of, positional, refuse_tensors
 from verify.adapters._parameters import groups_of
 from verify.adapters._places import text
+from verify.checker.arguments import shown
 from verify.checker.certificate import Certificate
 from verify.checker.point import Array
 
@@ -114,7 +115,8 @@ def pair(
     Raises TypeError, quoting the target, for any other target. Raises ValueError for missing parameters.
     """
     if not (callable(getattr(target, "forward", None)) and callable(getattr(target, "backward", None))):
-        raise TypeError(f"{target!r} has no functions forward and backward")
+        instead = "name its methods, verify.adapters.gradcheck(layer, inputs, forward=NAME, backward=NAME)"
+        raise TypeError(f"{shown(target)} has no methods forward and backward: {instead}")
     for what, names in (("parameters", parameters), ("fixed", fixed)):
         if isinstance(names, str):
             raise TypeError(

@@ -48,22 +48,15 @@ def gradcheck(
 
     `structure` says what is known of forward. "auto" tries them in this order:
 
-    - "multilinear": affine in each array of wrt. Arrays are drawn; of those given, zeros and ties are kept in one draw.
-    - "piecewise-linear": affine between kinks, where signs and the order of entries change.
+    - "multilinear": affine in each array of wrt. Arrays are drawn; in one draw the zeros and ties of those given stay.
+    - "piecewise-linear": affine between kinks. A FAIL holds at arrays with the signs and the order of those given.
     - "piecewise-multilinear": a chain of such layers that takes complex128, at integers or short dyadic fractions.
-    - "analytic": takes complex128.
-    - "smooth": none of these.
-
-    Backward is asked twice at the same arrays and dy. A layer of float32 that exact numbers do not suit is checked in
-    float64, and both gradients are compared. A FAIL holds at arrays with the signs and the order of those given, unless
-    the function is multilinear.
+    - "analytic" (takes complex128) and "smooth" are checked at the arrays given: in float32, through float64.
 
     A forward may have a method `uncovered()`: it returns what the check left out, as `Uncovered`, once all is asked.
 
     Returns a Certificate. Raises GradientMismatch for FAIL and Inconclusive for INCONCLUSIVE, unless
-    `raise_on_failure` is False. Raises StructureError (a ValueError) if the function does not have the structure
-    declared, and TypeError or ValueError, quoting the values, for arguments that cannot be.
-
+    `raise_on_failure` is False. Raises StructureError, a ValueError, if the function lacks the structure declared.
     Who is at fault decides the answer:
 
     - Arguments that cannot be are a TypeError or ValueError. What a forward raises at the caller's own arrays and

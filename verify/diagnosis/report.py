@@ -49,7 +49,7 @@ def report(certificate: Certificate, *, timed: bool, explained: bool) -> str:
         if wrong is not None:
             lines += [f"  {line}" for line in drawing(f"d{name}", wrong)]
     lines += [line for result in certificate.arguments if (line := _sentence(certificate, result, first))]
-    lines += [f"  not checked: {each}" for each in certificate.uncovered]
+    lines += [f"  not checked: {each.name if each.why in first else each}" for each in certificate.uncovered]
     if certificate.reproduction:
         where = f", {certificate.shown[0].where}" if certificate.shown else ""
         lines.append(f"  to reproduce{where}:")
@@ -75,7 +75,7 @@ def differing(one: float, other: float) -> tuple[str, str]:
     for digits in range(_DIGITS, _MOST_DIGITS):
         shown = [float(f"{value:.{digits}g}") for value in (one, other)]
         if abs((shown[0] - shown[1]) - (one - other)) <= _SHARE * abs(one - other):
-            return repr(shown[0]), repr(shown[1])
+            return repr(shown[0] + 0.0), repr(shown[1] + 0.0)  # 0.0 for -0.0
     return repr(one), repr(other)
 
 
@@ -132,6 +132,8 @@ def _numbers(certificate: Certificate, result: ArgumentResult) -> str:
     if worst is None or worst.analytic == worst.numeric or abs(worst.analytic - worst.numeric) <= worst.tolerance:
         return ""
     is_, should_be = differing(worst.analytic, worst.numeric)
+    if not math.isfinite(worst.numeric):
+        return f"; {entry(name, worst.index)} is {is_}"
     return f"; {entry(name, worst.index)} is {is_} and should be {should_be}"
 
 
@@ -161,7 +163,9 @@ def _undecided(certificate: Certificate) -> str:
     if undecided:
         note = undecided[0].note
         names = several([f"d{result.name}" for result in undecided if result.note == note])
-        return f"{names} could not be decided: {note}"
+        others = several([f"d{result.name}" for result in undecided if result.note != note])
+        also = "" if others == several([]) else f"; nor could {others}"
+        return f"{names} could not be decided: {note}{also}"
     missing = [each for each in certificate.uncovered if each.matters]
     whys = list(dict.fromkeys(each.why for each in missing))
     names, remedies = several([each.name for each in missing]), dict.fromkeys(each.remedy for each in missing)

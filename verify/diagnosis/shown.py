@@ -63,6 +63,8 @@ def reproduce(finding: Finding, worst: Worst | None, wrong: Array | None) -> Rep
                 continue
             if case.interval is None and not _confirmed(reference, worst, case.lines, values):
                 continue
+            if case.interval is not None and not _is_outside(case.interval, values[0]):
+                continue  # of what a call leaves behind, lines that begin anew show nothing
             low, high = (values[1], values[1]) if case.interval is None else map(float, case.interval[:2])
             if high - low <= _PLAIN * abs(values[1] - values[0]):
                 low = high = values[1]  # no kink: what the lines print
@@ -191,13 +193,19 @@ def _by_difference(point: Point, k: int, v: Array, *, affine: bool) -> tuple[Way
     found = None
     for h in (1.0, *(share * scale for share in _AFFINE_STEPS)) if affine else (s * scale for s in _SMOOTH_STEPS):
         low, high, tolerated = interval = _affine(line, h) if affine else _smooth(line, h)
-        if not math.isfinite(float(low) + float(high)) or low - tolerated <= claimed <= high + tolerated:
+        if not math.isfinite(float(low) + float(high)) or not _is_outside(interval, claimed):
             continue
         way = CENTRAL if not affine else BY_ONE if h == 1 else AHEAD
         found = found or (way._replace(h=h, drawn="", enough=0.0), interval)
         if high - low <= tolerated:  # no kink within the step
             return way._replace(h=h, drawn="", enough=0.0), interval
     return found
+
+
+def _is_outside(interval: Interval, claimed: float) -> bool:
+    """Whether a claim lies outside both ends by more than is tolerated."""
+    low, high, tolerated = interval
+    return not low - tolerated <= claimed <= high + tolerated
 
 
 def _affine(line: Line, h: float) -> Interval:

@@ -157,8 +157,8 @@ def test_lines_of_ties_print_the_numbers_of_the_first_line() -> None:
 FAULTS: dict[str, tuple[Any, str, str]] = {
     "shape": (lambda dx, dw: (dx, dw.T), "dw has shape (3, 4), w has (4, 3)", "wrong-shape"),
     "dtype": (lambda dx, dw: (dx.astype("f"), dw), "dx has dtype float32, x has float64", "wrong-dtype"),
-    "count": (lambda dx, dw: (dx,), "backward returned 1 gradients for 2: x, w", "gradient-count"),
-    "no array": (lambda dx, dw: (dx, None), "dw is NoneType, not an array", "no-gradient"),
+    "count": (lambda dx, dw: (dx,), "backward must return (dx, dw), got 1 gradient", "gradient-count"),
+    "no array": (lambda dx, dw: (dx, None), "dw is None, not an array", "no-gradient"),
     "raised": (lambda dx, dw: EMPTY["dw"], "backward raised KeyError: 'dw' at arrays ", "raised"),
 }
 

@@ -51,7 +51,7 @@ Found = Iterator[tuple[CauseCode, str]]
 _RANDOM = CauseCode.RANDOM, RANDOM
 # A choice: of more guesses none is likely.
 _MOST_GUESSES = 3
-_UNKNOWN = "disagrees with the differences in no way that has a name"
+_UNKNOWN = "is not what any mistake known here makes of the true gradient"
 
 
 def find_causes(
