@@ -189,7 +189,8 @@ def _hint(target: Any) -> str:
         return f"{_WANTED}. The layer comes first, and then its inputs in a tuple: gradcheck(layer, (x,))"
     if inspect.isroutine(target) or isinstance(target, np.ufunc):
         name = getattr(target, "__name__", "function").strip("<>")
-        return f"give a pair (forward, backward), or name its framework, as in verify.adapters.torch.gradcheck({name}, (x,))"
+        framework = f"as in verify.adapters.torch.gradcheck({name}, (x,))"
+        return f"give a pair (forward, backward), or name the framework of the function, {framework}"
     if inspect.ismodule(target):
         return f"{_WANTED}; name a layer in it"
     forward, backward = likely(target)

@@ -75,8 +75,13 @@ def differing(one: float, other: float) -> tuple[str, str]:
     for digits in range(_DIGITS, _MOST_DIGITS):
         shown = [float(f"{value:.{digits}g}") for value in (one, other)]
         if abs((shown[0] - shown[1]) - (one - other)) <= _SHARE * abs(one - other):
-            return repr(shown[0] + 0.0), repr(shown[1] + 0.0)  # 0.0 for -0.0
+            return _number(shown[0], digits), _number(shown[1], digits)
     return repr(one), repr(other)
+
+
+def _number(value: float, digits: int) -> str:
+    """A number that has these digits; a large one by its power of ten, and 0 without a sign."""
+    return repr(value + 0.0) if abs(value) < 10**digits else f"{value:.{digits}g}"
 
 
 def _passed(certificate: Certificate) -> str:

@@ -92,17 +92,21 @@ def _cases(reference: Reference, point: Point, worst: Worst, wrong: Array | None
     first = at_hand() or stands_as_numbers(point)
     if first:
         yield from _at_your_arrays(reference, point, worst, wrong)
-    few = sum(np.size(a) for a in point.arrays if a is not None) + point.dy.size <= MOST_LITERALS
-    for way in reference.ways(point, worst):
-        for seed in _SEEDS if way.drawn else (None,) if few else ():
-            yield _Case(Lines(point, k, (worst.index,), way, seed), DRAWN if way.drawn else _where(point))
+    ways = list(reference.ways(point, worst))
+    for way in (each for each in ways if each.drawn):
+        for seed in _SEEDS:
+            yield _Case(Lines(point, k, (worst.index,), way, seed), DRAWN)
     if not first:
         yield from _at_your_arrays(reference, point, worst, wrong)
+    if sum(np.size(a) for a in point.arrays if a is not None) + point.dy.size <= MOST_LITERALS:
+        for way in (each for each in ways if not each.drawn):
+            yield _Case(Lines(point, k, (worst.index,), way, None), _where(point, rounded=reference.one_sided))
 
 
-def _where(point: Point) -> str:
+def _where(point: Point, *, rounded: bool = True) -> str:
     alike = (np.array_equal(one, other) for one, other in zip(point.arrays, point.layer.arrays, strict=True))  # type: ignore[arg-type]
-    return f"at {'your' if at_hand() else 'these'} arrays{'' if all(alike) else ', rounded'}"
+    own = f"at {'your' if at_hand() else 'these'} arrays"
+    return own if all(alike) else f"{own}, rounded" if rounded else "at drawn arrays"
 
 
 def _ties(reference: Reference, point: Point, k: int, wrong: Array | None) -> Iterator[_Case]:

@@ -382,6 +382,8 @@ def test_numbers_that_differ_are_never_printed_equal() -> None:
         assert texts[0] != texts[1]
         assert float(texts[0]) - float(texts[1]) == pytest.approx(one - other, rel=0.1)
     assert differing(20.0, -14.0) == ("20.0", "-14.0")
+    assert differing(-0.0, -212928729.0) == ("0.0", "-2.12929e+08")  # no sign, and no digits that are none
+    assert differing(212928729.0, 212928730.0) == ("212928729.0", "212928730.0")
     assert differing(float("nan"), 2.0) == ("nan", "2.0")
     assert several(["dx"]) == "dx"
     assert several(["dx", "dw", "db"]) == "dx, dw and db"
