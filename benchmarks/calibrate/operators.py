@@ -105,7 +105,7 @@ def _tensors(value: Any) -> Iterator[Any]:
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise _Timeout after so many seconds."""
+    """Raise _Timeout in the with block after this time."""
 
     def stop(*_: Any) -> None:
         raise _Timeout

@@ -46,17 +46,17 @@ def gradcheck(
     floating array in order (None for an array that is None). Integer arrays are handed through. `wrt` holds the
     positions of the arrays to check (default: every floating one); the others stay fixed.
 
-    `structure` says what is known of forward: "multilinear" (affine in each array of wrt), "piecewise-linear",
-    "piecewise-multilinear" (a chain of such layers that takes complex128, at arrays of integers or short dyadic
-    fractions), "analytic" (takes complex128) or "smooth". "auto" tries them in this order. For the first only the
-    shapes and dtypes of the arrays matter: their values are drawn.
+    `structure` says what is known of forward. "auto" tries them in this order:
+
+    - "multilinear": affine in each array of wrt. Arrays are drawn; in one draw the zeros and ties of those given stay.
+    - "piecewise-linear": affine between kinks. A FAIL holds at arrays with the signs and the order of those given.
+    - "piecewise-multilinear": a chain of such layers that takes complex128, at integers or short dyadic fractions.
+    - "analytic" (takes complex128) and "smooth" are checked at the arrays given: in float32, through float64.
 
     A forward may have a method `uncovered()`: it returns what the check left out, as `Uncovered`, once all is asked.
 
     Returns a Certificate. Raises GradientMismatch for FAIL and Inconclusive for INCONCLUSIVE, unless
-    `raise_on_failure` is False. Raises StructureError (a ValueError) if the function does not have the structure
-    declared, and TypeError or ValueError, quoting the values, for arguments that cannot be.
-
+    `raise_on_failure` is False. Raises StructureError, a ValueError, if the function lacks the structure declared.
     Who is at fault decides the answer:
 
     - Arguments that cannot be are a TypeError or ValueError. What a forward raises at the caller's own arrays and
@@ -64,7 +64,7 @@ def gradcheck(
     - A layer that does wrong when it is called is FAIL, with a cause. GradientMismatch has the exception of a backward
       as its `__cause__`.
     - A call that goes wrong only at arrays that a reference made speaks against that reference. "auto" goes on to the
-      next. A declared structure is a StructureError. "smooth" stays near the arrays given, and is INCONCLUSIVE.
+      next. A declared structure is a StructureError. "smooth" stays near the arrays given: there it is INCONCLUSIVE.
     - A random forward is INCONCLUSIVE under every structure that notices it.
     """
     __tracebackhide__ = True  # pytest's tracebacks end where the caller calls

@@ -92,13 +92,13 @@ def _right(reference: Reference, point: Point, result: ArgumentResult, rng: np.r
 
 
 def shown(point: Point, worst: Worst) -> str:
-    """Both values of a wrong entry, and the arrays' entries there."""
+    """A wrong entry, both its values, and the arrays' entries there."""
     layer, k, index = point.layer, worst.argument, worst.index
     arrays: dict[int, Any] = {j: point.arrays[j] for j in layer.wrt}
     places = [_entry(layer.names[k], arrays[k], index)]
     places += [_entry(layer.names[j], a, (0,) * a.ndim) for j, a in arrays.items() if a.size == 1 and j != k]
-    values = f"backward says {worst.analytic:.6g}, differences say {worst.numeric:.6g}"
-    return f"d{layer.names[k]}{list(index) or ''} where {', '.join(places)}: {values}"
+    values = f"is {worst.analytic:.6g} and should be {worst.numeric:.6g}"
+    return f"d{layer.names[k]}{list(index) or ''} {values} where {' and '.join(places)}"
 
 
 def _entry(name: str, array: Any, index: tuple[int, ...]) -> str:

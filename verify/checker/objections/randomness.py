@@ -10,7 +10,7 @@ from verify.checker.directions import index_of
 from verify.checker.layer import LayerUnderTest, NoResult
 from verify.checker.point import Array, Worst
 
-# Of 450 batch normalisations, in which a bias has a gradient of 0, none was off by more than twice its noisiest entry;
+# In 450 batch normalisations a bias before it had a gradient of 0. None was off by more than twice its noisiest entry.
 # 8 places then find it, and 16 times the noise is tolerated.
 _PLACES, _NOISY = 8, 16
 # Roundings of a noisy entry of y count as far as they leave it two fifths of its digits: 2^20 of them in float64.

@@ -137,7 +137,7 @@ def remedy(line: Line, seen: Seen) -> str:
     noise, rounding = max(each.noise for each in seen.estimates), line.rounding()
     if line.repeated:
         return why_not_repeated(point.layer)
-    note = f"(differences in {name} are known to {seen.tolerance:.2g} only, of {seen.slope:.2g} an entry)"
+    note = f"(differences in {name} are off by up to {seen.tolerance:.2g}, beside slopes of {seen.slope:.2g})"
     ladder = Ladder(line)
     ladder.estimate()
     # At the two shortest steps y changes by as much: noise would differ, and what a slope adds halves.

@@ -6,8 +6,10 @@ For arrays a, a direction v and an upstream gradient dy of integers, as long as 
 
 The first trial is on integers over a power of two, so between -1 and 1. They are as exact, and a function that
 is linear far out only (a tanh that has saturated), or on integers only (a floor), is not affine there. Every direction
-leads each entry through zero, and f(a + v) - f(a) == f(a) - f(a - v) is checked along it: so a relu is not taken for a
-linear function. Errors tied to particular values (`if x == 0.123`) are outside the bound.
+leads each entry through zero. Along it f(a + v) - f(a) == f(a) - f(a - v) is checked: a relu is no linear function.
+If the arrays given hold zeros or ties, one more trial keeps them.
+
+Errors tied to particular values (`if x == 0.123`) are outside the bound.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 _TRIED_BITS = 6
 
 
-# If y has few entries a draw may cross no kink of a function that is not affine: a median of three passed once in 60
-# checks. 16 entries of y are seen in all.
+# If y has few entries, a draw may cross no kink of a function that is not affine. A median of three passed once in 60
+# checks. Over all draws 16 entries of y are seen.
 _ENTRIES = 16
 
 
