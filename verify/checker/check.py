@@ -136,7 +136,8 @@ def _judged(layer: LayerUnderTest, structure: str, seed: int, miss_probability: 
                 raise
             outcome = broken.pop()  # the others cannot be judged under the structure declared
             break
-        if not outcome.contract or outcome.diagnosis.causes[0].code not in OF_ONE_GRADIENT or len(layer.wrt) == 1:
+        of_one = outcome.contract and outcome.diagnosis.causes[0].code in OF_ONE_GRADIENT
+        if not of_one or len(outcome.arguments) > 1 or len(layer.wrt) == 1:  # of several: nobody knows whose it is
             break
         broken.append(outcome)
         layer = layer.without(outcome.arguments[0].position)

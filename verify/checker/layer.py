@@ -34,7 +34,7 @@ class NoResult(ContractError, ValueError):
 
 
 class ForwardRaised(NoResult):
-    """The forward raised. At the caller's own arrays and options this means: it refuses the call."""
+    """The forward raised, or an adapter cannot ask backward. At the caller's own arrays: the call is refused."""
 
 
 def is_floating(array: Any) -> bool:
