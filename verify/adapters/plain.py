@@ -139,12 +139,12 @@ def _pair_of(layer: PlainLayer, alone: int | None = None) -> Pair:
         y, cache = layer.forward(*arrays, **options)
         return (y if alone is None else layer.form.checked(cache.results)[alone]), cache
 
-    def backward(dy: Array, cache: Any) -> tuple[Any, ...]:
+    def backward(dy: Array, cache: Any, of: Sequence[str] = ()) -> tuple[Any, ...]:
         if alone is not None:
             parts = layer.form.checked(cache.results)
             zeros = [np.zeros(np.size(each), dy.dtype) for each in parts]
             dy = np.concatenate([*zeros[:alone], np.ravel(dy), *zeros[alone + 1 :]])
-        return layer.backward(dy, cache)
+        return layer.backward(dy, cache, of)
 
     def at(inputs: Sequence[Any], options: Mapping[str, Any]) -> Pair:
         other = PlainLayer(layer.target, layer.spec)
@@ -162,6 +162,8 @@ def _pair_of(layer: PlainLayer, alone: int | None = None) -> Pair:
         at=None if layer.learnt else at,
         notes=lambda: dict(layer.reshaped),
         ungraded=layer.ungraded,
+        of=lambda names: functools.partial(backward, of=tuple(names)),
+        instead=layer.instead,
         instance=lambda: layer.root,
         alone=[] if count == 1 or alone is not None else [functools.partial(_pair_of, layer, k) for k in range(count)],
     )

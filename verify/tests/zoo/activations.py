@@ -250,6 +250,8 @@ def elu_backward_alpha_one(dy, cache):
     return dy * np.where(x > 0, 1, y + 1)
 
 
+# Limits out of order lie outside their domains.
+SMOOTH = {"structure": "smooth"}
 ROWS = [
     Row("relu-mask-in-place", Relu, {"the mask of dout": ReluOfUpstream}, lambda draw: (draw(3, 4),), overwrites=True),
     Row(
@@ -266,8 +268,8 @@ ROWS = [
         single=False,
     ),
     Row("prelu", PReLU, {"one slope": PReLUShared, "dalpha where x > 0": PReLUPositive}, lambda draw: (draw(6, 3),)),
-    Row("clip", Clip, {"one side": ClipOneSide, "straight through": ClipStraight}, lambda draw: (2 * draw(4, 4),)),
-    Row("pact", PACT, {"dalpha inside": PACTInside}, lambda draw: (2 * draw(4, 4),)),
+    Row("clip", Clip, {"one side": ClipOneSide, "straight through": ClipStraight}, lambda draw: (2 * draw(4, 4),), remedy=SMOOTH),
+    Row("pact", PACT, {"dalpha inside": PACTInside}, lambda draw: (2 * draw(4, 4),), remedy=SMOOTH),
     Row("swish", Swish, {"beta taken for 1": SwishOne}, lambda draw: (draw(3, 4),)),
     Row("gelu", Gelu, {"no 3": GeluNoThree}, lambda draw: (draw(3, 4),)),
     Row("maxout", Maxout, {"always the first": MaxoutFirst}, lambda draw: (draw.coarse(3, 6),)),

@@ -45,14 +45,13 @@ class SoftmaxWithLossSummed(SoftmaxWithLoss):
         return dx
 
 
-class SoftmaxWithLossInPlace(SoftmaxWithLoss):
-    """Subtracts 1 from the probabilities that it keeps: a second backward subtracts again."""
+class SoftmaxWithLossOfAllRows(SoftmaxWithLoss):
+    """Subtracts 1 in whole columns: dx[:, t] where dx[range(n), t] is meant."""
 
     def backward(self, dout=1):
-        n = len(self.t)
-        dx = self.y
-        dx[np.arange(n), self.t] -= 1
-        return dout * dx / n
+        dx = self.y.copy()
+        dx[:, self.t] -= 1
+        return dout * dx / len(dx)
 
 
 class SoftmaxWithLossIgnoresUpstream(SoftmaxWithLoss):
@@ -222,7 +221,7 @@ ROWS = [
     Row(
         "softmax-loss-labels",
         SoftmaxWithLoss,
-        {"not divided": SoftmaxWithLossSummed, "in place in the cache": SoftmaxWithLossInPlace},
+        {"not divided": SoftmaxWithLossSummed, "1 less in whole columns": SoftmaxWithLossOfAllRows},
         lambda draw: (draw(3, 4), draw.labels(3, 4)),
     ),
     Row(
@@ -250,6 +249,7 @@ ROWS = [
         LogLoss,
         {"not divided": LogLossNoMean},
         lambda draw: (draw(6), draw.labels(6, 2)),
+        single=False,
     ),
     Row(
         "loss-and-gradient",
@@ -269,6 +269,6 @@ ROWS = [
         "huber",
         pair(huber, huber_back),
         {"no sign": pair(huber, huber_back_without_sign), "dt as dx": pair(huber, huber_back_one_sign)},
-        lambda draw: (2 * draw(4, 2), draw(4, 2)),
+        lambda draw: (draw(4, 2) + np.array([-6, 6], draw.dtype), draw(4, 2)),
     ),
 ]
