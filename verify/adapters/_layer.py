@@ -73,12 +73,13 @@ class PlainLayer:
         self.unchecked: list[Uncovered] = []
         self.ungraded: tuple[str, ...] = ()
         self.instead: tuple[tuple[str, ...], ...] = ()  # other inputs to which the gradients may belong
-        self.reshaped: dict[str, str] = {}
+        self.remarks: dict[str, str] = {}
         shared = {id(value) for _, value in _places.walk(target) if is_floating(value)}
         shared &= {id(value) for _, value in _places.walk(self.root)}
         self.home = Snapshot(target) if shared or self.root is target else None
         self.start = Snapshot(self.root)
         self.parameters = self._static()
+        self.named_by_code = {each.name for each in self.parameters}  # what a pair made without inputs knows
 
     def _static(self) -> tuple[Parameter, ...]:
         """The parameters that the names in the layer and in its code show, before any call."""
@@ -227,7 +228,7 @@ class PlainLayer:
         shape = parameter.value(self.root).shape
         made = fitted(gradient, shape)
         if isinstance(gradient, np.ndarray) and made is not gradient:
-            self.reshaped[parameter.name] = f"backward gives it the shape {gradient.shape}, with the same entries"
+            self.remarks[parameter.name] = f"backward gives it the shape {gradient.shape}, with the same entries"
         return made
 
     def uncovered(self) -> tuple[Uncovered, ...]:

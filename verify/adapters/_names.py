@@ -88,6 +88,7 @@ def _numbers(name: str) -> set[str]:
     return forms
 
 
+@functools.lru_cache(maxsize=4096)
 def likeness(parameter: Path, gradient: Path) -> int | None:
     """Return how well a place fits as that of a parameter's gradient, 0 best, or None if it does not."""
     if parameter == gradient or not gradient:

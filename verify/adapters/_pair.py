@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.checker.arguments import argument_names, shown
-from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, Certificate, CheckError, GradientMismatch, Inconclusive, Uncovered
+from verify.checker.certificate import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    Certificate,
+    CheckError,
+    GradientMismatch,
+    Inconclusive,
+    Uncovered,
+)
 from verify.checker.layer import kinds
 from verify.checker.point import Array
 from verify.entry import gradcheck
@@ -239,9 +248,7 @@ def _of_others(
         chosen = [*others, *forward.parameters]
         remedy = f"Write wrt={chosen!r} if it belongs to {right}, and wrt={[*first, *forward.parameters]!r} if not"
         said = [each for each in found.uncovered if each.name not in (*names, wrong)]
-        return replace(
-            found, verdict=INCONCLUSIVE, uncovered=(Uncovered(wrong, why, remedy, matters=True), *said)
-        )
+        return replace(found, verdict=INCONCLUSIVE, uncovered=(Uncovered(wrong, why, remedy, matters=True), *said))
     return failed
 
 

@@ -160,7 +160,7 @@ def _pair_of(layer: PlainLayer, alone: int | None = None) -> Pair:
         layer.target,
         layer.uncovered,
         at=None if layer.learnt else at,
-        notes=lambda: dict(layer.reshaped),
+        notes=lambda: dict(layer.remarks),
         ungraded=layer.ungraded,
         of=lambda names: functools.partial(backward, of=tuple(names)),
         instead=layer.instead,
@@ -173,8 +173,7 @@ def _pair_of(layer: PlainLayer, alone: int | None = None) -> Pair:
 def _made(layer: PlainLayer) -> str:
     """The expression that makes the pair of `layer` again; empty if it needs what its first forward makes."""
     spec = layer.spec
-    before = {each.name for each in PlainLayer(layer.target, spec).parameters}
-    names = {each.name for each in layer.parameters}
+    before, names = layer.named_by_code, {each.name for each in layer.parameters}
     if before == names and spec == Spec():
         return "adapters.plain.pair(layer)"
     known = [path for each in groups_of(layer.target) for path in each.paths]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from zoo import activations, attributes, containers, images, losses, names, pairs, recurrent, state
+from zoo import activations, attributes, containers, images, losses, memory, names, pairs, recurrent, state
 from zoo._row import Draw, Row
 
 __all__ = ["ZOO", "Draw", "Row"]
 
-_FILES = (attributes, containers, state, recurrent, losses, activations, images, pairs, names)
+_FILES = (attributes, containers, state, recurrent, losses, activations, images, memory, pairs, names)
 ZOO: tuple[Row, ...] = tuple(row for each in _FILES for row in each.ROWS)

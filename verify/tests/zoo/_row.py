@@ -32,7 +32,7 @@ class Draw:
 
     def one_hot(self, count: int, classes: int) -> np.ndarray:
         """Draw a class for each of `count`, as a row with one 1."""
-        return np.eye(classes, dtype=self.dtype)[self.labels(count, classes)]
+        return np.asarray(np.eye(classes, dtype=self.dtype)[self.labels(count, classes)])
 
 
 Maker = Callable[[Draw], Any]

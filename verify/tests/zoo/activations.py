@@ -1,5 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
-# mypy: disable-error-code="override,attr-defined,assignment,index,has-type,no-untyped-call"
+# mypy: ignore-errors
 """Activations: masks, slopes that are learnt, clips with learnt limits, at zeros and ties as well."""
 
 from __future__ import annotations
@@ -268,8 +267,14 @@ ROWS = [
         single=False,
     ),
     Row("prelu", PReLU, {"one slope": PReLUShared, "dalpha where x > 0": PReLUPositive}, lambda draw: (draw(6, 3),)),
-    Row("clip", Clip, {"one side": ClipOneSide, "straight through": ClipStraight}, lambda draw: (2 * draw(4, 4),), remedy=SMOOTH),
-    Row("pact", PACT, {"dalpha inside": PACTInside}, lambda draw: (2 * draw(4, 4),), remedy=SMOOTH),
+    Row(
+        "clip",
+        Clip,
+        {"one side": ClipOneSide, "straight through": ClipStraight},
+        lambda draw: (2 * draw(4, 4),),
+        remedy=SMOOTH,
+    ),
+    Row("pact", PACT, {"dalpha inside": PACTInside}, lambda draw: (2 * draw.positive(4, 4) - 1,), remedy=SMOOTH),
     Row("swish", Swish, {"beta taken for 1": SwishOne}, lambda draw: (draw(3, 4),)),
     Row("gelu", Gelu, {"no 3": GeluNoThree}, lambda draw: (draw(3, 4),)),
     Row("maxout", Maxout, {"always the first": MaxoutFirst}, lambda draw: (draw.coarse(3, 6),)),

@@ -1,5 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
-# mypy: disable-error-code="override,attr-defined,assignment,index,has-type,no-untyped-call"
+# mypy: ignore-errors
 """Layers with their parameters, their gradients and their cache as attributes."""
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
-# mypy: disable-error-code="override,attr-defined,assignment,index,has-type,no-untyped-call"
+# mypy: ignore-errors
 """Layers with their parameters and gradients in dicts, lists, entries, slots and layers inside."""
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class Derived:
         if not isinstance(dLdY, list):
             dLdY = [dLdY]
         dX = []
-        for dy, x, z in zip(dLdY, self.X, self.derived_variables["Z"]):
+        for dy, x, z in zip(dLdY, self.X, self.derived_variables["Z"], strict=True):
             dz = self.slope(dy, z)
             dX.append(dz @ self.parameters["W"].T)
             if retain_grads:

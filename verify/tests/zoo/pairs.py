@@ -1,5 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
-# mypy: disable-error-code="override,attr-defined,assignment,index,has-type,no-untyped-call"
+# mypy: ignore-errors
 """Pairs of functions, out and cache = forward(x, w, b, settings), and dx, dw, db = backward(dout, cache)."""
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
-# mypy: disable-error-code="override,attr-defined,assignment,index,has-type,no-untyped-call"
+# mypy: ignore-errors
 """Layers with several inputs or several results: recurrent cells, attention, splits, the best of several."""
 
 from __future__ import annotations
@@ -243,7 +242,12 @@ ROWS = [
         },
         lambda draw: (draw(2, 3, 4),),
     ),
-    Row("split", SplitRight, {"halves exchanged": SplitExchanged, "one in the other": SplitMixes}, lambda draw: (draw(3, 4),)),
+    Row(
+        "split",
+        SplitRight,
+        {"halves exchanged": SplitExchanged, "one in the other": SplitMixes},
+        lambda draw: (draw(3, 4),),
+    ),
     Row("max-and-where", Best, {"all in row 0": BestOfFirst}, lambda draw: (draw(3, 4),)),
     Row(
         "reparametrised",

@@ -1,5 +1,4 @@
-# mypy: allow-untyped-defs, allow-untyped-calls
-# mypy: disable-error-code="override,attr-defined,assignment,index,has-type,no-untyped-call"
+# mypy: ignore-errors
 """Layers that keep something between calls: statistics, hidden states, masks, sums, weights that backward updates."""
 
 from __future__ import annotations
