@@ -35,7 +35,8 @@ def find_reset(trial: Trial) -> None:
 
 def find_piles(trial: Trial) -> None:
     """Find out whether the gradient belongs to an earlier forward than the latest."""
-    if _is_of_the_latest(trial, "each" if trial.layer.replayed else "first"):
+    otherwise = _otherwise(trial, "each" if trial.layer.replayed else "first")
+    if not otherwise:
         return
     grown = [
         _places.text(path)
@@ -44,11 +45,11 @@ def find_piles(trial: Trial) -> None:
     ]
     where = f" in {', '.join(grown)}" if grown else ""
     resets = [name for name in dir(trial.layer.target) if _is_reset(trial.layer.target, name)]
-    resets = [name for name in resets if _is_of_the_latest(trial, "each", name)]
+    resets = [name for name in resets if not _otherwise(trial, "each", name)]
     remedy = f". If it is emptied on purpose: reset={resets[0]!r}" if resets else ""
     trial.layer.stale = (
         f"forwards pile up{where}, and backward does not belong to the latest: after another forward "
-        f"the same call has another gradient{remedy}"
+        f"the same call {otherwise}{remedy}"
     )
 
 
@@ -85,13 +86,26 @@ def _left_by(trial: Trial, parameters: Sequence[Parameter], calls: int, reset: s
         return []
 
 
-def _is_of_the_latest(trial: Trial, reset: str, by: str | None = None) -> bool:
+def _otherwise(trial: Trial, reset: str, by: str | None = None) -> str:
+    """What the same call does after another forward, in words: nothing if it has the same gradient."""
     try:
         alone = trial.gradients(trial.inputs, reset=reset, by=by)
+    except Exception:
+        return "" if by is None else "raises"
+    try:
         after = trial.gradients(trial.others, trial.inputs, reset=reset, by=by)
     except Exception:
-        return by is None
-    return same_results(alone, after)
+        return _raises_again(trial, reset, by)
+    return "" if same_results(alone, after) else "has another gradient"
+
+
+def _raises_again(trial: Trial, reset: str, by: str | None) -> str:
+    """Whether the second forward raises at the same inputs as well: then the others are not to blame."""
+    try:
+        trial.gradients(trial.inputs, trial.inputs, reset=reset, by=by)
+    except Exception:
+        return "raises"
+    return ""
 
 
 def _is_reset(target: Any, name: str) -> bool:

@@ -72,8 +72,7 @@ class Ladder:
         eps = float(np.finfo(point.y.dtype).eps)
         self._least = _ROUNDINGS * eps * np.abs(point.y)
         self._visible = float(self._least.max(initial=0.0))  # an entry near 0 may move by what larger numbers round
-        self._slope = np.zeros(point.y.shape)
-        self._unit = (point.y.size + line.v.size) * eps
+        self._slope, self._unit = np.zeros(point.y.shape), (point.y.size + line.v.size) * eps
 
     def extend(self, levels: int) -> None:
         """Go down to this number of levels."""

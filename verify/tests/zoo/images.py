@@ -137,18 +137,18 @@ class GroupNorm:
         N, C, H, W = dout.shape
         self.dgamma = np.sum(dout * self.x_norm, axis=(0, 2, 3), keepdims=True)
         self.dbeta = np.sum(dout, axis=(0, 2, 3), keepdims=True)
-        shape = (N, self.groups(), C // self.groups(), H, W)
+        shape, axes = (N, self.G, C // self.G, H, W), self.axes()
         d, xn = (dout * self.gamma).reshape(shape), self.x_norm.reshape(shape)
-        mean = d.mean(axis=(2, 3, 4), keepdims=True)
-        return ((d - mean - xn * (d * xn).mean(axis=(2, 3, 4), keepdims=True)) * self.inverse).reshape(dout.shape)
+        mean = d.mean(axis=axes, keepdims=True)
+        return ((d - mean - xn * (d * xn).mean(axis=axes, keepdims=True)) * self.inverse).reshape(dout.shape)
 
-    def groups(self):
-        return self.G
+    def axes(self):
+        return 2, 3, 4
 
 
 class GroupNormOneGroup(GroupNorm):
-    def groups(self):
-        return 1
+    def axes(self):
+        return 1, 2, 3, 4
 
 
 class GroupNormWidthOnly(GroupNorm):
