@@ -79,7 +79,7 @@ class PlainLayer:
         self.home = Snapshot(target) if shared or self.root is target else None
         self.start = Snapshot(self.root)
         self.parameters = self._static()
-        self.named_by_code = {each.name for each in self.parameters}  # what a pair made without inputs knows
+        self.placed_by_code = {each.name: each.gradient for each in self.parameters}  # known without any call
 
     def _static(self) -> tuple[Parameter, ...]:
         """The parameters that the names in the layer and in its code show, before any call."""

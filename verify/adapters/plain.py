@@ -173,11 +173,11 @@ def _pair_of(layer: PlainLayer, alone: int | None = None) -> Pair:
 def _made(layer: PlainLayer) -> str:
     """The expression that makes the pair of `layer` again; empty if it needs what its first forward makes."""
     spec = layer.spec
-    before, names = layer.named_by_code, {each.name for each in layer.parameters}
-    if before == names and spec == Spec():
+    by_code, names = layer.placed_by_code, {each.name for each in layer.parameters}
+    if by_code == {each.name: each.gradient for each in layer.parameters} and spec == Spec():
         return "adapters.plain.pair(layer)"
     known = [path for each in groups_of(layer.target) for path in each.paths]
-    if not before <= names or not all(each.paths[0] in known for each in layer.parameters):
+    if not by_code.keys() <= names or not all(each.paths[0] in known for each in layer.parameters):
         return ""
     given = {text(each.paths[0]): None if each.gradient is None else text(each.gradient) for each in layer.parameters}
     wanted = [f"{given!r}"] if given else []
