@@ -33,7 +33,7 @@ _INSTEAD = {
         "backward is checked, and nothing else: leave it out",
     ),
     "masked": "of a sparse tensor, check a function of its values",
-    **dict.fromkeys(("parameters", "fixed", "reset"), _STATE),
+    **dict.fromkeys(("parameters", "fixed", "reset", "backward_options"), _STATE),
     **dict.fromkeys(("create_graph", "order", "second_order", "gradgrad"), f"for second derivatives {SECOND}"),
     "nondiff_argnums": "it is for a function in JAX: verify.adapters.jax.gradcheck(function, inputs, ...)",
     "raise_exception": "write raise_on_failure=VALUE",

@@ -71,8 +71,8 @@ def adapt(target: Any, *, forward: str | None = None, backward: str | None = Non
     - A jax.custom_vjp, a function made by JAX, and a function of a module that uses JAX go to `jax`.
 
     A class replaces its instance if it can be made without arguments. `forward` and `backward` name methods that are
-    called otherwise. The other options are those of `plain.pair`: `parameters`, `fixed` and `reset`. Raises TypeError
-    for anything else, and says what to write.
+    called otherwise. The other options are those of `plain.pair`: `parameters`, `fixed`, `reset` and
+    `backward_options`. Raises TypeError for anything else, and says what to write.
     """
     if isinstance(target, Pair) and not own:
         return target
@@ -172,7 +172,7 @@ def _refuse_own(own: Mapping[str, Any], target: Any, kind: str) -> None:
         raise TypeError(f"{text}, and {layer_name(target)} is {kind}")
 
 
-_OF_PLAIN = ("parameters", "fixed", "reset")
+_OF_PLAIN = ("parameters", "fixed", "reset", "backward_options")
 _WANTED = (
     "give a pair (forward, backward), an object with both, a torch.nn.Module or torch.autograd.Function, or a function "
     "in PyTorch or JAX"

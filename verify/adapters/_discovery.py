@@ -10,7 +10,7 @@ import numpy as np
 from verify.adapters._calls import gradients_of
 from verify.adapters._layer import PlainLayer, means
 from verify.adapters._outside import outside
-from verify.adapters._parameters import Group, display_names, groups_of, paired, same_entries, sharing
+from verify.adapters._parameters import Group, Parameter, display_names, groups_of, paired, same_entries, sharing
 from verify.adapters._places import MISSING, Path, parsed, read
 from verify.adapters._remarks import say_ungraded, say_unpaired
 from verify.adapters._trial import Trial
@@ -57,9 +57,20 @@ def discover(trial: Trial, made: Sequence[Path]) -> list[Group]:
 def say_what_else_matters(trial: Trial) -> None:
     """Say which arrays matter beside the parameters that a pair has already."""
     layer = trial.layer
+    layer.parameters = _where_they_are(trial)
     checked = [path for each in layer.parameters for path in each.paths]
     rest = [group for group in groups_of(trial.work) if not group.under(checked) and not layer.is_fixed(group)]
     say_unpaired(trial, trial.depends(rest), {path: saved.value for path, saved in trial.end.saved.items()})
+
+
+def _where_they_are(trial: Trial) -> tuple[Parameter, ...]:
+    """The parameters of a pair, whose gradients backward leaves elsewhere than the code shows: grads["dW"]."""
+    places = {path: saved.value for path, saved in trial.end.saved.items()}
+    parameters = trial.layer.parameters
+    absent = [each for each in parameters if each.gradient and read(trial.work, each.gradient) is MISSING]
+    found = paired([Group(each.paths, each.value(trial.work)) for each in absent], places, trial.is_written)
+    elsewhere = {absent[k].name: place for k, place in found.items()}
+    return tuple(each._replace(gradient=elsewhere.get(each.name, each.gradient)) for each in parameters)
 
 
 def say_what_is_outside(trial: Trial) -> None:

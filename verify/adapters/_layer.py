@@ -72,12 +72,14 @@ class PlainLayer:
         self.most_gradients: int | None = None  # more of them belong to parameters whose order is not known
         self.unchecked: list[Uncovered] = []
         self.ungraded: tuple[str, ...] = ()
-        self.reshaped: dict[str, str] = {}
+        self.instead: tuple[tuple[str, ...], ...] = ()  # other inputs to which the gradients may belong
+        self.remarks: dict[str, str] = {}
         shared = {id(value) for _, value in _places.walk(target) if is_floating(value)}
         shared &= {id(value) for _, value in _places.walk(self.root)}
         self.home = Snapshot(target) if shared or self.root is target else None
         self.start = Snapshot(self.root)
         self.parameters = self._static()
+        self.placed_by_code = {each.name: each.gradient for each in self.parameters}  # known without any call
 
     def _static(self) -> tuple[Parameter, ...]:
         """The parameters that the names in the layer and in its code show, before any call."""
@@ -155,8 +157,11 @@ class PlainLayer:
         left = Snapshot(self.root, self.kept)
         return self.form.y_of(results), _Cache(inputs, options, values, results, own, left)
 
-    def backward(self, dy: Array, cache: _Cache) -> tuple[Any, ...]:
-        """Return the gradients of the inputs, and then those of the parameters."""
+    def backward(self, dy: Array, cache: _Cache, of: Sequence[str] = ()) -> tuple[Any, ...]:
+        """Return the gradients of the inputs, and then those of the parameters.
+
+        `of` are the inputs to which the gradients belong, if backward returns that many and no more.
+        """
         if self.stale:
             raise ContractError("stale-cache", None, None, self.stale)
         given = {each.name: value for each, value in zip(self.inputs, cache.inputs, strict=False)}
@@ -174,15 +179,19 @@ class PlainLayer:
 
         updated = [each for each in self.parameters if each.gradient == UPDATE]
         if not updated:
-            return self.gradients(call({}), cache.inputs, dy)
+            return self.gradients(call({}), cache.inputs, dy, of=of)
         before = [value for each, value in zip(self.parameters, cache.values, strict=True) if each in updated]
         returned, steps = subtracted(self.root, updated, before, call)
-        return self.gradients(
-            returned, cache.inputs, dy, dict(zip([each.name for each in updated], steps, strict=True))
-        )
+        by_name = dict(zip([each.name for each in updated], steps, strict=True))
+        return self.gradients(returned, cache.inputs, dy, by_name, of)
 
     def gradients(
-        self, returned: Any, inputs: Sequence[Any], dy: Array, steps: Mapping[str, Array] | None = None
+        self,
+        returned: Any,
+        inputs: Sequence[Any],
+        dy: Array,
+        steps: Mapping[str, Array] | None = None,
+        of: Sequence[str] = (),
     ) -> tuple[Any, ...]:
         """Return one gradient for each differentiable input and for each parameter, in order."""
         names = [each.name for each in self.inputs]
@@ -195,6 +204,9 @@ class PlainLayer:
             whole = [k for k in range(len(inputs)) if k not in places]
             if all(items[k] is None for k in whole):  # a place for each integer array as well
                 items = [items[k] for k in range(len(items)) if k not in whole]
+        if 0 < len(of) == len(items) - extra < len(places):
+            known = [names[k] if k < len(names) else f"arg{k}" for k in places]
+            items = [items[of.index(name)] if name in of else None for name in known] + items[len(of) :]
         own, rest = items[: len(places)], items[len(places) : self.most_gradients]
         own += [None] * (len(places) - len(own))
         found = []
@@ -216,7 +228,7 @@ class PlainLayer:
         shape = parameter.value(self.root).shape
         made = fitted(gradient, shape)
         if isinstance(gradient, np.ndarray) and made is not gradient:
-            self.reshaped[parameter.name] = f"backward gives it the shape {gradient.shape}, with the same entries"
+            self.remarks[parameter.name] = f"backward gives it the shape {gradient.shape}, with the same entries"
         return made
 
     def uncovered(self) -> tuple[Uncovered, ...]:

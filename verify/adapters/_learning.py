@@ -11,7 +11,7 @@ import numpy as np
 from verify.adapters._discovery import discover as discover_parameters
 from verify.adapters._discovery import say_what_else_matters, say_what_is_outside
 from verify.adapters._layer import PlainLayer
-from verify.adapters._piles import find_piles, find_reset
+from verify.adapters._piles import find_piles, find_reset, say_sums
 from verify.adapters._places import MISSING, duplicate
 from verify.adapters._remarks import say_results, say_what_is_kept
 from verify.adapters._state import Snapshot, kept_between_calls
@@ -62,3 +62,5 @@ def _report(trial: Trial, discover: bool) -> None:
     find_reset(trial)
     if not trial.random and trial.returned is not MISSING and not layer.stale:
         find_piles(trial)
+        if not layer.stale:
+            say_sums(trial)

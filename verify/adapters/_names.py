@@ -31,6 +31,8 @@ PARAMETERS = {"params", "parameters", "param", "weights", "theta", "parameter", 
 # A second required argument of a backward that updates.
 _RATES = {"learningrate", "learnrate", "lr", "alpha", "eta", "step", "stepsize", "rate", "lrate", "learning"}
 
+_TARGETS = {"t", "y", "gt", "actual", "expected", "desired", "onehot", "gold"}
+
 
 @functools.lru_cache(maxsize=4096)
 def canonical(name: Any) -> str:
@@ -52,6 +54,12 @@ def is_upstream(name: str) -> bool:
         or (short[:1] == "g" and len(short) < 4)
         or any(each in short for each in ("grad", "delta", "upstream", "cotangent"))
     )
+
+
+def is_target(name: str) -> bool:
+    """Return whether an argument of this name is what a loss compares with: y_true, targets, labels. It is fixed."""
+    short = canonical(name)
+    return short in _TARGETS or any(each in short for each in ("true", "truth", "target", "label"))
 
 
 def is_gradient_of(gradient: Any, name: Any) -> bool:
@@ -80,6 +88,7 @@ def _numbers(name: str) -> set[str]:
     return forms
 
 
+@functools.lru_cache(maxsize=4096)
 def likeness(parameter: Path, gradient: Path) -> int | None:
     """Return how well a place fits as that of a parameter's gradient, 0 best, or None if it does not."""
     if parameter == gradient or not gradient:

@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.checker.arguments import argument_names, shown
-from verify.checker.certificate import FAIL, PASS, Certificate, CheckError, GradientMismatch, Inconclusive, Uncovered
+from verify.checker.certificate import (
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    Certificate,
+    CheckError,
+    GradientMismatch,
+    Inconclusive,
+    Uncovered,
+)
 from verify.checker.layer import kinds
 from verify.checker.point import Array
 from verify.entry import gradcheck
@@ -46,7 +55,8 @@ class Forward:
 
     `at(inputs, options)` returns the pair again, with what calls at these inputs show. `notes()` has a sentence for
     some arguments by name. `ungraded` are inputs that have no gradient. `alone` makes the pair of each result alone.
-    `instance()` is the object that is called: the layer, or a copy of it.
+    `of(names)` is a backward whose gradients belong to the inputs of these names, if it returns that many. `instead`
+    holds other inputs to which they may belong. `instance()` is the object that is called: the layer, or a copy of it.
     """
 
     call: Callable[..., tuple[Array, Any]]
@@ -59,6 +69,8 @@ class Forward:
     notes: Callable[[], Mapping[str, str]] = dict
     ungraded: tuple[str, ...] = ()
     alone: Sequence[Callable[[], Pair]] = ()
+    of: Callable[[Sequence[str]], Callable[..., Any]] | None = None
+    instead: tuple[tuple[str, ...], ...] = ()
     instance: Callable[[], Any] | None = None
 
     def __call__(self, *arrays: Any, **options: Any) -> tuple[Array, Any]:
@@ -149,14 +161,17 @@ def check(
         raise ValueError(f"nothing to check: none of the inputs ({given}) is an array that this adapter knows")
     names = argument_names(bound.forward, len(arrays))
     positions: Sequence[int] | None = None if wrt is None else _positions(wrt, names, places)
-    forward = bound.forward
+    forward, backward = bound
     if isinstance(forward, Forward) and positions is not None:  # what is left out is left out on purpose
-        asked = forward.uncovered
-        forward = replace(forward, uncovered=lambda: tuple(e._replace(matters=False, remedy="") for e in asked()))
+        asked, chosen = forward.uncovered, [names[k] for k in positions]
+        left = lambda: tuple(e._replace(matters=False, remedy="") for e in asked() if e.name not in chosen)  # noqa: E731
+        forward = replace(forward, uncovered=left, instead=())
+        if forward.of is not None:
+            backward = forward.of([name for name in chosen if name not in forward.parameters])
     elif isinstance(forward, Forward) and forward.ungraded:
         kinds_of = [getattr(each, "dtype", np.dtype(int)).kind for each in arrays]
         positions = [k for k, name in enumerate(names) if kinds_of[k] in "fc" and name not in forward.ungraded]
-    return check_bound(Pair(forward, bound.backward), arrays, options, wrt=positions, **settings)
+    return check_bound(Pair(forward, backward), arrays, options, wrt=positions, **settings)
 
 
 def check_bound(
@@ -190,6 +205,8 @@ def _adapted(
 ) -> tuple[Certificate, BaseException | None]:
     """Return the certificate of all results, or that of a wrong one alone; and what a backward raised."""
     certificate, raised = _result(run, forward, backward, arrays, options, settings)
+    if certificate.verdict == FAIL and forward.of is not None and forward.instead:
+        certificate = _of_others(certificate, forward, arrays, options, settings, run)
     for k, make in enumerate(forward.alone):
         if certificate.verdict == FAIL:
             break
@@ -208,6 +225,31 @@ def _adapted(
     ]
     uncovered = {each.name: each for each in certificate.uncovered}  # what the adapter says of a name comes last
     return replace(certificate, arguments=tuple(noted), uncovered=tuple(uncovered.values())), raised
+
+
+def _of_others(
+    failed: Certificate,
+    forward: Forward,
+    arrays: Sequence[Any],
+    options: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+    run: Callable[..., Certificate],
+) -> Certificate:
+    """Return an INCONCLUSIVE certificate if the gradients are right for other inputs than the first, else the FAIL."""
+    names = argument_names(forward, len(arrays))
+    for others in forward.instead:
+        wrt = [k for k, name in enumerate(names) if name in others or name in forward.parameters]
+        found, _ = _result(run, forward, forward.of(others), arrays, options, {**settings, "wrt": wrt})  # type: ignore[misc]
+        if FAIL in {each.verdict for each in found.arguments} or not found.arguments:
+            continue
+        first = [name for name in names[: len(names) - len(forward.parameters)] if name not in forward.ungraded]
+        right, wrong = ", ".join(others), ", ".join(each for each in first if each not in others)
+        why = f"backward returns a gradient that is right for {right}, and wrong for {wrong}"
+        chosen = [*others, *forward.parameters]
+        remedy = f"Write wrt={chosen!r} if it belongs to {right}, and wrt={[*first, *forward.parameters]!r} if not"
+        said = [each for each in found.uncovered if each.name not in (*names, wrong)]
+        return replace(found, verdict=INCONCLUSIVE, uncovered=(Uncovered(wrong, why, remedy, matters=True), *said))
+    return failed
 
 
 def _result(

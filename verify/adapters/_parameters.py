@@ -37,7 +37,7 @@ class Parameter(NamedTuple):
     def put(self, root: Any, value: np.ndarray) -> None:
         """Let all places of the parameter refer to this array, or to its number if there is a number."""
         for path in self.paths:
-            write(root, path, value[()] if is_float(read(root, path)) else value)
+            write(root, path, _as_number(value, read(root, path)))
 
 
 class Group(NamedTuple):
@@ -64,6 +64,13 @@ def groups_of(root: Any) -> list[Group]:
 def is_float(value: Any) -> bool:
     """Return whether it is a floating number, of Python or of NumPy."""
     return isinstance(value, (float, np.floating, np.complexfloating))
+
+
+def _as_number(value: np.ndarray, before: Any) -> Any:
+    """Return the array, or its number of the kind that stands there: one of Python's keeps x float32 in x * number."""
+    if isinstance(before, np.generic):
+        return value[()]
+    return value.item() if isinstance(before, (float, complex)) else value
 
 
 def group_named(groups: Iterable[Group], name: str) -> Group | None:

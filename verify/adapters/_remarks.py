@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from verify.adapters import _places
+from verify.adapters._names import is_target
 from verify.adapters._parameters import Group, display_names, paired, same_entries
 from verify.adapters._places import MISSING, Path, duplicate, is_floating
 from verify.adapters._trial import Trial
@@ -85,9 +87,29 @@ def say_ungraded(trial: Trial) -> None:
         return
     layer.ungraded = tuple(trial.names[k] for k in missing)
     checked = [trial.names[k] for k in trial.floating if k not in missing] + names
+    given = [each for each in own if each is not None]
+    if missing and missing == trial.floating[len(given) :]:
+        layer.instead = _other_owners(trial, given)
     for k in missing:
         remedy = f"Write wrt={checked!r} if it has none"
+        other = next((list(each) for each in layer.instead if trial.names[k] in each), None)
+        if other is not None:
+            remedy += f", or wrt={other + names!r} if the gradient that backward returns is that of {', '.join(other)}"
         layer.unchecked.append(Uncovered(trial.names[k], "backward returns no gradient for it", remedy, True))
+
+
+def _other_owners(trial: Trial, gradients: Sequence[Any]) -> tuple[tuple[str, ...], ...]:
+    """The names of other inputs, as many, whose shapes the gradients have: y_pred in forward(y, y_pred).
+
+    An input that is named as a target is none: a gradient with the sign of that of y_true is wrong for y_pred.
+    """
+    shapes = [np.shape(each) for each in gradients]
+    first, found = tuple(trial.floating[: len(shapes)]), []
+    for places in itertools.combinations(trial.floating, len(shapes)):
+        fits = [np.shape(trial.inputs[k]) for k in places] == shapes
+        if places != first and fits and not any(is_target(trial.names[k]) for k in places if k not in first):
+            found.append(tuple(trial.names[k] for k in places))
+    return tuple(found)
 
 
 def say_what_is_kept(trial: Trial) -> None:

@@ -141,12 +141,12 @@ def _pair_of(layer: PlainLayer, alone: int | None = None) -> Pair:
         y, cache = layer.forward(*arrays, **options)
         return (y if alone is None else layer.form.checked(cache.results)[alone]), cache
 
-    def backward(dy: Array, cache: Any) -> tuple[Any, ...]:
+    def backward(dy: Array, cache: Any, of: Sequence[str] = ()) -> tuple[Any, ...]:
         if alone is not None:
             parts = layer.form.checked(cache.results)
             zeros = [np.zeros(np.size(each), dy.dtype) for each in parts]
             dy = np.concatenate([*zeros[:alone], np.ravel(dy), *zeros[alone + 1 :]])
-        return layer.backward(dy, cache)
+        return layer.backward(dy, cache, of)
 
     def at(inputs: Sequence[Any], options: Mapping[str, Any]) -> Pair:
         other = PlainLayer(layer.target, layer.spec)
@@ -162,8 +162,10 @@ def _pair_of(layer: PlainLayer, alone: int | None = None) -> Pair:
         layer.target,
         layer.uncovered,
         at=None if layer.learnt else at,
-        notes=lambda: dict(layer.reshaped),
+        notes=lambda: dict(layer.remarks),
         ungraded=layer.ungraded,
+        of=lambda names: functools.partial(backward, of=tuple(names)),
+        instead=layer.instead,
         instance=lambda: layer.root,
         alone=[] if count == 1 or alone is not None else [functools.partial(_pair_of, layer, k) for k in range(count)],
     )
@@ -173,12 +175,11 @@ def _pair_of(layer: PlainLayer, alone: int | None = None) -> Pair:
 def _made(layer: PlainLayer) -> str:
     """The expression that makes the pair of `layer` again; empty if it needs what its first forward makes."""
     spec = layer.spec
-    before = {each.name for each in PlainLayer(layer.target, spec).parameters}
-    names = {each.name for each in layer.parameters}
-    if before == names and spec == Spec():
+    by_code, names = layer.placed_by_code, {each.name for each in layer.parameters}
+    if by_code == {each.name: each.gradient for each in layer.parameters} and spec == Spec():
         return "adapters.plain.pair(layer)"
     known = [path for each in groups_of(layer.target) for path in each.paths]
-    if not before <= names or not all(each.paths[0] in known for each in layer.parameters):
+    if not by_code.keys() <= names or not all(each.paths[0] in known for each in layer.parameters):
         return ""
     given = {text(each.paths[0]): None if each.gradient is None else text(each.gradient) for each in layer.parameters}
     wanted = [f"{given!r}"] if given else []

@@ -24,7 +24,7 @@ __all__ = ["CheckResult", "LayerError", "LayerReport", "check_layer"]
 # The worst case decides the verdict.
 _WORST_FIRST = (FAIL, INCONCLUSIVE, PASS, NOT_APPLICABLE)
 # Settings of the adapters that `check_layer` hands on.
-_OF_ADAPTERS = ("parameters", "fixed", "reset", "forward", "backward", "nondiff_argnums")
+_OF_ADAPTERS = ("parameters", "fixed", "reset", "backward_options", "forward", "backward", "nondiff_argnums")
 
 
 def check_layer(

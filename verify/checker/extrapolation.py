@@ -71,8 +71,8 @@ class Ladder:
         self.flat, self._moved = np.zeros(point.y.shape, bool), np.zeros(point.y.shape, bool)
         eps = float(np.finfo(point.y.dtype).eps)
         self._least = _ROUNDINGS * eps * np.abs(point.y)
-        self._slope = np.zeros(point.y.shape)
-        self._unit = (point.y.size + line.v.size) * eps
+        self._visible = float(self._least.max(initial=0.0))  # an entry near 0 may move by what larger numbers round
+        self._slope, self._unit = np.zeros(point.y.shape), (point.y.size + line.v.size) * eps
 
     def extend(self, levels: int) -> None:
         """Go down to this number of levels."""
@@ -82,7 +82,7 @@ class Ladder:
             still = (ahead == 0) & (behind == 0)
             self.flat |= still & self._moved
             self._moved |= np.maximum(np.abs(ahead), np.abs(behind)) > self._least
-            if self.insensitive is None and (still & (self._slope * h > self._least) & (self.point.dy != 0)).any():
+            if self.insensitive is None and (still & (self._slope * h > self._visible) & (self.point.dy != 0)).any():
                 self.insensitive = level
             opposite = np.sign(ahead) * np.sign(behind) < 0
             self._slope = np.where(opposite, np.minimum(np.abs(ahead), np.abs(behind)) / h, self._slope)

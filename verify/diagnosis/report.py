@@ -27,6 +27,8 @@ FACTS = (
     "forward-result",
     "not-finite",
 )
+# Causes that show when a call is made again. One call alone may give the right numbers.
+REPEATS = ("accumulates", "cache-overwritten", "stale-cache")
 # A choice: more names make a line unreadable.
 _MOST_NAMES = 8
 # Numbers of a first line have six digits, or as many more as it takes to tell them apart.
@@ -109,12 +111,19 @@ def _failed(certificate: Certificate) -> str:
     worst = certificate.shown[0].argument if certificate.shown else certificate.worst.argument  # type: ignore[union-attr]
     first = next(result for result in compared if result.position == worst)
     text = _wrong(certificate, first)
+    if _only_repeats(certificate):
+        text = certificate.causes[0].explanation
     others = [f"d{result.name}" for result in compared if result is not first]
     if others:
         text += f"; {several(others)} {'is' if len(others) == 1 else 'are'} wrong as well"
     for note in dict.fromkeys(result.note for result in wrong if result.worst is None):
         text += f"; {note}"
     return text
+
+
+def _only_repeats(certificate: Certificate) -> bool:
+    """Whether the numbers are of calls that were repeated: of no call that the reader could make."""
+    return not certificate.shown and bool(certificate.causes) and certificate.causes[0].code in REPEATS
 
 
 def _wrong(certificate: Certificate, result: ArgumentResult) -> str:
@@ -134,7 +143,9 @@ def _numbers(certificate: Certificate, result: ArgumentResult) -> str:
     for shown in certificate.shown:
         if shown.argument == result.position:
             return f"; {_shown(name, shown)}"
-    if worst is None or worst.analytic == worst.numeric or abs(worst.analytic - worst.numeric) <= worst.tolerance:
+    if worst is None or _only_repeats(certificate):
+        return ""
+    if worst.analytic == worst.numeric or abs(worst.analytic - worst.numeric) <= worst.tolerance:
         return ""
     is_, should_be = differing(worst.analytic, worst.numeric)
     if not math.isfinite(worst.numeric):

@@ -66,6 +66,9 @@ def reproduce(finding: Finding, worst: Worst | None, wrong: Array | None) -> Rep
             if case.interval is not None and not _is_outside(case.interval, values[0]):
                 continue  # of what a call leaves behind, lines that begin anew show nothing
             low, high = (values[1], values[1]) if case.interval is None else map(float, case.interval[:2])
+            room = 0.0 if case.interval is None else float(case.interval.tolerated)
+            if case.interval is not None and low - room <= values[0] <= high + room:
+                continue  # the lines make the layer anew, and then its first gradient is right
             if high - low <= _PLAIN * abs(values[1] - values[0]):
                 low = high = values[1]  # no kink: what the lines print
             where = case.where
