@@ -160,7 +160,8 @@ class Tape(NamedTuple):
 def _gradients(y: Any, wanted: Sequence[Any], upstream: Any) -> Sequence[Any]:
     """Return the gradients of autograd. ForwardRaised, which is no fault of the layer, if it cannot be asked so."""
     try:
-        return torch.autograd.grad(y, wanted, upstream, retain_graph=True, allow_unused=True)
+        gradients: Sequence[Any] = torch.autograd.grad(y, wanted, upstream, retain_graph=True, allow_unused=True)
+        return gradients
     except RuntimeError as error:
         if not _ONLY_BACKWARD.search(str(error)):
             raise
