@@ -27,7 +27,7 @@ def not_repeated(layer: LayerUnderTest, rng: np.random.Generator, known: int) ->
     """An entry that backward gives another value when it is asked again at the same arrays and dy, and both values.
 
     None if there is none, or if the forward is random. Integers upstream are exact, but sums in another order, as
-    threads make them, may round: that is no other value. So many calls are `known` to have lost no entry.
+    threads make them, may round: that is no other value. `known` is how many calls lost no entry.
     """
     entries = max(1, sum(int(layer.arrays[k].size) for k in layer.wrt))
     repeats = min(_MOST_REPEATS, -(-_ASKED_AGAIN // entries) - known)

@@ -32,8 +32,8 @@ _POINTS = 32
 _FEWEST_BITS = 4  # below that a direction of one bit less, or dy, has but a few values
 # A clip is made for low < high, a learned level for alpha > 0. Others may be drawn.
 _ELSEWHERE = (
-    "right at arrays with the signs and the order of those given, wrong at others: {}. "
-    'If the layer is not made for these, write structure="smooth", which stays at the arrays given'
+    "right at arrays in the order of those given, wrong at others: {}. "
+    'If the layer excludes such arrays, write structure="smooth"'
 )
 
 
