@@ -198,7 +198,11 @@ def dtypes_and_shapes_are_kept(call: Call, generator: np.random.Generator) -> No
         if y.dtype != dtype:
             raise _broken("wrong-dtype", f"y has dtype {y.dtype} for arrays of {np.dtype(dtype)}")
         cast = call._replace(arrays=arrays, y=y, cache=cache, dy=call.dy.astype(dtype))
-        for (name, gradient), array in zip(cast.gradients(), cast.floating, strict=True):
+        arrays_of = {
+            f"d{name}": array for name, array in zip(argument_names(call.forward, len(arrays)), arrays, strict=True)
+        }
+        for name, gradient in cast.gradients():
+            array = arrays_of[name]
             if gradient.dtype != dtype:
                 raise _broken("wrong-dtype", f"{name} has dtype {gradient.dtype} for arrays of {np.dtype(dtype)}")
             if gradient.shape != array.shape:
