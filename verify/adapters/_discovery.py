@@ -119,6 +119,8 @@ def _returned(trial: Trial, unpaired: Sequence[Group], known: int, *, taken: boo
     if len(items) == len(trial.inputs) and all(items[k] is None for k in range(len(items)) if k not in trial.floating):
         extra = []
     fits = [[group for group in unpaired if same_entries(np.shape(each), group.array.shape)] for each in extra]
+    if not taken and found:
+        trial.layer.most_gradients = len(trial.floating) + known
     if taken and extra and all(len(each) == 1 for each in fits) and len({id(each[0]) for each in fits}) == len(fits):
         return [*found, *((each[0], None) for each in fits)]
     if extra and any(fits):

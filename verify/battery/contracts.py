@@ -47,7 +47,8 @@ class Call(NamedTuple):
 
     def gradients(self, dy: Array | None = None) -> list[tuple[str, Array]]:
         """Return the gradients with their names, without those that are None."""
-        gradients = list(self.backward(self.dy if dy is None else dy, self.cache))
+        returned = self.backward(self.dy if dy is None else dy, self.cache)
+        gradients = [returned] if isinstance(returned, np.ndarray) else list(returned)
         if len(gradients) == len(self.arrays):  # backward may return None for arrays without a gradient
             gradients = [g for g, a in zip(gradients, self.arrays, strict=True) if a is None or is_floating(a)]
         named = zip(self.names, gradients, strict=False)
