@@ -58,9 +58,13 @@ def say_what_else_matters(trial: Trial) -> None:
     """Say which arrays matter beside the parameters that a pair has already."""
     layer = trial.layer
     layer.parameters = _where_they_are(trial)
-    checked = [path for each in layer.parameters for path in each.paths]
+    checked = [path for each in layer.parameters for path in (*each.paths, each.gradient) if path]
     rest = [group for group in groups_of(trial.work) if not group.under(checked) and not layer.is_fixed(group)]
-    say_unpaired(trial, trial.depends(rest), {path: saved.value for path, saved in trial.end.saved.items()})
+    places = {path: saved.value for path, saved in trial.end.saved.items()}
+    unpaired = trial.depends(rest)
+    _returned(trial, unpaired, sum(each.gradient is None for each in layer.parameters), taken=False)
+    numbers = [group for group, _ in _numbers(trial, places, checked)]
+    say_unpaired(trial, [*unpaired, *numbers], places)
 
 
 def _where_they_are(trial: Trial) -> tuple[Parameter, ...]:
@@ -99,8 +103,11 @@ def _numbers(trial: Trial, places: Mapping[Path, Any], taken: Sequence[Path | No
     return [(numbers[k], place) for k, place in paired(numbers, slopes).items()]
 
 
-def _returned(trial: Trial, unpaired: Sequence[Group], known: int) -> list[tuple[Group, None]]:
-    """The arrays whose gradients backward returns: by name, or after those of the inputs by their shapes."""
+def _returned(trial: Trial, unpaired: Sequence[Group], known: int, *, taken: bool = True) -> list[tuple[Group, None]]:
+    """The arrays whose gradients backward returns: by name, or after those of the inputs by their shapes.
+
+    Unless they are taken, the gradients are left out of the check, and it is said in which order to name them.
+    """
     if trial.returned is MISSING:
         return []
     names = display_names(unpaired, trial.names)
@@ -112,7 +119,9 @@ def _returned(trial: Trial, unpaired: Sequence[Group], known: int) -> list[tuple
     if len(items) == len(trial.inputs) and all(items[k] is None for k in range(len(items)) if k not in trial.floating):
         extra = []
     fits = [[group for group in unpaired if same_entries(np.shape(each), group.array.shape)] for each in extra]
-    if extra and all(len(each) == 1 for each in fits) and len({id(each[0]) for each in fits}) == len(fits):
+    if not taken and found:
+        trial.layer.most_gradients = len(trial.floating) + known
+    if taken and extra and all(len(each) == 1 for each in fits) and len({id(each[0]) for each in fits}) == len(fits):
         return [*found, *((each[0], None) for each in fits)]
     if extra and any(fits):
         trial.layer.most_gradients = len(trial.floating) + known

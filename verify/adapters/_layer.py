@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -54,6 +55,13 @@ def means(name: str, group: Group) -> bool:
     return any([step.key for step in path[: len(keys)]] == keys or short_name(path) == name for path in group.paths)
 
 
+def _of_python(gradient: Any, like: Any) -> Any:
+    """Return a number of Python's as an array, in the dtype of what it is the gradient of: it has none itself."""
+    if not isinstance(gradient, float) or isinstance(gradient, np.generic):
+        return gradient
+    return np.asarray(gradient, getattr(like, "dtype", like))
+
+
 class PlainLayer:
     """A layer whose copy is called. The layer itself is never called, so it stays as it is."""
 
@@ -74,6 +82,7 @@ class PlainLayer:
         self.ungraded: tuple[str, ...] = ()
         self.instead: tuple[tuple[str, ...], ...] = ()  # other inputs to which the gradients may belong
         self.remarks: dict[str, str] = {}
+        self.dtypes: dict[str, np.dtype[Any]] = {}  # those that parameters had last, where it was another
         shared = {id(value) for _, value in _places.walk(target) if is_floating(value)}
         shared &= {id(value) for _, value in _places.walk(self.root)}
         self.home = Snapshot(target) if shared or self.root is target else None
@@ -139,7 +148,20 @@ class PlainLayer:
             state.restore(self.root, path)
         for parameter, value in zip(self.parameters, values, strict=True):
             if state is self.start or parameter.name not in self.states:
+                self._follow(parameter, np.asarray(value).dtype)
                 parameter.put(self.root, np.array(value))
+
+    def _follow(self, parameter: Parameter, dtype: np.dtype[Any]) -> None:
+        """Give the array that backward fills with a gradient the dtype of its parameter, as in a layer made anew."""
+        known = self.dtypes.get(parameter.name, parameter.value(self.root).dtype)
+        if dtype.kind != "f" or dtype == known:
+            return
+        self.dtypes[parameter.name] = dtype
+        gradient: Any = None if parameter.gradient in (None, UPDATE) else read(self.root, parameter.gradient or ())
+        if is_floating(gradient) and gradient.dtype == known:
+            filled = gradient.astype(dtype)
+            for path in [path for path, value in _places.walk(self.root) if value is gradient]:
+                _places.write(self.root, path, filled)
 
     def call_reset(self) -> None:
         """Call the method that the caller named."""
@@ -222,7 +244,8 @@ class PlainLayer:
         left = [gradient.copy() if isinstance(gradient, np.ndarray) else gradient for gradient in found]
         scale: Callable[[Any], Any] = (lambda each: each * dy) if self.form.upstream == "none" else (lambda each: each)
         gradients = [None if each is None else scale(each) for each in (*own, *left, *rest)]
-        return tuple(np.asarray(each) if isinstance(each, float) else each for each in gradients)
+        kinds = [*(inputs[k] for k in places), *(self.dtypes.get(each.name) for each in self.parameters)]
+        return tuple(_of_python(each, kind) for each, kind in itertools.zip_longest(gradients, kinds))
 
     def _fitted(self, parameter: Parameter, gradient: Any) -> Any:
         shape = parameter.value(self.root).shape

@@ -161,7 +161,7 @@ def same_entries(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
 def fitted(gradient: Any, shape: tuple[int, ...]) -> Any:
     """Return a gradient that only differs in axes of length 1 in this shape: (1, D) for (D,)."""
     if isinstance(gradient, (int, float)) and not isinstance(gradient, bool) and shape == ():
-        return np.asarray(float(gradient))
+        return float(gradient)
     differs = isinstance(gradient, np.ndarray) and gradient.shape != shape
     return gradient.reshape(shape) if differs and same_entries(gradient.shape, shape) else gradient
 

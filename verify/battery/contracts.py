@@ -47,7 +47,8 @@ class Call(NamedTuple):
 
     def gradients(self, dy: Array | None = None) -> list[tuple[str, Array]]:
         """Return the gradients with their names, without those that are None."""
-        gradients = list(self.backward(self.dy if dy is None else dy, self.cache))
+        returned = self.backward(self.dy if dy is None else dy, self.cache)
+        gradients = [returned] if isinstance(returned, np.ndarray) else list(returned)
         if len(gradients) == len(self.arrays):  # backward may return None for arrays without a gradient
             gradients = [g for g, a in zip(gradients, self.arrays, strict=True) if a is None or is_floating(a)]
         named = zip(self.names, gradients, strict=False)
@@ -198,7 +199,11 @@ def dtypes_and_shapes_are_kept(call: Call, generator: np.random.Generator) -> No
         if y.dtype != dtype:
             raise _broken("wrong-dtype", f"y has dtype {y.dtype} for arrays of {np.dtype(dtype)}")
         cast = call._replace(arrays=arrays, y=y, cache=cache, dy=call.dy.astype(dtype))
-        for (name, gradient), array in zip(cast.gradients(), cast.floating, strict=True):
+        arrays_of = {
+            f"d{name}": array for name, array in zip(argument_names(call.forward, len(arrays)), arrays, strict=True)
+        }
+        for name, gradient in cast.gradients():
+            array = arrays_of[name]
             if gradient.dtype != dtype:
                 raise _broken("wrong-dtype", f"{name} has dtype {gradient.dtype} for arrays of {np.dtype(dtype)}")
             if gradient.shape != array.shape:

@@ -186,7 +186,8 @@ def _undecided(certificate: Certificate) -> str:
     whys = list(dict.fromkeys(each.why for each in missing))
     names, remedies = several([each.name for each in missing]), dict.fromkeys(each.remedy for each in missing)
     were = "was" if len(missing) == 1 else "were"
-    return f"{names} {were} not checked ({whys[0]}). {'; '.join(filter(None, remedies))}".rstrip(". ")
+    each = "each: " if len(missing) > 1 else ""
+    return f"{names} {were} not checked ({each}{whys[0]}). {'; '.join(filter(None, remedies))}".rstrip(". ")
 
 
 def _causes(certificate: Certificate, first: str) -> Iterator[str]:
