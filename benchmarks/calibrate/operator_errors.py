@@ -12,7 +12,7 @@ from benchmarks.calibrate.operator_samples import tensors
 
 
 class Place(NamedTuple):
-    """An entry of a gradient: the number of the tensor among all and among those with a gradient, and the index in it."""
+    """An entry: the number of its tensor among all, and among those with a gradient, and the index in it."""
 
     tensor: int
     argument: int
