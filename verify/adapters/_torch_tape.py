@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -157,7 +157,7 @@ class Tape(NamedTuple):
         return tuple(None if found.get(id(leaf)) is None else array_of(found[id(leaf)]) for leaf in places)
 
 
-def _gradients(y: Any, wanted: Sequence[Any], upstream: Any) -> Sequence[Any]:
+def _gradients(y: Any, wanted: list[Any], upstream: Any) -> Any:
     """Return the gradients of autograd. ForwardRaised, which is no fault of the layer, if it cannot be asked so."""
     try:
         gradients: Sequence[Any] = torch.autograd.grad(y, wanted, upstream, retain_graph=True, allow_unused=True)
