@@ -117,40 +117,7 @@ class Run:
         return bool(self.unexpected or self.total(MISSED) or self.total(NAMED) < 0.99 * self.total(FOUND))
 
 
-<<<<<<< HEAD
-def _function(operator: Any, sample: Any) -> Callable[..., Any]:
-    """Return the operator as its own tests of gradients call it: some make their input symmetric first."""
-
-    def function(*inputs: Any, **options: Any) -> Any:
-        return sample.output_process_fn_grad(operator.gradcheck_wrapper(operator.op, *inputs, **options))
-
-    return function
-
-
-def _tensors(value: Any) -> Iterator[Any]:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for each in value:
-            yield from _tensors(each)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
-
-
-@contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Raise _Timeout in the with block after this time."""
-
-    def stop(*_: Any) -> None:
-        raise _Timeout
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-=======
 def _prepared(operator: Any) -> Iterator[Sample]:
->>>>>>> wopdb
     try:
         yield from samples(operator)
     except Exception as error:  # some samples need packages or devices that are not there

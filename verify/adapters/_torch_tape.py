@@ -160,7 +160,7 @@ class Tape(NamedTuple):
 def _gradients(y: Any, wanted: list[Any], upstream: Any) -> Any:
     """Return the gradients of autograd. ForwardRaised, which is no fault of the layer, if it cannot be asked so."""
     try:
-        gradients: Sequence[Any] = torch.autograd.grad(y, wanted, upstream, retain_graph=True, allow_unused=True)
+        gradients: tuple[Any, ...] = torch.autograd.grad(y, wanted, upstream, retain_graph=True, allow_unused=True)
         return gradients
     except RuntimeError as error:
         if not _ONLY_BACKWARD.search(str(error)):

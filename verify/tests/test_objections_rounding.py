@@ -299,11 +299,7 @@ def _bias_of_one(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> tuple[Any, Any]
 
 def _of_mean(dy: np.ndarray, cache: Any, left: float = 0.0) -> Any:
     """The mean of dy w is summed in parts, so that rounding is left of dx."""
-<<<<<<< HEAD
-    _, w = cache
-=======
     w = cache[1]
->>>>>>> wopdb
     g = 316.2 * dy * w
     dx = g - (0.1 * g + 0.2 * g + 0.7 * g)
     return dx + left * g, np.zeros_like(w), dy.sum(axis=0)
@@ -311,11 +307,7 @@ def _of_mean(dy: np.ndarray, cache: Any, left: float = 0.0) -> Any:
 
 def _of_fused(dy: np.ndarray, cache: Any, left: float = 0.0) -> Any:
     """The normalised x is not 0: dw is linear in dy, and what rounding leaves of x."""
-<<<<<<< HEAD
-    x, _ = cache
-=======
     x = cache[0]
->>>>>>> wopdb
     normalised = 316.2 * x - (31.62 * x + 63.24 * x + 221.34 * x) + left * x
     return np.zeros_like(x), (dy * normalised).sum(axis=0), dy.sum(axis=0)
 
