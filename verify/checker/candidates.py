@@ -11,7 +11,7 @@ from verify.checker.layer import LayerUnderTest
 from verify.checker.objections import kinks, rounding, steps, structure
 from verify.checker.point import Arrays
 from verify.checker.reference import Reference
-from verify.checker.references import at_ties, multilinear
+from verify.checker.references import at_ties, complex_step, multilinear
 from verify.checker.references.complex_step import ComplexStep
 from verify.checker.references.differences import Differences
 from verify.checker.references.exact_complex_step import ExactComplexStep
@@ -62,6 +62,7 @@ _SMOOTH = (
     steps.plateaus,
     steps.contradictory,
     steps.long_steps_agree,
+    steps.short_steps_agree,
     steps.too_many,
     steps.irregular,
     steps.too_steep,
@@ -86,14 +87,14 @@ CANDIDATES = (
             at_ties.AtTies(
                 miss,
                 (
-                    rounding.entries_round,
+                    rounding.lost_in_y,
                     rounding.backward_rounds,
                     kinks.irregular_at_ties,
                     steps.insensitive,
                     structure.not_piecewise_linear,
                 ),
             ),
-            PiecewiseLinear(miss, (structure.not_piecewise_linear, rounding.backward_rounds)),
+            PiecewiseLinear(miss, (rounding.lost_in_y, structure.not_piecewise_linear, rounding.backward_rounds)),
             Differences(_SMOOTH, steps.remedy, only_where=rounding_crosses_a_kink),
         ),
     ),
@@ -103,7 +104,9 @@ CANDIDATES = (
     ),
     Candidate(
         "analytic",
-        lambda miss: (ComplexStep((steps.differences_agree, kinks.many_branches, rounding.ulps_along)),),
+        lambda miss: (
+            ComplexStep((complex_step.too_long, steps.differences_agree, kinks.many_branches, rounding.ulps_along)),
+        ),
     ),
     Candidate("smooth", lambda miss: (Differences(_SMOOTH, steps.remedy),)),
 )
