@@ -15,9 +15,9 @@ from verify.checker.judge import Finding, judge, shown
 from verify.checker.kink_search import COARSEST
 from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult, kinds
 from verify.checker.objections.randomness import why_not_repeated
-from verify.checker.objections.rounding import too_close
+from verify.checker.objections.rounding import too_close, ulps_at_entry
 from verify.checker.point import Array, StructureError
-from verify.checker.references.widened import Widened, widened
+from verify.checker.references.widened import Widened, cancels, widened
 from verify.diagnosis.diagnosis import NO_DIAGNOSIS, Diagnosis, cause_of, diagnose
 
 # Of an error in one entry the complex step sees at least a half; of several that may cancel, an eighth of the largest.
@@ -40,6 +40,7 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     raised: BaseException | None = None
     contract: bool = False  # whether a broken contract is all there is
+    advised: bool = False  # whether differences were asked, too, as exact numbers cannot see the arrays given
 
     @property
     def floors(self) -> list[float]:
@@ -57,7 +58,8 @@ def outcome_of(layer: LayerUnderTest, structure: str, seed: int, miss_probabilit
     if layer.dtype != np.float64:
         exact = [each for each in candidates if each.structure not in _TOLERANT]
         with contextlib.suppress(StructureError):
-            if exact and (found := _tried(exact, layer, seed, miss_probability)).verdict != INCONCLUSIVE:
+            found = _tried(exact, layer, seed, miss_probability) if exact else None
+            if found and found.verdict != INCONCLUSIVE and not found.advised:
                 return found
         if len(exact) < len(candidates) and (wide := widened(layer)) is not None:
             return _compared(_tried(candidates, wide, seed, miss_probability), layer, wide, np.random.default_rng(seed))
@@ -73,7 +75,7 @@ def _compared(outcome: Outcome, layer: LayerUnderTest, wide: LayerUnderTest, rng
             for each in outcome.arguments
         )
         return replace(outcome, arguments=arguments)
-    found = judge([Widened(wide, (too_close,))], layer, rng)
+    found = judge([Widened(wide, (too_close, ulps_at_entry, cancels))], layer, rng)
     how = f"{how}; what backward gives in {layer.dtype} agrees"
     arguments = tuple(
         found[each.position].result
@@ -145,7 +147,9 @@ def _asked(candidate: Candidate, layer: LayerUnderTest, rng: np.random.Generator
         return _contract_failure(layer, candidate.structure, fault)
     arguments = tuple(each.result for each in found.values())
     missed = [each.missed for each in references if each.missed is not None]
-    return _with_causes(Outcome(candidate.structure, PASS, arguments, missed=max(missed) if missed else None), found)
+    advised = any(each.advised for each in references)
+    outcome = Outcome(candidate.structure, PASS, arguments, missed=max(missed) if missed else None, advised=advised)
+    return _with_causes(outcome, found)
 
 
 def _with_causes(outcome: Outcome, found: Mapping[int, Finding]) -> Outcome:

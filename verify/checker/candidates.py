@@ -11,7 +11,7 @@ from verify.checker.layer import LayerUnderTest
 from verify.checker.objections import kinks, rounding, steps, structure
 from verify.checker.point import Arrays
 from verify.checker.reference import Reference
-from verify.checker.references import at_ties, multilinear
+from verify.checker.references import at_ties, complex_step, multilinear
 from verify.checker.references.complex_step import ComplexStep
 from verify.checker.references.differences import Differences
 from verify.checker.references.exact_complex_step import ExactComplexStep
@@ -61,6 +61,7 @@ def _lies_on_one_piece(layer: LayerUnderTest, k: int, rounded: Arrays) -> bool:
 _SMOOTH = (
     steps.plateaus,
     steps.long_steps_agree,
+    steps.short_steps_agree,
     steps.too_many,
     steps.irregular,
     steps.too_steep,
@@ -85,14 +86,14 @@ CANDIDATES = (
             at_ties.AtTies(
                 miss,
                 (
-                    rounding.entries_round,
+                    rounding.lost_in_y,
                     rounding.backward_rounds,
                     kinks.irregular_at_ties,
                     steps.insensitive,
                     structure.not_piecewise_linear,
                 ),
             ),
-            PiecewiseLinear(miss, (structure.not_piecewise_linear, rounding.backward_rounds)),
+            PiecewiseLinear(miss, (rounding.lost_in_y, structure.not_piecewise_linear, rounding.backward_rounds)),
             Differences(_SMOOTH, steps.remedy, only_where=rounding_crosses_a_kink),
         ),
     ),
@@ -102,7 +103,9 @@ CANDIDATES = (
     ),
     Candidate(
         "analytic",
-        lambda miss: (ComplexStep((steps.differences_agree, kinks.many_branches, rounding.ulps_along)),),
+        lambda miss: (
+            ComplexStep((complex_step.too_long, steps.differences_agree, kinks.many_branches, rounding.ulps_along)),
+        ),
     ),
     Candidate("smooth", lambda miss: (Differences(_SMOOTH, steps.remedy),)),
 )

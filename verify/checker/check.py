@@ -17,6 +17,7 @@ from verify.checker.certificate import (
     FAIL,
     INCONCLUSIVE,
     PASS,
+    ArgumentResult,
     Cause,
     Certificate,
     GradientMismatch,
@@ -26,6 +27,7 @@ from verify.checker.certificate import (
 from verify.checker.layer import OF_ONE_GRADIENT, LayerUnderTest, is_floating
 from verify.checker.objections.randomness import NOT_REPEATED, not_repeated
 from verify.checker.point import Array, StructureError
+from verify.diagnosis.diagnosis import NO_DIAGNOSIS
 
 
 def gradcheck(
@@ -163,6 +165,12 @@ def _repeatable(outcome: Outcome, layer: LayerUnderTest, rng: np.random.Generato
         return outcome
     exact = outcome.verdict == PASS and outcome.missed is not None
     found = not_repeated(layer, rng, layer.calls["backward"] if exact else 0)
+    if isinstance(found, str):
+        arguments = tuple(
+            ArgumentResult(each.position, each.name, each.shape, INCONCLUSIVE, error=each.error, note=found)
+            for each in outcome.arguments
+        )
+        return replace(outcome, verdict=INCONCLUSIVE, arguments=arguments, diagnosis=NO_DIAGNOSIS)
     if found is None or not {"accumulates", "stale-cache", "cache-overwritten"}.isdisjoint(
         cause.code for cause in outcome.diagnosis.causes
     ):

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
 
 
+# A float64 is a multiple of 2^-1074.
+_FINEST = 1074
+
+
 class ExactReference(Reference):
     """A reference whose arithmetic is exact: it tolerates nothing."""
 
@@ -118,10 +122,7 @@ def check_exact(y: Array) -> None:
     largest = max(y.max(initial=0.0), -y.min(initial=0.0))  # NaN if there is one
     if not largest < limit:
         raise StructureError(f"y leaves the integers that {y.dtype} holds exactly (largest entry {largest:.6g})")
-    try:
-        shift = dyadic_shift(y)
-    except ValueError:
-        shift = mantissa_bits(y.dtype)
+    shift = dyadic_shift(y, _FINEST)
     if shift and integer_bits(y, shift) + GUARD_BITS > mantissa_bits(y.dtype):
         entry = y[y != np.rint(y)][0].item()
         raise StructureError(f"y is not of integers and short fractions, where its arrays are: {entry!r} is an entry")

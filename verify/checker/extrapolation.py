@@ -37,7 +37,7 @@ _FINE = 1e-8
 # Calibrated: of 30,000 derivatives over thirty known functions none was off by more than the estimated error.
 SAFETY = 10.0
 # Relative: what is known no better could be noise, or the slope of plateaus.
-_SURE = 1e-3
+SURE = 1e-3
 # A change of up to 64 roundings of y may be rounding alone, and shows no plateau.
 _ROUNDINGS = 64
 
@@ -110,14 +110,14 @@ class Ladder:
         """The derivative by the steps that move every entry of y, and the first that does not, as noise."""
         return self._best(len(self.steps) if self.insensitive is None else self.insensitive + 1)
 
-    def contradicts_longer_steps(self, found: Estimate) -> bool:
-        """Whether a window of longer steps says what is claimed, and not, by ten times both errors, what was found."""
+    def says_what_is_claimed(self, found: Estimate, sure: float = np.inf) -> Array:
+        """Of each window: whether it says what is claimed, and not, by ten times both errors, what was found."""
         full, errors, _ = windows(*self._central(len(self.steps)), self.line.rounding())
         claimed = self.line.claimed()
         with np.errstate(invalid="ignore"):
-            near = np.abs(full - claimed) <= SAFETY * errors
+            near = (np.abs(full - claimed) <= SAFETY * errors) & (errors <= sure * np.abs(full))
             apart = np.abs(full - found.value) > SAFETY * (errors + found.error)
-        return bool((near & apart)[: found.level].any())
+        return np.asarray(near & apart)
 
     def _central(self, levels: int) -> tuple[Array, Array, Array]:
         steps, relative = np.array(self.steps[:levels]), np.array(self.relative[:levels])
@@ -231,7 +231,7 @@ def _contradicted(full: Array, errors: Array) -> Array:
     """
     found = np.zeros(len(full), bool)
     with np.errstate(invalid="ignore"):
-        sure = errors <= _SURE * np.abs(full)
+        sure = errors <= SURE * np.abs(full)
         for first in range(1, len(full) - 2):
             run = slice(first, first + 3)
             alike = np.ptp(full[run]) <= SAFETY * errors[run].sum()

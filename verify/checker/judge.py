@@ -153,7 +153,7 @@ def _ask_linearity(reference: Reference, point: Point, found: dict[int, Finding]
     floors = {k: floor for k, floor in passed.items() if point.claimed[k].size}
     for k, opinion in opinions(point, floors).items():
         result = found[k].result
-        if opinion.worst is not None and point.layer.is_random():
+        if not opinion.repeated or (opinion.worst is not None and point.layer.is_random()):
             found[k] = Finding(_undecided(result, why_not_repeated(point.layer)))
         elif opinion.worst is not None and opinion.point is not None:
             found[k] = _fail(reference, opinion.point, result, opinion.worst, opinion.note)

@@ -15,7 +15,7 @@ import numpy as np
 from verify.checker.directions import index_of
 from verify.checker.layer import NoResult
 from verify.checker.point import Array, Point, Worst
-from verify.checker.reference import with_upstream
+from verify.checker.reference import asked_again
 
 # Nothing overflows by 2^20, or underflows at 2^-32. In a dtype of a smaller range, an eighth of its exponents keeps
 # clear of both ends: 16 in float32.
@@ -33,6 +33,7 @@ class Opinion(NamedTuple):
     worst: Worst | None = None
     point: Point | None = None
     note: str = ""
+    repeated: bool = True  # whether the forward gave the same y again
 
 
 def opinions(point: Point, floors: dict[int, float]) -> dict[int, Opinion]:
@@ -40,7 +41,8 @@ def opinions(point: Point, floors: dict[int, float]) -> dict[int, Opinion]:
     found: dict[int, Opinion] = {}
     if not floors:
         return found
-    range_bits = int(np.finfo(point.dy.dtype).maxexp) // _SHARE_OF_EXPONENTS
+    dtypes = (point.dy.dtype, *(point.claimed[k].dtype for k in floors))  # the smallest range counts
+    range_bits = min(int(np.finfo(dtype).maxexp) for dtype in dtypes) // _SHARE_OF_EXPONENTS
     bits = min(_POWER, range_bits)
     # Made small, no entry exceeds 2^-32, however large the integers are that an exact reference draws.
     down = min(_SMALL, range_bits) + math.frexp(float(np.abs(point.dy).max(initial=0.0)))[1]
@@ -48,11 +50,13 @@ def opinions(point: Point, floors: dict[int, float]) -> dict[int, Opinion]:
         large = abs(factor) > 1
         try:
             with np.errstate(over="ignore" if large else None, invalid="ignore" if large else None):
-                other = with_upstream(point, point.dy * point.dy.dtype.type(factor))
+                other, same = asked_again(point, point.dy * point.dy.dtype.type(factor))
         except NoResult:
             if large:  # backward may refuse that
                 continue
             raise
+        if not same:
+            return dict.fromkeys(floors, Opinion(0.0, repeated=False))
         for k in floors:
             now, before = _opinion(point, other, k, factor, floors[k]), found.get(k, Opinion(0.0))
             if now.worst is not None:

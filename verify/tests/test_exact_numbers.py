@@ -9,6 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from verify import StructureError
+from verify.checker.exact import check_exact
 from verify.checker.exact_numbers import (
     draw_gapped,
     draw_integers,
@@ -112,3 +114,11 @@ def test_drawn_integers_reach_both_ends_of_their_range_and_are_times_the_unit(
     for part in whole.reshape(-1, 5000) if whole.size > 5000 else ():
         assert part.min() < -0.99 * 2.0**bits
         assert part.max() > 0.99 * 2.0**bits - 1
+
+
+def test_what_is_small_is_exact_only_if_its_mantissas_are_short() -> None:
+    """Neither 3 * 2^-500 nor pi * 2^-150 is a multiple of 2^-60. The first is exact, the second fills its mantissa."""
+    check_exact(np.array([3 * 2.0**-500, -5 * 2.0**-501]))
+    for rounded in ([np.pi * 2.0**-150], [1.0, np.pi * 2.0**-150], [1e-8 / 3, 2e-8]):
+        with pytest.raises(StructureError, match="short fractions"):
+            check_exact(np.array(rounded))

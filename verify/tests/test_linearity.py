@@ -115,3 +115,19 @@ def test_a_wrong_gradient_of_float32_is_not_taken_for_one_that_is_not_linear() -
     certificate = certificate_of(lambda x: (np.tanh(x),) * 2, backward, (x,), seed=0)
     assert certificate.verdict == "FAIL"
     assert "not-linear" not in [cause.code for cause in certificate.causes]
+
+
+@pytest.mark.parametrize("dtypes", [("e", "d"), ("d", "e"), ("e", "f"), ("f", "d")])
+def test_dy_is_scaled_within_the_range_of_each_gradient(dtypes: tuple[str, str]) -> None:
+    """Of dy in float64, 2^-34 times as large, a gradient in float16 is 0."""
+    rng = np.random.default_rng(0)
+    arrays = tuple(rng.normal(size=shape).astype(dtype) for shape, dtype in zip(((3, 4), (4, 2)), dtypes, strict=True))
+
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        x, w = cache
+        return (dy @ w.T).astype(x.dtype), (x.T @ dy).astype(w.dtype)
+
+    for seed in range(4):
+        assert certificate_of(lambda x, w: (x @ w, (x, w)), backward, arrays, seed=seed).verdict != "FAIL"
+        wrong = certificate_of(lambda x, w: (x @ w, (x, w)), lambda dy, c: backward(2 * dy, c), arrays, seed=seed)
+        assert wrong.verdict == "FAIL"

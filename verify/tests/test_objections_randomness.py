@@ -246,3 +246,58 @@ def test_sums_in_another_order_are_not_random() -> None:
 
     assert len({float(back(np.ones(200), np.asarray(0.5))[0]) for _ in range(9)}) > 1
     assert certificate_of(lambda b: (np.exp(x + b), b), back, (np.asarray(0.5),), seed=0)
+
+
+class _Updated:
+    """A function pair of which backward updates what forward computes."""
+
+    def __init__(self, seed: int, outer: str) -> None:
+        self.w, self.outer = drawn(seed, 3, 2), outer
+
+    def forward(self, x: np.ndarray) -> Any:
+        z = x @ self.w
+        return {"linear": z, "relu": np.where(z.real > 0, z, 0), "tanh": np.tanh(z)}[self.outer], x
+
+    def backward(self, dy: np.ndarray, x: np.ndarray) -> Any:
+        z = x @ self.w
+        dz = {"linear": dy, "relu": dy * (z > 0), "tanh": dy / np.cosh(z) ** 2}[self.outer]
+        dx = dz @ self.w.T
+        self.w = self.w - 1e-3 * x.T @ dz / max(1.0, float(np.abs(dz).max()))
+        return (dx,)
+
+
+@pytest.mark.parametrize("outer", ["linear", "relu", "tanh"])
+def test_a_backward_that_updates_weights_is_undecided_and_the_message_says_so(outer: str) -> None:
+    for seed in range(6):
+        layer = _Updated(seed, outer)
+        found = certificate_of(layer.forward, layer.backward, (drawn(seed + 9, 4, 3),), seed=seed)
+        assert found.verdict == "INCONCLUSIVE", found
+        assert "backward changes what forward computes, such as its weights" in str(found)
+
+
+def _masked(generator: np.random.Generator, share: float, outer: Callable[..., Any], slope: Callable[..., Any]) -> Any:
+    """Return a dropout of a share, its mask drawn in forward, and what follows it."""
+
+    def forward(x: np.ndarray) -> Any:
+        mask = (generator.random(x.shape) >= share) * 2.0
+        return outer(x * mask), (x, mask)
+
+    return forward, lambda dy, cache: (dy * slope(cache[0] * cache[1]) * cache[1],)
+
+
+@pytest.mark.parametrize(
+    ("x", "share"),
+    [
+        *((drawn(0, 5, 5), share) for share in (0.001, 0.01, 0.5)),
+        *((x, 0.5) for x in (np.zeros((4, 5)), np.append(np.zeros(9), 0.5), drawn(1, 1))),
+    ],
+)
+def test_a_dropout_drawn_in_forward_is_never_a_random_backward(x: np.ndarray, share: float) -> None:
+    def relu(x: np.ndarray) -> np.ndarray:
+        return np.where(x.real > 0, x, 0)
+
+    outer: list[Any] = [(np.sin, np.cos), (lambda x: x, np.ones_like), (relu, lambda x: x > 0)]
+    for seed in range(10):
+        for row in outer:
+            forward, backward = _masked(np.random.default_rng(seed), share, *row)
+            assert certificate_of(forward, backward, (x,), seed=seed).verdict != "FAIL"

@@ -252,11 +252,14 @@ def _sine_back(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
 _SOLVE = ill_conditioned(0, 1e9), drawn(0, 5)
 _LARGE = [1000 * drawn(1 + i, 5, 4) for i in range(3)]
 ROWS: Table = {
-    # With seeds 2, 7 and 8 the objection does not excuse it: rounded entries may be whole.
-    ("rounding.entries_round", "piecewise-linear"): Row(
-        right=Layer(relu, _centred_back, (np.append(drawn(0, 10), 0.0),)),
-        wrong=Layer(relu, relu_back(2), (np.append(drawn(0, 10), 0.0),)),
-        seeds=(0, 3, 6, 9),
+    # 1e3 / cosh(30)^2 is 10^-23, and tanh(30) is 1 exactly.
+    ("rounding.lost_in_y", "piecewise-linear"): Row(
+        right=Layer(
+            lambda x: (np.tanh(1e3 * x), x),
+            lambda dy, x: (1e3 * dy / np.cosh(np.clip(1e3 * x, -300, 300)) ** 2,),
+            (np.array([0.03125, -1.3, 0.6]),),
+        ),
+        wrong=Layer(relu, times(1 + 1e-12, relu_back(1)), (drawn(0, 10),)),
     ),
     ("rounding.backward_rounds", "multilinear"): Row(
         right=Layer(lambda x: (x.copy(), None), _by_49, (np.zeros(64),)),
@@ -325,3 +328,25 @@ def test_what_rounding_leaves_of_a_gradient_of_0_is_no_error(backward: Any, rows
         for left in (1.0, 1e-3, 1e-7):
             wrong = certificate_of(_bias_of_one, partial(backward, left=left), arrays, seed=seed)
             assert wrong.verdict == "FAIL", left
+
+
+_WHOLE: dict[str, Layer] = {
+    "relu": Layer(relu, _centred_back, (np.append(drawn(0, 11), 0.0),)),
+    "twice": Layer(lambda x: (2 * x, 0 * x + 1), times(2, _centred_back), (drawn(1, 20),)),
+    "many": Layer(lambda x: (2 * x, 0 * x + 1), times(2, _centred_back), (drawn(2, 40, 30),)),
+    "float32": Layer(relu, _centred_back, (drawn(3, 20).astype(np.float32),)),
+}
+
+
+@pytest.mark.parametrize("name", _WHOLE)
+def test_a_backward_that_rounds_at_the_size_of_the_sum_of_dy_is_not_wrong(name: str) -> None:
+    for seed in range(12):
+        assert certificate_of(*_WHOLE[name], seed=seed).verdict != "FAIL"
+
+
+@pytest.mark.parametrize("name", _WHOLE)
+def test_what_rounding_does_not_explain_is_wrong(name: str) -> None:
+    forward, back, arrays = _WHOLE[name]
+    factor = 1 + 1e-9 if arrays[0].dtype == np.float64 else 1 + 1e-4
+    for seed in range(6):
+        assert certificate_of(forward, times(factor, back), arrays, seed=seed).verdict == "FAIL"

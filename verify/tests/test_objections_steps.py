@@ -137,6 +137,19 @@ def _with_a_row_of_zeros() -> np.ndarray:
 
 _ONE_ZERO = np.array([0.0, 1, -2])
 _EIGHTHS = np.rint(16 * drawn(0, 2)) / 16
+
+
+def _with_a_bump(x: np.ndarray) -> tuple[Any, Any]:
+    """Return x, and a bump a hundredth wide."""
+    refuse_complex(x)
+    return x + np.exp(-((100 * x) ** 2)), x
+
+
+def _bump_back(dy: np.ndarray, x: np.ndarray) -> tuple[np.ndarray]:
+    return (dy * (1 - 2e4 * x * np.exp(-((100 * x) ** 2))),)
+
+
+_ONE_LARGE = np.concatenate([[100.0], 0.1 * drawn(0, 11)])
 ROWS: Table = {
     ("steps.insensitive", "piecewise-linear"): Row(
         right=Layer(_half, _half_back, (_EIGHTHS,)),
@@ -154,6 +167,10 @@ ROWS: Table = {
         right=Layer(_single_branch, lambda dy, x: (dy * (1 + np.cos(x)),), (drawn(3, 3, 4),)),
         wrong=Layer(_single_branch, lambda dy, x: (2 * dy * (1 + np.cos(x)),), (drawn(3, 3, 4),)),
         seeds=range(6),
+    ),
+    ("steps.short_steps_agree", "smooth"): Row(
+        right=Layer(_with_a_bump, _bump_back, (_ONE_LARGE,)),
+        wrong=Layer(_with_a_bump, times(1.01, _bump_back), (_ONE_LARGE,)),
     ),
     ("steps.plateaus", "smooth"): Row(
         right=Layer(_on_a_grid, lambda dy, _: (dy.copy(),), (drawn(0, 4, 6),)),

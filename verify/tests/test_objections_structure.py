@@ -221,6 +221,10 @@ ROWS: Table = {
         right=None,
         wrong=Layer(relu, relu_back(2), (np.array([0.0, 1, -2]),)),
     ),
+    ("complex_step.too_long", "analytic"): Row(
+        right=Layer(lambda x: (np.log(x), x), lambda dy, x: (dy / x,), (np.array([1e-300, 1, 2]),)),
+        wrong=Layer(lambda x: (np.log(x), x), lambda dy, x: (2 * dy / x,), (np.array([1e-40, 1, 2]),)),
+    ),
     # Sums of weights of 23 bits times dy of 30 round, and may be whole numbers all the same.
     ("multilinear.range_not_proved", "multilinear"): Row(
         right=Layer(lambda x: (_LONG_WEIGHTS @ x, None), lambda dy, _: (_LONG_WEIGHTS.T @ dy,), (np.zeros(300),)),
@@ -237,3 +241,25 @@ def test_a_right_gradient_fails_without_the_objection(name: str, structure: str,
 @pytest.mark.parametrize(("name", "structure", "row"), all_rows(ROWS))
 def test_the_objection_does_not_excuse_a_wrong_gradient(name: str, structure: str, row: Row) -> None:
     check_excuses_no_error(name, structure, row)
+
+
+_FAST = 2.0**17 * np.pi
+
+
+@pytest.mark.parametrize("share", [1e-6, 1e-4])
+@pytest.mark.parametrize(
+    "x", [drawn(0, 3, 4), drawn(1, 1), np.array([0.25, -1.5, 3.0])], ids=["normal", "one", "dyadic"]
+)
+def test_what_is_affine_at_drawn_fractions_alone_is_not_multilinear(x: np.ndarray, share: float) -> None:
+    """A sine of 2^17 pi x is 0 at the integers, and at the fractions, that are drawn."""
+
+    def checked(factor: float) -> str:
+        return certificate_of(
+            lambda x: (x + share * np.sin(_FAST * x), x),
+            lambda dy, x: (factor * dy * (1 + share * _FAST * np.cos(_FAST * x)),),
+            (x,),
+            seed=0,
+        ).verdict
+
+    assert checked(1) != "FAIL"
+    assert checked(1.5) == "FAIL"

@@ -174,3 +174,45 @@ def test_a_layer_that_computes_in_float32_throughout_gets_a_verdict(seed: int) -
     assert certificate_of(_recurrent, _recurrent_back, arrays, seed=seed).verdict == "PASS"
     wrong = certificate_of(_recurrent, _off(_recurrent_back, 1.1, only_single=True), arrays, seed=seed)
     assert wrong.verdict == "FAIL", wrong
+
+
+def _cosine(a: np.ndarray, b: np.ndarray) -> tuple[Any, Any]:
+    sizes = np.sqrt((a * a).sum(1)), np.sqrt((b * b).sum(1))
+    y = (a * b).sum(1) / (sizes[0] * sizes[1])
+    return y, (a, b, *(size[:, None] for size in sizes), y[:, None])
+
+
+def _cosine_back(dy: np.ndarray, cache: Any) -> tuple[Any, Any]:
+    a, b, of_a, of_b, y = cache
+    dy = dy[:, None]
+    return dy * (b / (of_a * of_b) - y * a / of_a**2), dy * (a / (of_a * of_b) - y * b / of_b**2)
+
+
+def test_what_cancels_to_0_in_float64_seldom_fails_and_a_wrong_gradient_always() -> None:
+    """The cosine of two numbers is a sign. 1/a - 1/a rounds at the size of 1/a, which no gradient shows."""
+    failed = 0
+    for seed in range(40):
+        arrays = drawn(seed, 4, 1).astype("f"), drawn(seed + 99, 4, 1).astype("f")
+        failed += certificate_of(_cosine, _cosine_back, arrays, seed=seed).verdict == "FAIL"
+        wrong = certificate_of(_cosine, lambda dy, c: (dy[:, None] / c[2], _cosine_back(dy, c)[1]), arrays, seed=seed)
+        assert wrong.verdict == "FAIL"
+    assert failed <= 8
+
+
+def _gate(x: np.ndarray) -> tuple[Any, Any]:
+    """Return what is not 0 near 0 alone."""
+    if np.iscomplexobj(x):
+        raise TypeError
+    return x * np.exp(-200 * x * x), x
+
+
+def _gate_back(dy: np.ndarray, x: np.ndarray) -> tuple[Any]:
+    return (dy * (1 - 400 * x * x) * np.exp(-200 * x * x),)
+
+
+@SEEDS
+@pytest.mark.parametrize("scale", [100.0, 40.0])
+def test_exact_numbers_too_coarse_for_the_arrays_do_not_decide_in_float32(scale: float, seed: int) -> None:
+    x = np.append(scale, 0.1 * drawn(seed, 11)).astype("f")
+    assert certificate_of(_gate, _gate_back, (x,), seed=seed).verdict != "FAIL"
+    assert certificate_of(_gate, lambda dy, x: (2 * _gate_back(dy, x)[0],), (x,), seed=seed).verdict != "PASS"

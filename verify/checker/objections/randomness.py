@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from verify.checker.directions import index_of
-from verify.checker.layer import LayerUnderTest, NoResult
+from verify.checker.layer import ContractError, LayerUnderTest, NoResult
 from verify.checker.point import Array, Worst
 
 # In 450 batch normalisations a bias before it had a gradient of 0. None was off by more than twice its noisiest entry.
@@ -20,14 +20,22 @@ _SHORT = 0.75
 # Of a gradient that loses a tenth of its entries at random, 100 entries asked twice are all the same 2 times in 10^9.
 # Fewer entries are asked more often; a single one, of a loss by a number, 16 times at most.
 _ASKED_AGAIN, _MOST_REPEATS = 100, 16
+# A random y, of two values, is the same before a backward and another after it, four times in a row, once in 4^4 times,
+# and the five calls of `is_random` are then alike once in 2^4.
+_UPDATES = 4
 NOT_REPEATED = "asked again, backward gives another gradient"
+UPDATES = (
+    "the forward gives another y after backward was called: backward changes what forward computes, such as its "
+    "weights. Let it return gradients only, and update elsewhere"
+)
 
 
-def not_repeated(layer: LayerUnderTest, rng: np.random.Generator, known: int) -> Worst | None:
+def not_repeated(layer: LayerUnderTest, rng: np.random.Generator, known: int) -> Worst | str | None:
     """An entry that backward gives another value when it is asked again at the same arrays and dy, and both values.
 
-    None if there is none, or if the forward is random. Integers upstream are exact, but sums in another order, as
-    threads make them, may round: that is no other value. `known` is how many calls lost no entry.
+    None if there is none, or if the forward is random; a sentence if backward changes what forward computes. Integers
+    upstream are exact, but sums in another order, as threads make them, may round: that is no other value. `known` is
+    how many calls lost no entry.
     """
     entries = max(1, sum(int(layer.arrays[k].size) for k in layer.wrt))
     repeats = min(_MOST_REPEATS, -(-_ASKED_AGAIN // entries) - known)
@@ -39,7 +47,7 @@ def not_repeated(layer: LayerUnderTest, rng: np.random.Generator, known: int) ->
     for _ in range(repeats):
         again, cache = layer.value_and_cache(layer.arrays)
         if not np.array_equal(again, y, equal_nan=True):
-            return None
+            return UPDATES if why_not_repeated(layer) == UPDATES else None
         for k, gradient in layer.pull_back(layer.arrays, dy, cache).items():
             with np.errstate(invalid="ignore"):
                 off = np.abs(gradient - first[k], dtype=np.float64)
@@ -47,21 +55,43 @@ def not_repeated(layer: LayerUnderTest, rng: np.random.Generator, known: int) ->
             rounding = y.size * float(np.finfo(layer.dtype).eps) * largest
             if (off > rounding).any():
                 index = index_of(int(np.nan_to_num(off).argmax()), off.shape)
-                return None if layer.is_random() else Worst(k, index, float(gradient[index]), float(first[k][index]), 0)
+                random = layer.is_random() or _off_zeros(layer, rng).is_random()
+                return None if random else Worst(k, index, float(gradient[index]), float(first[k][index]), 0)
     return None
 
 
+def _off_zeros(layer: LayerUnderTest, rng: np.random.Generator) -> LayerUnderTest:
+    """The layer where no entry is 0: there y hides no mask."""
+    arrays = list(layer.arrays)
+    for k in layer.wrt:
+        arrays[k] = np.where(arrays[k] == 0, rng.normal(size=arrays[k].shape), arrays[k]).astype(arrays[k].dtype)
+    return layer.at(arrays, layer.wrt)
+
+
 def why_not_repeated(layer: LayerUnderTest) -> str:
-    """Why y is another when the forward is called again, as far as five more calls tell, and what to do."""
-    if layer.is_random():
-        return (
-            "two calls of the forward with the same arrays differ: fix its randomness (a seed set inside it, or what "
-            "it draws as an array), or reset what it keeps between calls"
-        )
+    """Why y is another when the forward is called again, as far as more calls tell, and what to do."""
+    if not layer.is_random() and _backward_changes_y(layer):
+        return UPDATES
     return (
-        "the forward gives another y after backward was called: backward changes what forward computes, such as its "
-        "weights. Let it return gradients only, and update elsewhere"
+        "two calls of the forward with the same arrays differ: fix its randomness (a seed set inside it, or what "
+        "it draws as an array), or reset what it keeps between calls"
     )
+
+
+def _backward_changes_y(layer: LayerUnderTest) -> bool:
+    """Whether the forward gives the same y again, and after each backward another, by more than rounding."""
+    try:
+        for _ in range(_UPDATES):
+            before = layer.value(layer.arrays)
+            y, cache = layer.value_and_cache(layer.arrays)
+            layer.pull_back(layer.arrays, np.arange(1, y.size + 1).reshape(y.shape).astype(y.dtype), cache)
+            after = layer.value(layer.arrays)
+            rounding = y.size * float(np.finfo(y.dtype).eps) * float(np.abs(y).max(initial=0.0))
+            if not np.array_equal(before, y, equal_nan=True) or (np.abs(after - y) <= rounding).all():
+                return False
+    except ContractError:
+        return False
+    return True
 
 
 def is_constant(layer: LayerUnderTest, k: int, rng: np.random.Generator) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from verify.checker.directions import signed, unit
-from verify.checker.extrapolation import MOST_LEVELS, SAFETY, Ladder
+from verify.checker.extrapolation import MOST_LEVELS, SAFETY, SURE, Ladder
 from verify.checker.kink_search import COARSEST
 from verify.checker.line import Line
 from verify.checker.objections import Disagreement
@@ -97,10 +97,26 @@ def long_steps_agree(case: Disagreement[Differences]) -> str | None:
         return None
     ladder = Ladder(Line(case.point, case.k, case.v))
     ladder.estimate()
-    if not ladder.contradicts_longer_steps(found):
+    if not ladder.says_what_is_claimed(found, SURE)[: found.level].any():
         return None
     text = "the differences at long steps agree with the gradient, and those at short steps do not"
     return f"{text}: move {case.name}, or compute in float64 throughout"
+
+
+def short_steps_agree(case: Disagreement[Differences]) -> str | None:
+    """At short steps the gradient is right, at three lengths in a row, and longer ones say something else.
+
+    So it is beside one large entry, which makes all steps long: y may be affine there, and curved nearer the arrays.
+    Where y is flat at short steps these say nothing.
+    """
+    ladder = Ladder(Line(case.point, case.k, case.v))
+    found = ladder.estimate()
+    ladder.extend(MOST_LEVELS)
+    says = ladder.says_what_is_claimed(found, SURE)[found.level + 1 :]
+    if ladder.insensitive is not None or not (says[:-2] & says[1:-1] & says[2:]).any():
+        return None
+    text = "the differences at short steps agree with the gradient, and those at long steps do not"
+    return f"{text}: take arrays of one size"
 
 
 def too_steep(case: Disagreement[Differences]) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from verify.checker.directions import signed
 from verify.checker.exact import check_exact, difference, placed, through_zero
 from verify.checker.exact_numbers import GUARD_BITS, MOST_BITS, draw_gapped, draw_integers, dyadic_shift, mantissa_bits
 from verify.checker.objections import Disagreement
@@ -29,6 +30,7 @@ _FEWEST_BITS = 3  # of a gap that leaves a direction of halves in it
 def not_multilinear(case: Disagreement[Any]) -> None:
     """Raise StructureError unless f is affine in this array: along other directions, and between whole numbers."""
     layer, k, bits = case.point.layer, case.k, case.reference.bits
+    _check_affine_at_the_arrays_given(layer, k, case.rng)
     shapes = [layer.arrays[j].shape for j in layer.wrt]
     fraction_bits = max(2, bits - (math.ceil(GUARD_BITS / len(shapes)) if case.point.step == 1 else 0))
     unit = 2.0 ** -(fraction_bits // 2)
@@ -39,6 +41,20 @@ def not_multilinear(case: Disagreement[Any]) -> None:
         v = draw_integers(case.rng, layer.arrays[k].shape, fraction_bits, layer.dtype)
         difference(point, k, v)
         difference(point, k, through_zero(point, k, v))
+
+
+def _check_affine_at_the_arrays_given(layer: LayerUnderTest, k: int, rng: np.random.Generator) -> None:
+    """Raise StructureError unless f is affine beside them, too: sin(2^20 pi x) is 0 at integers and at fractions.
+
+    Half way it is the mean of both ends, up to the rounding of the longest sum of products (Higham 2002, section 3.1).
+    """
+    array = layer.arrays[k]
+    v = (float(np.abs(array).max(initial=0.0)) or 1.0) * signed(rng, array.shape)
+    values = [layer.value(layer.moved(layer.arrays, k, s * v)).astype(np.float64) for s in (0, 1, 2)]
+    largest = float(np.abs(values).max(initial=0.0))
+    rounding = 4 * max(int(layer.arrays[j].size) for j in layer.wrt) * float(np.finfo(layer.dtype).eps) * largest
+    if (np.abs(values[1] - (values[0] + values[2]) / 2) > rounding).any():
+        raise StructureError(f"not affine in {layer.names[k]} at the arrays given")
 
 
 def not_piecewise_linear(case: Disagreement[Any]) -> None:

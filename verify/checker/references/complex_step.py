@@ -22,7 +22,7 @@ A wrong gradient can widen these only by claiming to be large or to jump. Then t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from verify.checker.reference import BY_COMPLEX, Interval, Promise, Reference, W
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
-    from verify.checker.objections import Objection
+    from verify.checker.objections import Disagreement, Objection
 
 # h^2 = 2^-400 leaves no truncation, and h times a slope above 2^-800 is a normal number.
 _STEP = 2.0**-200
@@ -150,3 +150,15 @@ class ComplexStep(Reference):
         if not np.allclose(slopes, -self.slopes(point, k, -v), rtol=self._gamma, atol=self._gamma):
             name = point.layer.names[k]
             raise StructureError(f"a kink at these arrays: in {name} the complex step depends on the direction's sign")
+
+
+def too_long(case: Disagreement[ComplexStep]) -> None:
+    """Raise StructureError where entries are as small as the step: h^2 / a^2 is above eps, and slopes show it."""
+    array: Any = case.point.arrays[case.k]
+    sizes = np.abs(array)[array != 0]
+    least = float(sizes.min(initial=np.inf))
+    if least >= _STEP / np.sqrt(np.finfo(float).eps):
+        return
+    one, other = (case.reference.slopes(case.point, case.k, f * case.v) / f for f in (1.0, FACTORS[0]))
+    if (np.abs(other - one) > _NO_SLOPE * np.abs(one)).any():
+        raise StructureError(f"an entry of {case.name} is {least:.2g}, too small for a complex step of {_STEP:.2g}")

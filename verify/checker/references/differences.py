@@ -57,6 +57,7 @@ class Differences(Reference):
         """The arrays given; none where `only_where` says so."""
         if self._only_where is not None and not self._only_where(layer):
             return
+        self.advised = self.advisory
         point = point_at(layer, layer.arrays, lambda y: draw_upstream(rng, y.shape, y.dtype))
         again = [layer.value(layer.arrays) for _ in range(_REPEATS)]
         with np.errstate(invalid="ignore"):

@@ -23,10 +23,12 @@ from verify.checker.point import Array, Point, Worst
 from verify.checker.reference import Interval, Promise, Reference, Way, point_at
 
 if TYPE_CHECKING:
-    from verify.checker.objections import Objection
+    from verify.checker.objections import Disagreement, Objection
 
 # Four draws of signs show how one ulp is amplified typically.
 _DRAWS = 4
+# Before anything is called wrong: two signs of three or four numbers are alike in all of 16 draws once in 2^16.
+_MANY_DRAWS = 16
 # Above it a gradient could not be distinguished from zero.
 _COARSEST = 0.5
 
@@ -37,21 +39,21 @@ class Widened(Reference):
     where = "compared with the gradient in float64"
 
     def __init__(self, wide: LayerUnderTest, objections: tuple[Objection, ...] = ()) -> None:
-        self.objections, self._wide = objections, wide
-        self._true: dict[int, Array] = {}
+        self.objections, self.wide = objections, wide
+        self.true: dict[int, Array] = {}
         self._allowed: dict[int, Array] = {}
 
     def points(self, layer: LayerUnderTest, rng: np.random.Generator) -> Iterator[Point]:
         """The arrays given."""
-        wide, eps = self._wide, float(np.finfo(layer.dtype).eps)
+        wide, eps = self.wide, float(np.finfo(layer.dtype).eps)
         point = point_at(layer, layer.arrays, lambda y: draw_upstream(rng, y.shape, y.dtype))
         dy = point.dy.astype(np.float64)
-        self._true = wide.pull_back(wide.arrays, dy, wide.value_and_cache(wide.arrays)[1])
+        self.true = wide.pull_back(wide.arrays, dy, wide.value_and_cache(wide.arrays)[1])
         scaled = unit_scale(wide)
         unsaturated = finite(wide.pull_back(scaled, dy, wide.value_and_cache(scaled)[1]))
-        moved = moved_by_ulps(wide, dy, self._true, rng, _DRAWS, ulp=eps)
+        moved = moved_by_ulps(wide, dy, self.true, rng, _DRAWS, ulp=eps)
         roundings = gamma(layer, point.y)
-        for k, true in self._true.items():
+        for k, true in self.true.items():
             largest = 2 * np.abs(true).max(initial=0.0) + np.abs(unsaturated[k]).max(initial=0.0)
             tiny = float(np.finfo(layer.dtype).tiny)
             self._allowed[k] = roundings * largest + MOST_AMPLIFIED * moved[k] + tiny
@@ -59,18 +61,18 @@ class Widened(Reference):
 
     def directions(self, point: Point, k: int, rng: np.random.Generator) -> Iterator[Array]:
         """The entry that is off by most, beside what it may be off by."""
-        off = np.abs(point.claimed[k] - self._true[k]) / self._allowed[k]
+        off = np.abs(point.claimed[k] - self.true[k]) / self._allowed[k]
         yield unit(point, k, index_of(int(np.nan_to_num(off, nan=np.inf).argmax()), off.shape))
 
     def slopes(self, point: Point, k: int, v: Array) -> Array:
         """J v, by a difference in float64."""
-        wide, step = self._wide, float(np.finfo(np.float32).eps)
+        wide, step = self.wide, float(np.finfo(np.float32).eps)
         ahead, behind = (wide.value(wide.moved(wide.arrays, k, s * step * v)) for s in (1, -1))
         return np.asarray((ahead - behind) / (2 * step))
 
     def derivative(self, point: Point, k: int, v: Array) -> Interval:
         """<da64, v>, give or take the rounding of float32."""
-        return Interval.around(float((self._true[k] * v).sum()), float((self._allowed[k] * np.abs(v)).sum()))
+        return Interval.around(float((self.true[k] * v).sum()), float((self._allowed[k] * np.abs(v)).sum()))
 
     def claim(self, point: Point, k: int, v: Array) -> float:
         """<da32, v>."""
@@ -78,7 +80,7 @@ class Widened(Reference):
 
     def offset(self, point: Point, k: int, v: Array) -> float:
         """<da64 - da32, v>."""
-        return float((self._true[k] * v).sum()) - self.claim(point, k, v)
+        return float((self.true[k] * v).sum()) - self.claim(point, k, v)
 
     def allowed(self, point: Point, k: int, expected: Array) -> Array | float:
         """The rounding of each entry."""
@@ -91,7 +93,7 @@ class Widened(Reference):
 
     def promise(self, point: Point, k: int) -> Promise:
         """Up to DOUBTFUL tolerances nothing fails."""
-        largest = float(np.abs(self._true[k]).max(initial=0.0))
+        largest = float(np.abs(self.true[k]).max(initial=0.0))
         floor = (DOUBTFUL + 1) * float(self._allowed[k].max(initial=0.0)) / (largest or 1.0)
         hidden = bool(largest) and floor > _COARSEST
         text = f"rounding in {point.layer.dtype} hides this gradient, which is right in float64: check it there"
@@ -112,3 +114,14 @@ def widened(layer: LayerUnderTest) -> LayerUnderTest | None:
     except ContractError:
         return None
     return wide if y.dtype == np.float64 else None
+
+
+def cancels(case: Disagreement[Widened]) -> str | None:
+    """In float64 rounding moves the wrong entry by as much, for its eps: terms cancel of which no gradient shows."""
+    point, k, wide, worst = case.point, case.k, case.reference.wide, case.worst
+    moved = moved_by_ulps(wide, point.dy.astype(np.float64), case.reference.true, case.rng, _MANY_DRAWS)[k][worst.index]
+    rounded = float(moved) * float(np.finfo(point.layer.dtype).eps) / float(np.finfo(np.float64).eps)
+    error = abs(worst.analytic - worst.numeric)
+    if error > MOST_AMPLIFIED * rounded:
+        return None
+    return f"off by {error:.2g}, where terms cancel that {point.layer.dtype} rounds: check it in float64"
