@@ -178,7 +178,7 @@ def _undecided(certificate: Certificate) -> str:
     names, remedies = several([each.name for each in missing]), dict.fromkeys(each.remedy for each in missing)
     were = "was" if len(missing) == 1 else "were"
     each = "each: " if len(missing) > 1 else ""
-    return f"{names} {were} not checked ({each}{whys[0]}). {'; '.join(filter(None, remedies))}".rstrip(". ")
+    return f"{names} {were} not checked ({each}{whys[0]}). {'. '.join(filter(None, remedies))}".rstrip(". ")
 
 
 def _causes(certificate: Certificate, first: str) -> Iterator[str]:
