@@ -38,7 +38,7 @@ class Mutant(NamedTuple):
 
 
 def mutants(root: Path = ROOT) -> Iterator[Mutant]:
-    """Each inequality turned, and the judge told to pass."""
+    """The checker with one inequality turned, for each; and with a judge that always passes."""
     for path in sorted((root / CHECKER).rglob("*.py")):
         source = path.read_text(encoding="utf-8")
         place = path.relative_to(root)

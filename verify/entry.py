@@ -18,7 +18,7 @@ from verify.records import record
 _P = ParamSpec("_P")
 _Returned = TypeVar("_Returned")
 
-_TOLERANCES = "there is no step and no tolerance to give: leave it out, they follow from the arithmetic"
+_TOLERANCES = "leave it out: steps and tolerances follow from the arithmetic"
 _STATE = "it is for a layer that keeps arrays in itself: verify.adapters.gradcheck(layer, inputs, NAME=...)"
 SECOND = "check the layer (x, dy) -> dx, as docs/recipes.md shows"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Listeners, one inside the other. The innermost is told the layer's forward and the result.
+# Listeners, one inside the other. The innermost gets the layer's forward and the result.
 _listeners: list[Callable[[Any, Any], None]] = []
 
 

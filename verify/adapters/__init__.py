@@ -174,8 +174,8 @@ def _refuse_own(own: Mapping[str, Any], target: Any, kind: str) -> None:
 
 _OF_PLAIN = ("parameters", "fixed", "reset", "backward_options")
 _WANTED = (
-    "give a pair (forward, backward), something that has both, a torch.nn.Module, torch.autograd.Function or "
-    "jax.custom_vjp, or a function of a module that imports one of PyTorch and JAX"
+    "give a pair (forward, backward), an object with both, a torch.nn.Module or torch.autograd.Function, or a function "
+    "in PyTorch or JAX"
 )
 
 
@@ -189,8 +189,8 @@ def _hint(target: Any) -> str:
         return f"{_WANTED}. The layer comes first, and then its inputs in a tuple: gradcheck(layer, (x,))"
     if inspect.isroutine(target) or isinstance(target, np.ufunc):
         name = getattr(target, "__name__", "function").strip("<>")
-        named = f"verify.adapters.torch.gradcheck({name}, inputs) or, as a layer, verify.adapters.torch.pair({name})"
-        return f"{_WANTED}; or name the framework of the function: {named}"
+        framework = f"as in verify.adapters.torch.gradcheck({name}, (x,))"
+        return f"give a pair (forward, backward), or name the framework of the function, {framework}"
     if inspect.ismodule(target):
         return f"{_WANTED}; name a layer in it"
     forward, backward = likely(target)

@@ -71,7 +71,7 @@ def say_sums(trial: Trial) -> None:
 
 
 def _left_by(trial: Trial, parameters: Sequence[Parameter], calls: int, reset: str | None = None) -> list[np.ndarray]:
-    """What so many calls of forward and backward leave as gradients; nothing if they raise."""
+    """What this many calls of forward and backward leave as gradients; nothing if they raise."""
     root = duplicate(trial.layer.root)
     start = Snapshot(root)
     try:

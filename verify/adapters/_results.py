@@ -1,7 +1,7 @@
 """Each result of a function alone, beside all together.
 
-A backward may be right when all its results are used, and wrong or broken when one is: the upstream gradients of the
-others are then undefined, which is None or zeros. Training uses results so.
+A backward may be right when all its results are used, and wrong when one is. The upstream gradients of the others are
+then None or zeros. Training uses results so.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _WRONG_SHAPE = re.compile(r"returned an invalid gradient at index (\d+)")
 class Target(NamedTuple):
     """A layer as a function of its inputs and then its parameters.
 
-    `fixed` are its parameters and buffers that have no gradient.
+    `fixed` are its parameters and buffers that have no gradient. Its parameters are replaced `within` a run.
     """
 
     layer: Any
@@ -35,6 +35,7 @@ class Target(NamedTuple):
     inputs: tuple[Input, ...]
     parameters: Mapping[str, Array] = {}
     fixed: tuple[Uncovered, ...] = ()
+    within: Callable[[Sequence[Any], Callable[[], Any]], Any] = lambda _, run: run()
 
     @classmethod
     def of(cls, layer: Any, given: Sequence[Any] = ()) -> Target:
@@ -81,7 +82,8 @@ class Target(NamedTuple):
         arrays = {name: _exact(each) for name, _, each in differentiated}
         own = [path for _, path, _ in differentiated]
         rest = {path: each for _, path, each in state if path not in own}
-        return cls(layer, _of_module(module, own, rest), inputs, arrays, tuple(fixed))
+        made = _OfModule(module, own, rest)
+        return cls(layer, made.function, inputs, arrays, tuple(fixed), made.within)
 
     def names(self, count: int) -> tuple[str, ...]:
         """Return the names of `count` inputs."""
@@ -112,7 +114,7 @@ def made_pair(
 
     def backward(dy: Array, tape: Tape) -> tuple[Array | None, ...]:
         try:
-            return tape.gradients(dy)
+            return tuple(target.within(tape.leaves, lambda: tape.gradients(dy)))
         except RuntimeError as error:
             fault = _fault(error, inputs if function_class_of(target.layer) is not None else ())
             if fault is None:
@@ -226,21 +228,31 @@ class _Around(torch.nn.Module):  # type: ignore[misc]
         return self.function[0](*arguments, **options)
 
 
-def _of_module(module: Any, own: Sequence[str], rest: Mapping[str, Any]) -> Callable[..., Any]:
-    """Return the module as a function of its inputs and of its own parameters. `rest` are those that are fixed."""
+class _OfModule(torch.nn.Module):  # type: ignore[misc]
+    """A module as a function of its inputs and of its `own` parameters. `rest` are those that are fixed."""
 
-    def function(*arguments: Any, **options: Any) -> Any:
-        split = len(arguments) - len(own)
-        inputs, state = arguments[:split], dict(zip(own, arguments[split:], strict=True))
+    def __init__(self, module: Any, own: Sequence[str], rest: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.module, self._own, self._rest = module, own, rest
+
+    def forward(self, run: Callable[[], Any]) -> Any:
+        return run()
+
+    def function(self, *arguments: Any, **options: Any) -> Any:
+        """Return the module's result. Its parameters come after its inputs."""
+        inputs = arguments[: len(arguments) - len(self._own)]
+        return self.within(arguments, lambda: self.module(*inputs, **options))
+
+    def within(self, arguments: Sequence[Any], run: Callable[[], Any]) -> Any:
+        """Run something while the module has these parameters. A backward may compute with them as a forward does."""
+        state = dict(zip(self._own, arguments[len(arguments) - len(self._own) :], strict=True))
         finest = [each.dtype.to_real() for each in arguments if is_floating(each)]
-        for name, fixed in rest.items():
+        for name, fixed in self._rest.items():
             copy = fixed.detach().clone()
             for dtype in finest if copy.is_floating_point() else []:
                 copy = copy.to(torch.promote_types(copy.dtype, dtype))
             state[name] = copy
-        return torch.func.functional_call(module, state, inputs, options)
-
-    return function
+        return torch.func.functional_call(self, {f"module.{name}": each for name, each in state.items()}, (run,))
 
 
 def _exact(tensor: Any) -> Array:

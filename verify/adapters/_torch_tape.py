@@ -12,8 +12,15 @@ import torch
 from verify.adapters._torch_values import array_of, is_floating, tensor_of, write_back
 from verify.adapters._tree import leaves
 from verify.checker.certificate import Uncovered
+from verify.checker.layer import ForwardRaised
 from verify.checker.point import Array
 
+# PyTorch's message about checkpoints of which only backward() may be asked; others write the same of their own.
+_ONLY_BACKWARD = re.compile(r"compatible with (torch\.autograd)?\.grad\b")
+_CHECKPOINT = (
+    "a checkpoint in the layer allows backward() only, and the check asks torch.autograd.grad: "
+    "write checkpoint(..., use_reentrant=False), which has the same gradient"
+)
 _COARSE = (torch.float16, torch.bfloat16, torch.complex32)
 
 
@@ -136,7 +143,7 @@ class Tape(NamedTuple):
         if self.y.requires_grad and wanted:
             upstream = tensor_of(dy, self.y.device, differentiated=False)
             with _MissingGradients(self.y) as missing:
-                gradients = torch.autograd.grad(self.y, wanted, upstream, retain_graph=True, allow_unused=True)
+                gradients = _gradients(self.y, wanted, upstream)
             write_back(dy, upstream)
             self.write_back()
             found = {id(leaf): gradient for leaf, gradient in zip(wanted, gradients, strict=True)}
@@ -148,6 +155,18 @@ class Tape(NamedTuple):
                 found[id(leaf)] = torch.zeros_like(leaf)
         places = [leaf for leaf in self.leaves if leaf is None or is_floating(leaf)]
         return tuple(None if found.get(id(leaf)) is None else array_of(found[id(leaf)]) for leaf in places)
+
+
+def _gradients(y: Any, wanted: list[Any], upstream: Any) -> Any:
+    """Return the gradients of autograd. ForwardRaised, which is no fault of the layer, if it cannot be asked so."""
+    try:
+        gradients: tuple[Any, ...] = torch.autograd.grad(y, wanted, upstream, retain_graph=True, allow_unused=True)
+        return gradients
+    except RuntimeError as error:
+        if not _ONLY_BACKWARD.search(str(error)):
+            raise
+        said = str(error).split(". ")[0]
+        raise ForwardRaised("raised", None, None, f"PyTorch says {said}") from TypeError(_CHECKPOINT)
 
 
 class _MissingGradients:

@@ -7,13 +7,13 @@
 A deep copy of the instance is checked. The instance itself is not called, and stays as it is.
 
 The parameters become arrays after the inputs. All places of the copy that refer to a parameter are set for each call.
-They are found by moving arrays: every floating array that the instance reaches (attributes, dicts, lists, slots,
-nested layers, closures) is moved on a copy, and y changes or not. An array on which y depends needs a gradient. Usual
+They are found by moving arrays. Every floating array that the instance reaches is moved on a copy, and y changes or
+not: attributes, dicts, lists, slots, nested layers, closures. An array on which y depends needs a gradient. Usual
 names and containers are paired: dW, grad_W, weights_gradient, grads["W"], {"val": W, "grad": dW}. An array without a
 gradient makes the check INCONCLUSIVE, and is named.
 
-State that a layer keeps between calls is put back by one rule: before each call the fewest attributes are restored
-without which the same call would give another y. These are hidden states and weights that backward updates. The
+State that a layer keeps between calls is put back by one rule. Before each call those attributes are restored without
+which the same call would give another y, and no others. These are hidden states and weights that backward updates. The
 certificate lists them. Nothing else is restored. So the checker finds gradients that accumulate, and a cache that
 belongs to another forward.
 
@@ -57,6 +57,7 @@ from verify.adapters._learning import learn
 from verify.adapters._pair import Forward, Pair, check, made_of, positional, refuse_tensors
 from verify.adapters._parameters import groups_of
 from verify.adapters._places import text
+from verify.checker.arguments import shown
 from verify.checker.certificate import Certificate
 from verify.checker.point import Array
 
@@ -114,7 +115,8 @@ def pair(
     Raises TypeError, quoting the target, for any other target. Raises ValueError for missing parameters.
     """
     if not (callable(getattr(target, "forward", None)) and callable(getattr(target, "backward", None))):
-        raise TypeError(f"{target!r} has no functions forward and backward")
+        instead = "name its methods, verify.adapters.gradcheck(layer, inputs, forward=NAME, backward=NAME)"
+        raise TypeError(f"{shown(target)} has no methods forward and backward: {instead}")
     for what, names in (("parameters", parameters), ("fixed", fixed)):
         if isinstance(names, str):
             raise TypeError(

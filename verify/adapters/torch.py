@@ -34,7 +34,7 @@ from verify.adapters._tree import is_container, leaves, positions
 from verify.checker.certificate import INCONCLUSIVE, Certificate
 from verify.entry import SECOND
 
-# Below so many entries PyTorch's own loops take one thread (GRAIN_SIZE in ATen/Parallel.h). LAPACK takes more: on two
+# Below 32,768 entries PyTorch's own loops take one thread (GRAIN_SIZE in ATen/Parallel.h). LAPACK takes more: on two
 # busy cores a Cholesky factor of 4 x 4 took 21 ms with two threads, and 0.08 ms with one.
 _GRAIN = 32768
 

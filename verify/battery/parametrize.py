@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class LayerCheck:
     """One check of a layer, for a test: `check(layer)` raises LayerError, or SkipTest if it does not apply.
 
-    `failed` has the results of the layer's checks of gradients that failed before, so that one bug is told once.
+    `failed` has the results of the layer's checks of gradients that failed before, so that one bug is reported once.
     """
 
     name: str

@@ -53,7 +53,7 @@ def _positions(wrt: Sequence[int] | None, arrays: tuple[Any, ...], names: tuple[
     chosen = floating if wrt is None else tuple(int(k) for k in wrt)
     if not chosen:
         given = f" ({kinds(names, arrays)})" if arrays else ""
-        why = "wrt is empty" if wrt is not None else f"none of the {len(arrays)} arrays is floating{given}"
+        why = "wrt is empty" if wrt is not None else f"no floating array was given{given}"
         raise ValueError(f"nothing to check: {why}")
     return chosen
 

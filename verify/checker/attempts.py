@@ -13,7 +13,7 @@ from verify.checker.candidates import CANDIDATES, Candidate
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, ArgumentResult
 from verify.checker.judge import Finding, judge, shown
 from verify.checker.kink_search import COARSEST
-from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult
+from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult, kinds
 from verify.checker.objections.randomness import why_not_repeated
 from verify.checker.objections.rounding import too_close
 from verify.checker.point import Array, StructureError
@@ -66,21 +66,21 @@ def outcome_of(layer: LayerUnderTest, structure: str, seed: int, miss_probabilit
 
 def _compared(outcome: Outcome, layer: LayerUnderTest, wide: LayerUnderTest, rng: np.random.Generator) -> Outcome:
     """The outcome in float64 for a layer in another dtype: if it passed, both gradients are compared."""
-    told = "checked in float64, at the same arrays"
+    how = "checked in float64, at the same arrays"
     if outcome.verdict != PASS:
         arguments = tuple(
-            each._replace(note="; ".join(filter(None, (each.note, told if each.verdict != PASS else ""))))
+            each._replace(note="; ".join(filter(None, (each.note, how if each.verdict != PASS else ""))))
             for each in outcome.arguments
         )
         return replace(outcome, arguments=arguments)
     found = judge([Widened(wide, (too_close,))], layer, rng)
-    told = f"{told}; what backward gives in {layer.dtype} agrees"
+    how = f"{how}; what backward gives in {layer.dtype} agrees"
     arguments = tuple(
         found[each.position].result
         if found[each.position].result.verdict != PASS
         else each._replace(
             detection_floor=found[each.position].result.detection_floor,
-            note="; ".join(filter(None, (each.note, told))),
+            note="; ".join(filter(None, (each.note, how))),
         )
         for each in outcome.arguments
     )
@@ -169,16 +169,16 @@ def _at_other_arrays(
     if result.verdict != PASS or not layer.arrays[k].size or candidate.structure in _DRAWN:
         return before
     other = layer.at([_moved(a, rng) if j in layer.wrt else a for j, a in enumerate(layer.arrays)], (k,))
-    zero = "the whole gradient is 0 at the arrays given, which says nothing of others"
-    reason = f"{zero}: take arrays at which {result.name} has a gradient"
+    zero = f"d{result.name} is 0 as a whole at the arrays given"
+    reason = f"{zero}, which says nothing of others: take arrays at which it is not"
     try:
         again = judge(candidate.references(miss_probability), other, rng)[k]
     except (StructureError, ContractError):
         again = Finding(result._replace(verdict=INCONCLUSIVE))
     if again.result.verdict == PASS:
-        return Finding(again.result._replace(note="0 as a whole at the arrays given, and right at others, too"))
+        return Finding(again.result._replace(note="0 as a whole at the arrays given, and right at others"))
     if again.point and again.result.worst:
-        reason = f"{zero}, and at others it is wrong: {shown(again.point, again.result.worst)}. Check it there"
+        reason = f"{zero}, and wrong at others: {shown(again.point, again.result.worst)}. Check it there"
     return Finding(result._replace(verdict=INCONCLUSIVE, detection_floor=None, note=reason))
 
 
@@ -213,7 +213,8 @@ def _contract_failure(layer: LayerUnderTest, structure: str, fault: ContractErro
     """FAIL, for a broken contract. What a forward raised at the caller's own arrays passes through, with a note."""
     raised = fault.__cause__
     if isinstance(fault, ForwardRaised) and raised is not None:
-        raised.add_note(f"gradcheck: {fault}, options {layer.options!r}")
+        arrays = kinds(layer.names, layer.arrays)
+        raised.add_note(f"gradcheck: forward raised this at arrays {arrays}, options {layer.options!r}")
         raise raised
     positions = layer.wrt if fault.position is None else (fault.position,)
     cause = cause_of(fault)

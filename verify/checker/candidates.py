@@ -60,7 +60,6 @@ def _lies_on_one_piece(layer: LayerUnderTest, k: int, rounded: Arrays) -> bool:
 
 _SMOOTH = (
     steps.plateaus,
-    steps.contradictory,
     steps.long_steps_agree,
     steps.too_many,
     steps.irregular,

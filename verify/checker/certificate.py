@@ -78,13 +78,14 @@ class ArgumentResult(NamedTuple):
 class Certificate:
     """The outcome of one gradient check. It is truthy only for PASS.
 
-    A PASS states what it would have caught: with an exact oracle, `miss_probability` bounds the
-    chance that a wrong gradient passes; otherwise `detection_floor` is the smallest error in one
-    entry, relative to the largest entry of that gradient, that is always caught. `reasons` says why
-    "auto" passed over the structures that are stronger than `structure`; it is empty if none was, or
-    if the structure was declared. `reproduction` is Python, ten lines at most, that shows a wrong entry without
-    the checker; empty where none so short does. `shown` holds numbers of each wrong gradient, first those that the
-    lines of `reproduction` print. `uncovered` lists what was not checked, and why.
+    A PASS states what it would have caught. With an exact oracle, `miss_probability` bounds the chance that a wrong
+    gradient passes. Otherwise an error in one entry above `detection_floor` is always caught, relative to the largest
+    entry of that gradient. `uncovered` lists what was not checked, and why.
+
+    `reasons` says why "auto" passed over the structures that are stronger than `structure`. It is empty if none was, or
+    if the structure was declared. `reproduction` is Python, ten lines at most, that shows a wrong entry without the
+    checker. It is empty where none so short does. `shown` holds numbers of each wrong gradient, first those that the
+    lines of `reproduction` print.
 
     `wrong_entries` maps the name of an argument whose gradient is wrong to an array of its shape: True where the
     gradient is wrong. If not every entry was looked at it is a masked array, and the others are masked. It is None

@@ -24,7 +24,7 @@ from verify.checker.certificate import (
     Uncovered,
 )
 from verify.checker.layer import OF_ONE_GRADIENT, LayerUnderTest, is_floating
-from verify.checker.objections.randomness import ENTRIES_ASKED_AGAIN, NOT_REPEATED, not_repeated
+from verify.checker.objections.randomness import NOT_REPEATED, not_repeated
 from verify.checker.point import Array, StructureError
 
 
@@ -46,17 +46,17 @@ def gradcheck(
     floating array in order (None for an array that is None). Integer arrays are handed through. `wrt` holds the
     positions of the arrays to check (default: every floating one); the others stay fixed.
 
-    `structure` says what is known of forward: "multilinear" (affine in each array of wrt), "piecewise-linear",
-    "piecewise-multilinear" (a chain of such layers that takes complex128, at arrays of integers or short dyadic
-    fractions), "analytic" (takes complex128) or "smooth". "auto" tries them in this order. For the first only the
-    shapes and dtypes of the arrays matter: their values are drawn.
+    `structure` says what is known of forward. "auto" tries them in this order:
+
+    - "multilinear": affine in each array of wrt. Arrays are drawn; in one draw the zeros and ties of those given stay.
+    - "piecewise-linear": affine between kinks. A FAIL holds at arrays with the signs and the order of those given.
+    - "piecewise-multilinear": a chain of such layers that takes complex128, at integers or short dyadic fractions.
+    - "analytic" (takes complex128) and "smooth" are checked at the arrays given: in float32, through float64.
 
     A forward may have a method `uncovered()`: it returns what the check left out, as `Uncovered`, once all is asked.
 
     Returns a Certificate. Raises GradientMismatch for FAIL and Inconclusive for INCONCLUSIVE, unless
-    `raise_on_failure` is False. Raises StructureError (a ValueError) if the function does not have the structure
-    declared, and TypeError or ValueError, quoting the values, for arguments that cannot be.
-
+    `raise_on_failure` is False. Raises StructureError, a ValueError, if the function lacks the structure declared.
     Who is at fault decides the answer:
 
     - Arguments that cannot be are a TypeError or ValueError. What a forward raises at the caller's own arrays and
@@ -64,7 +64,7 @@ def gradcheck(
     - A layer that does wrong when it is called is FAIL, with a cause. GradientMismatch has the exception of a backward
       as its `__cause__`.
     - A call that goes wrong only at arrays that a reference made speaks against that reference. "auto" goes on to the
-      next. A declared structure is a StructureError. "smooth" stays near the arrays given, and is INCONCLUSIVE.
+      next. A declared structure is a StructureError. "smooth" stays near the arrays given: there it is INCONCLUSIVE.
     - A random forward is INCONCLUSIVE under every structure that notices it.
     """
     __tracebackhide__ = True  # pytest's tracebacks end where the caller calls
@@ -136,7 +136,8 @@ def _judged(layer: LayerUnderTest, structure: str, seed: int, miss_probability: 
                 raise
             outcome = broken.pop()  # the others cannot be judged under the structure declared
             break
-        if not outcome.contract or outcome.diagnosis.causes[0].code not in OF_ONE_GRADIENT or len(layer.wrt) == 1:
+        of_one = outcome.contract and outcome.diagnosis.causes[0].code in OF_ONE_GRADIENT
+        if not of_one or len(outcome.arguments) > 1 or len(layer.wrt) == 1:  # of several: nobody knows whose it is
             break
         broken.append(outcome)
         layer = layer.without(outcome.arguments[0].position)
@@ -160,10 +161,8 @@ def _repeatable(outcome: Outcome, layer: LayerUnderTest, rng: np.random.Generato
     """The outcome; FAIL if backward, asked again with nothing changed, gives another gradient."""
     if outcome.contract or not layer.wrt or "random" in {cause.code for cause in outcome.diagnosis.causes}:
         return outcome
-    enough = sum(int(layer.arrays[k].size) for k in layer.wrt) >= ENTRIES_ASKED_AGAIN
-    if outcome.verdict == PASS and outcome.missed is not None and enough:
-        return outcome  # its points were compared exactly, one after the other: no entry was dropped at any
-    found = not_repeated(layer, rng)
+    exact = outcome.verdict == PASS and outcome.missed is not None
+    found = not_repeated(layer, rng, layer.calls["backward"] if exact else 0)
     if found is None or not {"accumulates", "stale-cache", "cache-overwritten"}.isdisjoint(
         cause.code for cause in outcome.diagnosis.causes
     ):

@@ -1,6 +1,6 @@
 """What exact references share: they tolerate nothing.
 
-A backward that is wrong by a polynomial of degree d in the drawn numbers survives one draw from a set S with
+Let a backward be wrong by a polynomial of degree d in the drawn numbers. It survives one draw from a set S with
 probability at most d / |S| (Schwartz 1980, Zippel 1979; for matrix products Freivalds 1977).
 """
 

@@ -176,7 +176,7 @@ def one_sided(line: Line, levels: range, noise: float) -> tuple[Array, Array, Ar
 
 
 def best_window(steps: Array, central: Array, rounding: float, relative: Array, length: int = WINDOW) -> Estimate:
-    """The window of so many steps whose value may be off by least."""
+    """Of all windows of `length` steps, the one whose value may be off by least."""
     if len(steps) < WINDOW:
         return Estimate(np.nan, np.inf, 0, 0.0)
     full, errors, noise = windows(steps, central, relative, rounding, length)

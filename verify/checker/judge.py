@@ -17,6 +17,7 @@ from verify.checker.layer import LayerUnderTest
 from verify.checker.linearity import opinions
 from verify.checker.objections import Disagreement
 from verify.checker.objections.randomness import is_constant, why_not_repeated
+from verify.checker.objections.rounding import is_noise
 from verify.checker.point import Point, Worst
 from verify.checker.reference import Reference, scaled
 
@@ -67,6 +68,8 @@ def compare(reference: Reference, point: Point, k: int, rng: np.random.Generator
             result = result._replace(error=max(result.error, error), tolerance=max(result.tolerance, tolerance))
         if interval.excess(claim) == 0:
             continue
+        if not reference.exact and is_noise(point, k, rng) and is_constant(point.layer, k, rng):
+            return _zero(result, float(np.abs(point.claimed[k]).max()))
         case = Disagreement(reference, point, k, v, interval, rng)
         for objection in reference.objections:
             if reason := objection(case):
@@ -87,18 +90,23 @@ def _right(reference: Reference, point: Point, result: ArgumentResult, rng: np.r
     if not is_constant(point.layer, k, rng):
         return Finding(_undecided(result, useless)._replace(detection_floor=floor))
     within = (floor or 0.0) * (float(np.abs(point.claimed[k]).max()) or 1.0)
+    return _zero(result._replace(detection_floor=floor), within)
+
+
+def _zero(result: ArgumentResult, within: float) -> Finding:
+    """PASS for a gradient that is 0 but for rounding, as y is constant in this argument."""
     note = f"0 to within {within:.2g}: y stays as it is wherever {result.name} is moved"
-    return Finding(result._replace(detection_floor=floor, note=note))
+    return Finding(result._replace(note=note))
 
 
 def shown(point: Point, worst: Worst) -> str:
-    """Both values of a wrong entry, and the arrays' entries there."""
+    """A wrong entry, both its values, and the arrays' entries there."""
     layer, k, index = point.layer, worst.argument, worst.index
     arrays: dict[int, Any] = {j: point.arrays[j] for j in layer.wrt}
     places = [_entry(layer.names[k], arrays[k], index)]
     places += [_entry(layer.names[j], a, (0,) * a.ndim) for j, a in arrays.items() if a.size == 1 and j != k]
-    values = f"backward says {worst.analytic:.6g}, differences say {worst.numeric:.6g}"
-    return f"d{layer.names[k]}{list(index) or ''} where {', '.join(places)}: {values}"
+    values = f"is {worst.analytic:.6g} and should be {worst.numeric:.6g}"
+    return f"d{layer.names[k]}{list(index) or ''} {values} where {' and '.join(places)}"
 
 
 def _entry(name: str, array: Any, index: tuple[int, ...]) -> str:

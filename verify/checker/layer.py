@@ -14,7 +14,7 @@ from verify.checker.point import Array, Arrays, StructureError
 
 # Faults of one gradient, beside which those of the other arguments can be judged.
 OF_ONE_GRADIENT = ("no-gradient", "wrong-shape", "wrong-dtype")
-# A choice: of what an exception says, so many characters. It may quote a whole array.
+# A choice: the most characters quoted of what an exception says. It may hold a whole array.
 _MOST_SAID = 240
 
 
@@ -34,7 +34,7 @@ class NoResult(ContractError, ValueError):
 
 
 class ForwardRaised(NoResult):
-    """The forward raised. At the caller's own arrays and options this means: it refuses the call."""
+    """The forward raised, or an adapter cannot ask backward. At the caller's own arrays: the call is refused."""
 
 
 def is_floating(array: Any) -> bool:
@@ -49,11 +49,8 @@ def is_complex(array: Any) -> bool:
 
 def kinds(names: Iterable[str], arrays: Iterable[Any]) -> str:
     """Names, dtypes and shapes of all arguments: "x float64 (2, 3), b NoneType"."""
-    return ", ".join(f"{name} {_kind(array)}" for name, array in zip(names, arrays, strict=False))
-
-
-def _kind(array: Any) -> str:
-    return f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+    said = (f"{a.dtype} {a.shape}" if isinstance(a, np.ndarray) else type(a).__name__ for a in arrays)
+    return ", ".join(map(" ".join, zip(names, said, strict=False)))
 
 
 class LayerUnderTest:
@@ -145,8 +142,8 @@ class LayerUnderTest:
             gradients = self._without_places_of_integers(gradients)
         expected = len(self.differentiable)
         if len(gradients) < expected or any(extra is not None for extra in gradients[expected:]):
-            names = ", ".join(self.names[k] for k in self.differentiable)
-            text = f"backward returned {len(gradients)} gradients for {expected}: {names}"
+            names = ", ".join(f"d{self.names[k]}" for k in self.differentiable)
+            text = f"backward must return ({names}), got {len(gradients)} gradient{'s' * (len(gradients) != 1)}"
             raise ContractError("gradient-count", None, None, text)
         by_position = dict(zip(self.differentiable, gradients, strict=False))
         return {k: self._inspect(k, by_position[k]) for k in self.wrt}
@@ -180,9 +177,7 @@ class LayerUnderTest:
             raise _no_result(f"forward returned y of {y.dtype} for real arrays: return both parts, in one real array")
         before = self._shapes.setdefault(tuple(getattr(a, "shape", None) for a in arrays), y.shape)
         if before != y.shape:
-            raise _no_result(
-                f"forward returned y of shape {y.shape}, and before of {before}, for arrays of the same shapes"
-            )
+            raise _no_result(f"forward returned y of shape {y.shape} after {before}, for arrays of the same shapes")
         return np.asarray(y), cache
 
     def fault(self) -> ContractError | None:
@@ -231,7 +226,8 @@ class LayerUnderTest:
     def _inspect(self, position: int, gradient: Any) -> Array:
         array, name = self.arrays[position], self.names[position]
         if not isinstance(gradient, (np.ndarray, np.generic)):
-            raise ContractError("no-gradient", position, name, f"d{name} is {type(gradient).__name__}, not an array")
+            kind = gradient if gradient is None else type(gradient).__name__
+            raise ContractError("no-gradient", position, name, f"d{name} is {kind}, not an array")
         if {gradient.shape, array.shape} == {(array.size,), (1, array.size)}:
             self.notes[position] = f"d{name} has shape {gradient.shape}, {name} has {array.shape}: the same entries"
             gradient = gradient.reshape(array.shape)

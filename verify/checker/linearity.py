@@ -1,9 +1,8 @@
 """A second opinion on what passed, under every reference: backward is linear in dy.
 
-A power of two goes through every product and sum without rounding. So the gradient of dy times that power is that of
-dy, times that power, to the last bit. dy is negated and made smaller, so that no entry exceeds 2^-32, and larger, by
-2^20. A backward that treats small, large or negative upstream gradients in another way shows: one with a threshold, a
-clip, a quantisation, or one that is random.
+A power of two goes through every product and sum without rounding. If c is one, the gradient for c dy is c times that
+for dy, to the last bit. dy is negated and made so small that no entry exceeds 2^-32. It is also negated and made larger
+by 2^20. A threshold, a clip or a quantisation of upstream gradients shows, and so does a random backward.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import re
 import sys
 import time
@@ -23,7 +24,7 @@ from verify.checker.certificate import PASS
 from verify.checker.point import StructureError
 from verify.command import cases, output, targets
 from verify.command.cases import Case
-from verify.command.listing import layers_in
+from verify.command.listing import layers_in, pair_with
 from verify.command.run import ERROR, Row, exit_code
 from verify.command.targets import Target, TargetError
 from verify.diagnosis.reproduction import arrays_not_at_hand
@@ -206,6 +207,9 @@ def _cases(target: Target, request: _Request) -> list[Case]:
     except (AttributeError, TypeError, ValueError) as error:
         if targets.came_to(error, target.module):
             raise
+        if inspect.isfunction(target.layer) and (both := pair_with(target.module, target.layer)):
+            place = request.target.rpartition(":")[0]
+            raise TargetError(f"{target.layer.__name__} is one of two functions: write {place}:{both}") from error
         raise TargetError(_on_the_command_line(str(error))) from error
     if arrays is None:
         return [cases.draw(pair, cases.named(shapes, "--shape"), given, request.dtype, request.settings["seed"])]

@@ -39,7 +39,7 @@ class _Group(click.RichGroup):
     """A group whose exit code for Ctrl-C is 130, as in a shell, and not one of the documented codes."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the command. A layer in its place is told where it belongs."""
+        """Find the command. For a layer in its place the error says what to write."""
         if ":" in args[0] or args[0].endswith(".py"):
             ctx.fail(f"{args[0]} is no command: to check your own layer, write `check {args[0]}`")
         return super().resolve_command(ctx, args)

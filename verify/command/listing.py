@@ -37,6 +37,13 @@ def layers_in(module: ModuleType) -> list[Entry]:
     return [*filter(None, found), *both]
 
 
+def pair_with(module: ModuleType, function: Any) -> str:
+    """Return the NAME of the two functions of which this is one, "f,f_backward"; nothing for anything else."""
+    name = getattr(function, "__name__", "")
+    pairs = (each.name for each in layers_in(module) if each.what == "two functions")
+    return next((pair for pair in pairs if name in pair.split(",")), "")
+
+
 def _is_own(value: Any, module: ModuleType) -> bool:
     if inspect.ismodule(value):
         return False

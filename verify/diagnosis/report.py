@@ -31,7 +31,7 @@ FACTS = (
 REPEATS = ("accumulates", "cache-overwritten", "stale-cache")
 # A choice: more names make a line unreadable.
 _MOST_NAMES = 8
-# Numbers of a first line have so many digits, or as many more as it takes to tell them apart.
+# Numbers of a first line have six digits, or as many more as it takes to tell them apart.
 _DIGITS, _MOST_DIGITS = 6, 17
 # The difference of two numbers as printed is theirs to this share.
 _SHARE = 0.1
@@ -51,7 +51,7 @@ def report(certificate: Certificate, *, timed: bool, explained: bool) -> str:
         if wrong is not None:
             lines += [f"  {line}" for line in drawing(f"d{name}", wrong)]
     lines += [line for result in certificate.arguments if (line := _sentence(certificate, result, first))]
-    lines += [f"  not checked: {each}" for each in certificate.uncovered]
+    lines += [f"  not checked: {each.name if each.why in first else each}" for each in certificate.uncovered]
     if certificate.reproduction:
         where = f", {certificate.shown[0].where}" if certificate.shown else ""
         lines.append(f"  to reproduce{where}:")
@@ -77,8 +77,13 @@ def differing(one: float, other: float) -> tuple[str, str]:
     for digits in range(_DIGITS, _MOST_DIGITS):
         shown = [float(f"{value:.{digits}g}") for value in (one, other)]
         if abs((shown[0] - shown[1]) - (one - other)) <= _SHARE * abs(one - other):
-            return repr(shown[0]), repr(shown[1])
+            return _number(shown[0], digits), _number(shown[1], digits)
     return repr(one), repr(other)
+
+
+def _number(value: float, digits: int) -> str:
+    """A number that has these digits; a large one by its power of ten, and 0 without a sign."""
+    return repr(value + 0.0) if abs(value) < 10**digits else f"{value:.{digits}g}"
 
 
 def _passed(certificate: Certificate) -> str:
@@ -143,6 +148,8 @@ def _numbers(certificate: Certificate, result: ArgumentResult) -> str:
     if worst.analytic == worst.numeric or abs(worst.analytic - worst.numeric) <= worst.tolerance:
         return ""
     is_, should_be = differing(worst.analytic, worst.numeric)
+    if not math.isfinite(worst.numeric):
+        return f"; {entry(name, worst.index)} is {is_}"
     return f"; {entry(name, worst.index)} is {is_} and should be {should_be}"
 
 
@@ -172,7 +179,9 @@ def _undecided(certificate: Certificate) -> str:
     if undecided:
         note = undecided[0].note
         names = several([f"d{result.name}" for result in undecided if result.note == note])
-        return f"{names} could not be decided: {note}"
+        others = several([f"d{result.name}" for result in undecided if result.note != note])
+        also = "" if others == several([]) else f"; nor could {others}"
+        return f"{names} could not be decided: {note}{also}"
     missing = [each for each in certificate.uncovered if each.matters]
     whys = list(dict.fromkeys(each.why for each in missing))
     names, remedies = several([each.name for each in missing]), dict.fromkeys(each.remedy for each in missing)

@@ -36,8 +36,8 @@ _AFFINE_STEPS, _SMOOTH_STEPS = (2.0**-10, 2.0**-20), (1e-5, 1e-3, 1e-2)
 _NEARER = 0.75
 # One-sided differences are known to this, relative to both values.
 _PLAIN = 1e-4
-# A complex step is believed if a central difference of this step agrees to a thousandth, which its own
-# truncation, of order 1e-10, and rounding, of 1e-11 of y, leave far behind.
+# A complex step is believed if a central difference of this step agrees to a thousandth. That is far above the
+# difference's own truncation, of order 1e-10, and rounding, 1e-11 of y.
 _PLAIN_STEP, _AGREES = 1e-5, 1e-3
 
 DRAWN = "at small numbers"
@@ -63,6 +63,8 @@ def reproduce(finding: Finding, worst: Worst | None, wrong: Array | None) -> Rep
                 continue
             if case.interval is None and not _confirmed(reference, worst, case.lines, values):
                 continue
+            if case.interval is not None and not _is_outside(case.interval, values[0]):
+                continue  # of what a call leaves behind, lines that begin anew show nothing
             low, high = (values[1], values[1]) if case.interval is None else map(float, case.interval[:2])
             room = 0.0 if case.interval is None else float(case.interval.tolerated)
             if case.interval is not None and low - room <= values[0] <= high + room:
@@ -95,17 +97,21 @@ def _cases(reference: Reference, point: Point, worst: Worst, wrong: Array | None
     first = at_hand() or stands_as_numbers(point)
     if first:
         yield from _at_your_arrays(reference, point, worst, wrong)
-    few = sum(np.size(a) for a in point.arrays if a is not None) + point.dy.size <= MOST_LITERALS
-    for way in reference.ways(point, worst):
-        for seed in _SEEDS if way.drawn else (None,) if few else ():
-            yield _Case(Lines(point, k, (worst.index,), way, seed), DRAWN if way.drawn else _where(point))
+    ways = list(reference.ways(point, worst))
+    for way in (each for each in ways if each.drawn):
+        for seed in _SEEDS:
+            yield _Case(Lines(point, k, (worst.index,), way, seed), DRAWN)
     if not first:
         yield from _at_your_arrays(reference, point, worst, wrong)
+    if sum(np.size(a) for a in point.arrays if a is not None) + point.dy.size <= MOST_LITERALS:
+        for way in (each for each in ways if not each.drawn):
+            yield _Case(Lines(point, k, (worst.index,), way, None), _where(point, rounded=reference.one_sided))
 
 
-def _where(point: Point) -> str:
+def _where(point: Point, *, rounded: bool = True) -> str:
     alike = (np.array_equal(one, other) for one, other in zip(point.arrays, point.layer.arrays, strict=True))  # type: ignore[arg-type]
-    return f"at {'your' if at_hand() else 'these'} arrays{'' if all(alike) else ', rounded'}"
+    own = f"at {'your' if at_hand() else 'these'} arrays"
+    return own if all(alike) else f"{own}, rounded" if rounded else "at drawn arrays"
 
 
 def _ties(reference: Reference, point: Point, k: int, wrong: Array | None) -> Iterator[_Case]:
@@ -196,13 +202,19 @@ def _by_difference(point: Point, k: int, v: Array, *, affine: bool) -> tuple[Way
     found = None
     for h in (1.0, *(share * scale for share in _AFFINE_STEPS)) if affine else (s * scale for s in _SMOOTH_STEPS):
         low, high, tolerated = interval = _affine(line, h) if affine else _smooth(line, h)
-        if not math.isfinite(float(low) + float(high)) or low - tolerated <= claimed <= high + tolerated:
+        if not math.isfinite(float(low) + float(high)) or not _is_outside(interval, claimed):
             continue
         way = CENTRAL if not affine else BY_ONE if h == 1 else AHEAD
         found = found or (way._replace(h=h, drawn="", enough=0.0), interval)
         if high - low <= tolerated:  # no kink within the step
             return way._replace(h=h, drawn="", enough=0.0), interval
     return found
+
+
+def _is_outside(interval: Interval, claimed: float) -> bool:
+    """Whether a claim lies outside both ends by more than is tolerated."""
+    low, high, tolerated = interval
+    return not low - tolerated <= claimed <= high + tolerated
 
 
 def _affine(line: Line, h: float) -> Interval:

@@ -17,7 +17,7 @@ from verify.checker.point import Array, Point, StructureError
 from verify.checker.reference import Reference
 from verify.diagnosis.causes.evidence import Evidence
 
-# A choice: a map of more entries, or of more lines, is not read. Of a long axis so many counts are.
+# A choice: a map of more entries, or of more lines, is not read. A long axis is summed into 16 counts.
 _MOST_DRAWN, _MOST_LINES, _MOST_COUNTS = 400, 24, 16
 # Maps of the last two axes stand side by side up to this width.
 _WIDTH = 100

@@ -265,7 +265,7 @@ class _NeedsSizes:
         (3, "3 is no layer: give a pair"),
         (Linear().forward, "is no layer"),
         (np.sin, "the function sin is no layer"),
-        (check, r"or name the framework of the function: verify\.adapters\.torch\.gradcheck\(check, inputs\)"),
+        (check, r"or name the framework of the function, as in verify\.adapters\.torch\.gradcheck\(check, \(x,\)\)"),
         ((1, 2), r"\(1, 2\) is no layer"),
         (_NeedsSizes, "cannot be made without arguments, give an instance: .*'sizes'"),
     ],

@@ -330,7 +330,7 @@ def test_tensors_that_cannot_be_checked_are_refused_with_a_detour(inputs: Any, m
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"eps": 1e-6}, "gradcheck takes no eps: there is no step and no tolerance to give"),
+        ({"eps": 1e-6}, "gradcheck takes no eps: leave it out: steps and tolerances follow"),
         ({"nondet_tol": 1e-3}, "gradcheck takes no nondet_tol: leave it out"),
         ({"check_forward_ad": True}, "gradcheck takes no check_forward_ad: backward is checked, and nothing else"),
         ({"raise_exception": False}, "gradcheck takes no raise_exception: write raise_on_failure="),

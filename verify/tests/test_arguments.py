@@ -65,13 +65,13 @@ REFUSED: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]]
         (product, product_back, (np.ones((2, 3), np.int64), 2)),
         {},
         ValueError,
-        r"nothing to check: none of the 2 arrays is floating \(x int64 \(2, 3\), w int\)",
+        r"nothing to check: no floating array was given \(x int64 \(2, 3\), w int\)",
     ),
     "lists": (
         (product, product_back, ([1.0], [2.0])),
         {},
         ValueError,
-        r"nothing to check: none of the 2 arrays is floating \(x list, w list\)",
+        r"nothing to check: no floating array was given \(x list, w list\)",
     ),
     "NaN": (
         (product, product_back, (np.array([[0, np.nan, 0]]), ARRAYS[1])),

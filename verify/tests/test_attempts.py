@@ -61,7 +61,7 @@ def test_a_layer_that_is_right_in_its_domain_is_not_called_wrong(name: str, seed
     forward, back, arrays = _DOMAINS[name]
     found = certificate_of(forward, back, arrays, seed=seed)
     assert found.verdict == "INCONCLUSIVE", found
-    assert "right at arrays of the signs and in the order of those given, and wrong at others" in str(found)
+    assert "right at arrays in the order of those given, wrong at others" in str(found)
     # The remedy that it names serves.
     assert certificate_of(forward, back, arrays, structure="smooth", seed=seed)
 
@@ -166,7 +166,7 @@ def test_where_the_whole_gradient_is_0_other_arrays_are_asked(name: str, seed: i
     assert certificate_of(forward, right, (np.zeros((2, 3)),), seed=seed)
     found = certificate_of(forward, wrong, (np.zeros((2, 3)),), seed=seed)
     assert found.verdict == "INCONCLUSIVE"
-    assert "says nothing of others, and at others it is wrong: dx" in str(found)
+    assert "is 0 as a whole at the arrays given, and wrong at others: dx" in str(found)
     # The remedy: arrays like those.
     assert certificate_of(forward, wrong, (drawn(seed, 2, 3),), seed=seed).verdict == "FAIL"
 
@@ -188,7 +188,7 @@ def test_where_the_domain_ends_at_the_other_arrays_it_is_undecided() -> None:
 
     found = certificate_of(forward, lambda dy, x: (7 * x * dy,), (np.zeros(3),), seed=0)
     assert found.verdict == "INCONCLUSIVE"
-    assert "take arrays at which x has a gradient" in str(found)
+    assert "take arrays at which it is not" in str(found)
 
 
 # A fault of one gradient, and what its value becomes.

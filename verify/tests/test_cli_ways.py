@@ -119,6 +119,9 @@ def test_a_bare_word_is_a_string(mine: Path) -> None:
 
 
 def test_functions_of_a_module_can_be_named_as_the_two(mine: Path) -> None:
+    alone = run(f"{mine}:relu", "--shape", "x=5")
+    assert alone.exit_code == 2
+    assert "relu is one of two functions: write" in " ".join(alone.output.replace("│", "").split())
     result = run(mine, "--forward", "relu", "--backward", "relu_backward", "--shape", "x=5")
     assert result.exit_code == 0, result.output
 

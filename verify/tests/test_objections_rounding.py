@@ -290,3 +290,38 @@ def test_a_right_gradient_fails_without_the_objection(name: str, structure: str,
 @pytest.mark.parametrize(("name", "structure", "row"), all_rows(ROWS))
 def test_the_objection_does_not_excuse_a_wrong_gradient(name: str, structure: str, row: Row) -> None:
     check_excuses_no_error(name, structure, row)
+
+
+def _bias_of_one(x: np.ndarray, w: np.ndarray, b: np.ndarray) -> tuple[Any, Any]:
+    """Return the layer normalisation of single entries: x - mean(x) is 0, so it is b."""
+    return np.broadcast_to(b, x.shape).astype(x.dtype), (x, w)
+
+
+def _of_mean(dy: np.ndarray, cache: Any, left: float = 0.0) -> Any:
+    """The mean of dy w is summed in parts, so that rounding is left of dx."""
+    w = cache[1]
+    g = 316.2 * dy * w
+    dx = g - (0.1 * g + 0.2 * g + 0.7 * g)
+    return dx + left * g, np.zeros_like(w), dy.sum(axis=0)
+
+
+def _of_fused(dy: np.ndarray, cache: Any, left: float = 0.0) -> Any:
+    """The normalised x is not 0: dw is linear in dy, and what rounding leaves of x."""
+    x = cache[0]
+    normalised = 316.2 * x - (31.62 * x + 63.24 * x + 221.34 * x) + left * x
+    return np.zeros_like(x), (dy * normalised).sum(axis=0), dy.sum(axis=0)
+
+
+def _of_both(dy: np.ndarray, cache: Any, left: float = 0.0) -> Any:
+    return _of_mean(dy, cache, left)[0], *_of_fused(dy, cache)[1:]
+
+
+@pytest.mark.parametrize("backward", [_of_mean, _of_fused, _of_both])
+@pytest.mark.parametrize("rows", [1, 4])
+def test_what_rounding_leaves_of_a_gradient_of_0_is_no_error(backward: Any, rows: int) -> None:
+    arrays = drawn(0, rows, 1), drawn(1, 1), drawn(2, 1)
+    for seed in range(5):
+        assert certificate_of(_bias_of_one, backward, arrays, seed=seed).verdict == "PASS"
+        for left in (1.0, 1e-3, 1e-7):
+            wrong = certificate_of(_bias_of_one, partial(backward, left=left), arrays, seed=seed)
+            assert wrong.verdict == "FAIL", left

@@ -160,11 +160,6 @@ ROWS: Table = {
         wrong=Layer(shrunk, lambda dy, x: (dy * (np.abs(x) > 0.5) / 2,), (2 * drawn(0, 4, 6),)),
         seeds=range(2),
     ),
-    ("steps.contradictory", "smooth"): Row(
-        right=Layer(_square_of_single, _square_back, (drawn(0, 6),)),
-        wrong=Layer(_square_of_single, times(1.1, _square_back), (drawn(0, 6),)),
-        seeds=(0, 9, 14),
-    ),
     # More than 64 entries are at kinks.
     ("steps.too_many", "smooth"): Row(
         right=Layer(elu, _elu_back, (np.zeros(70),)),

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the operators are PyTorch's: pip install gradcert[oracle]")
 
-from benchmarks.calibrate import operators  # noqa: E402  (it is about torch)
+from benchmarks.calibrate import operator_errors, operator_samples, operators  # noqa: E402  (it is about torch)
 
 
 def sample(*inputs: Any, **options: Any) -> Any:
@@ -64,7 +64,8 @@ def test_right_operators_pass_and_their_planted_errors_are_found(monkeypatch: An
     assert run(monkeypatch, product, joined, scaled) == 0
     said = capsys.readouterr().out
     assert "3 operators, 3 samples" in said
-    assert "{'FAIL': 9, 'right entry named': 9}" in said
+    for size in ("1e-06", "0.001", "-1"):
+        assert f"planted errors of {size}: {{'FAIL': 3, 'right entry named': 3}}" in said
 
 
 @pytest.mark.parametrize(("name", "code", "known"), [("sin", 1, False), ("nn.functional.hardsigmoid", 0, True)])
@@ -85,7 +86,7 @@ def test_a_planted_error_that_is_not_found_fails_the_command(monkeypatch: Any, c
 
 def test_large_samples_and_samples_without_gradient_are_passed_over() -> None:
     listed = [sample(drawn(600)), sample(torch.ones(3)), *(sample(drawn(k)) for k in range(5))]
-    found = list(operators.samples(operator("sin", torch.sin, *listed)))
+    found = list(operator_samples.samples(operator("sin", torch.sin, *listed)))
     assert [inputs[0].numel() for _, inputs, _ in found] == [1, 2, 3]
 
 
@@ -94,14 +95,51 @@ def test_a_sample_that_takes_too_long_is_a_timeout(monkeypatch: Any, capsys: Any
         while True:
             x = x * 1
 
-    outcome = operators.checked(forever, (drawn(2),), {}, 0.2)
-    assert outcome.verdict == "timeout"
-    with operators.limited(60):
+    assert operator_samples.checked((forever, (drawn(2),), {}), 0.2).verdict == "timeout"
+    with operator_samples.limited(60):
         pass
-    assert operators.checked(torch.sin, (drawn(2),), {}, 60).verdict == "PASS"
+    assert operator_samples.checked((torch.sin, (drawn(2),), {}), 60).verdict == "PASS"
 
 
 def test_a_share_that_cannot_be_is_refused(capsys: Any) -> None:
     with pytest.raises(SystemExit):
         operators.main(["--scale", "0"])
     assert "--scale 0.0: must lie between 0 and 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [["--scale", "0.5"], ["--operators", "norm"], ["--no-errors"]])
+def test_a_part_of_the_database_is_not_written(given: list[str], capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        operators.main([*given, "--write"])
+    assert "--write: takes the whole database" in capsys.readouterr().err
+
+
+def test_another_entry_or_another_tensor_than_the_planted_one_is_not_the_one_named(monkeypatch: Any) -> None:
+    def other(*sample: Any) -> Any:
+        found = operator_errors.place_of_largest(*sample)
+        assert found is not None
+        return found._replace(argument=1 - found.argument)
+
+    monkeypatch.setattr(operators, "place_of_largest", other)
+    assert run(monkeypatch, operator("mul", torch.mul, sample(drawn(3), drawn(3)))) == 1
+
+
+def test_the_page_lists_each_failure_with_its_reason_and_what_became_of_the_errors(
+    monkeypatch: Any, tmp_path: Any
+) -> None:
+    page = tmp_path / "operators.md"
+    listed = [
+        operator("nn.functional.hardsigmoid", Doubled.apply, sample(drawn(3)), sample(drawn(2))),
+        operator("half", lambda x: x.half(), sample(drawn(3))),
+        operator("sin", torch.sin, sample(drawn(3))),
+        operator("round", torch.round, sample(drawn(3))),
+    ]
+    monkeypatch.setattr(operators, "PAGE", page)
+    monkeypatch.setattr(operators, "operators", lambda pattern, scale: listed)
+    assert operators.main(["--write"]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "4 operators, 5 samples." in text
+    assert "| `nn.functional.hardsigmoid` | 2 | its backward takes 1/6 in float32 |" in text
+    assert "| `half` | INCONCLUSIVE | 1 | smooth; darg0; result is torch.float16, too coarse" in text
+    assert "| 1e-06 | 1 | 1 | 1 | 0 | 0 |" in text
+    assert "gradient is 0 (1 operators)" in text

@@ -11,6 +11,7 @@ import pytest
 from helpers import certificate_of, drawn, product, product_back
 from verify import GradientMismatch, StructureError, gradcheck
 from verify.checker.arguments import layer_under_test
+from verify.checker.point import Array
 from verify.checker.references.multilinear import Multilinear
 
 
@@ -88,3 +89,57 @@ def test_no_more_points_are_drawn_than_the_probability_asked_for_takes(asked: fl
     assert len(list(reference.points(layer, np.random.default_rng(0)))) == points
     assert reference.missed is not None
     assert reference.missed <= asked
+
+
+def _loss_of_labels(x: Array, labels: Array) -> tuple[Array, Any]:
+    """x where the label is 1, its square where it is -1, and 0 for other labels."""
+    return np.where(labels == 1, x, np.where(labels == -1, x * x, 0)), (x, labels)
+
+
+def _loss_back(dy: Array, cache: Any) -> tuple[Array, Array]:
+    x, labels = cache
+    return dy * np.where(labels == 1, 1, np.where(labels == -1, 2 * x, 0)), np.zeros_like(labels)
+
+
+def _square_at_halves(x: Array, p: Array) -> tuple[Array, Any]:
+    """x, to which x * x is added where p is 0.3."""
+    return x + np.where(p == 0.3, x * x, 0), (x, p)
+
+
+def _square_at_halves_back(dy: Array, cache: Any) -> tuple[Array, Array]:
+    x, p = cache
+    return dy * (1 + np.where(p == 0.3, 2 * x, 0)), np.zeros_like(p)
+
+
+def _gated(x: Array, gates: Array) -> tuple[Array, Any]:
+    """A product where the gates are 0 and 1, and the sine where they are not."""
+    return (x * gates if np.isin(gates, (0, 1)).all() else 0 * x * gates), (x, gates)
+
+
+def _gated_back(dy: Array, cache: Any) -> tuple[Array, Array]:
+    x, gates = cache
+    open_ = float(np.isin(gates, (0, 1)).all())
+    return dy * gates * open_, dy * x * open_
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "arrays"),
+    [
+        (_loss_of_labels, _loss_back, (drawn(0, 5), np.array([1.0, -1, 1, -1, 1]))),
+        (_square_at_halves, _square_at_halves_back, (drawn(0, 4), np.array([0.3, 0.1, 0.3, 0.7]))),
+        (_gated, _gated_back, (drawn(0, 4), np.array([0.0, 1, 1, 0]))),
+    ],
+)
+def test_a_function_that_is_affine_at_other_arrays_alone_is_not_taken_for_multilinear(
+    forward: Any, backward: Any, arrays: Any
+) -> None:
+    def wrong(dy: Array, cache: Any) -> tuple[Array, Array]:
+        dx, other = backward(dy, cache)
+        return 1.1 * dx, other
+
+    right = gradcheck(forward, backward, arrays, seed=0, raise_on_failure=False)
+    assert (right.verdict, right.structure) != ("PASS", "multilinear")
+    assert right.verdict != "FAIL"
+    # The right gradient is 0 wherever it is drawn: there a wrong one is right.
+    assert gradcheck(forward, wrong, arrays, seed=0, wrt=[0, 1], raise_on_failure=False).verdict != "PASS"
+    assert gradcheck(forward, wrong, arrays, seed=0, wrt=[0], raise_on_failure=False).verdict == "FAIL"

@@ -14,6 +14,7 @@ import pytest
 
 from cnn_core import conv2d, max_pool2d, relu, softmax_cross_entropy
 from helpers import certificate_of
+from verify import adapters
 from verify.checker.certificate import Certificate
 from verify.command.targets import load
 from verify.diagnosis.reproduction import YOURS, runnable
@@ -234,3 +235,41 @@ def test_lines_do_not_import_a_file_loaded_under_a_private_name(tmp_path: Path) 
     assert f"forward, backward = {YOURS}" in found.reproduction
     assert "import lay" not in found.reproduction
     assert "_checked" not in found.reproduction
+
+
+class _Adding:
+    """Its gradient is right at the first backward, and adds to the one before at every other."""
+
+    def __init__(self) -> None:
+        self.W, self.dW = np.ones((4, 2)), np.zeros((4, 2))
+
+    def forward(self, x: Any) -> Any:
+        """y = x W."""
+        self.x = x
+        return x @ self.W
+
+    def backward(self, dy: Any) -> Any:
+        """dx; dW is left in the instance."""
+        self.dW = self.dW + self.x.T @ dy
+        return dy @ self.W.T
+
+
+def test_lines_that_begin_anew_are_not_printed_for_what_a_call_leaves_behind() -> None:
+    x = np.random.default_rng(0).normal(size=(3, 4))
+    found = adapters.plain.gradcheck(_Adding(), (x,), seed=0, raise_on_failure=False)
+    assert found.verdict == "FAIL"
+    assert "accumulates" in {cause.code for cause in found.causes}
+    if found.reproduction:
+        claimed, true = _said(found.reproduction)
+        assert abs(claimed - true) > 1e-6 * abs(true)
+
+
+def _slack_relu(x: Any) -> Any:
+    return np.maximum(x, 0), x
+
+
+def test_arrays_that_the_check_drew_are_not_called_yours_rounded() -> None:
+    x = np.array([[0.125, -0.125, 0.625], [0.125, -0.5625, 0.375]])
+    found = certificate_of(_slack_relu, lambda dy, x: (dy * (x >= -0.1),), (x,), seed=0)
+    assert found.verdict == "FAIL"
+    assert found.shown[0].where == "at drawn arrays"

@@ -34,8 +34,8 @@ def irregular_at_ties(case: Disagreement[AtTies]) -> str | None:
     if _by_branch(case) or is_regular(case.reference, case.point, case.k, case.rng):
         return None
     return (
-        f"at the arrays given one-sided derivatives in {case.name} do not tell what may be claimed at its kinks, as at "
-        "a median of equal numbers: break the ties, or let the forward take complex numbers"
+        f"{case.name} lies at a kink where one-sided slopes do not bound the gradient, as at a median of equal "
+        "numbers: break the ties, or let the forward take complex numbers"
     )
 
 

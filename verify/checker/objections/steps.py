@@ -86,21 +86,18 @@ def _without(dy: Array, flat: Array | None) -> Array:
     return dy if flat is None else np.where(flat, 0, dy).astype(dy.dtype)
 
 
-def contradictory(case: Disagreement[Differences]) -> str | None:
-    """Along another direction the gradient is right: what f is uncertain by shows better in two."""
-    if not any(case.reference.seen[case.k].right):
-        return None
-    text = "the differences contradict each other: right along one direction, wrong along another"
-    return f"{text}; move {case.name} away from kinks, or let forward compute in float64 throughout"
-
-
 def long_steps_agree(case: Disagreement[Differences]) -> str | None:
     """At long steps the gradient is right, and short ones say something else, of which they are as sure.
 
     So it is where a part of y is in float32: short steps do not move it, and the rest of y hides that.
     """
+    seen = case.reference.seen[case.k]
+    found = next((e for v, e in zip(seen.directions, seen.estimates, strict=True) if v is case.v), None)
+    if found is None:  # at a kink
+        return None
     ladder = Ladder(Line(case.point, case.k, case.v))
-    if not ladder.contradicts_longer_steps(ladder.estimate()):
+    ladder.estimate()
+    if not ladder.contradicts_longer_steps(found):
         return None
     text = "the differences at long steps agree with the gradient, and those at short steps do not"
     return f"{text}: move {case.name}, or compute in float64 throughout"
@@ -140,7 +137,7 @@ def remedy(line: Line, seen: Seen) -> str:
     noise, rounding = max(each.noise for each in seen.estimates), line.rounding()
     if line.repeated:
         return why_not_repeated(point.layer)
-    note = f"(differences in {name} are known to {seen.tolerance:.2g} only, of {seen.slope:.2g} an entry)"
+    note = f"(differences in {name} are off by up to {seen.tolerance:.2g}, beside slopes of {seen.slope:.2g})"
     ladder = Ladder(line)
     ladder.estimate()
     # At the two shortest steps y changes by as much: noise would differ, and what a slope adds halves.

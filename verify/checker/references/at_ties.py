@@ -1,8 +1,8 @@
 """Piecewise-linear functions at the very arrays given, ties and zeros included.
 
-At a kink there is no derivative, but there is a rule. For a direction v the one-sided derivatives of every output are
-exact, too, if the step is a power of two so short that no other kink lies within it. Then, output by output, the
-claimed derivative must lie between them (Clarke 1983):
+At a kink there is no derivative, but there is a rule. Let the step be a power of two so short that no other kink lies
+within it. Then the one-sided derivatives of every output along v are exact. Output by output, the claimed derivative
+must lie between them (Clarke 1983):
 
     sum(min(dy * D-, dy * D+)) <= sum(da * v) <= sum(max(dy * D-, dy * D+))
 

@@ -13,8 +13,8 @@ The third term is the floor. Where a function saturates (a confident softmax) it
 inside do not. The gradient at u, the arrays scaled to entries of at most 1, stands for them. The last term is the
 conditioning: delta is measured, as how far the gradient moves when the arrays move by an ulp. A batch norm of two
 images has little left after it subtracts. Where that is not enough, the complex step's own rounding is measured, as of
-a solution with a matrix that the forward keeps to itself. Slopes along 3/4 v, 5/8 v and 7/8 v, rescaled, differ from
-that along v by rounding alone. c times their spread is added to the tolerance and to the detection floor.
+a solution with a matrix that the forward keeps to itself. Slopes along 3/4 v, 5/8 v and 7/8 v are rescaled. They
+differ from that along v by rounding alone. c times their spread is added to the tolerance and to the detection floor.
 
 A wrong gradient can widen these only by claiming to be large or to jump. Then the detection floor says so.
 """

@@ -6,8 +6,10 @@ For arrays a, a direction v and an upstream gradient dy of integers, as long as 
 
 The first trial is on integers over a power of two, so between -1 and 1. They are as exact, and a function that
 is linear far out only (a tanh that has saturated), or on integers only (a floor), is not affine there. Every direction
-leads each entry through zero, and f(a + v) - f(a) == f(a) - f(a - v) is checked along it: so a relu is not taken for a
-linear function. Errors tied to particular values (`if x == 0.123`) are outside the bound.
+leads each entry through zero. Along it f(a + v) - f(a) == f(a) - f(a - v) is checked: a relu is no linear function.
+If the arrays given hold zeros or ties, one more trial keeps them.
+
+Errors tied to particular values (`if x == 0.123`) are outside the bound.
 """
 
 from __future__ import annotations
@@ -32,9 +34,11 @@ if TYPE_CHECKING:
 _TRIED_BITS = 6
 
 
-# If y has few entries a draw may cross no kink of a function that is not affine: a median of three passed once in 60
-# checks. 16 entries of y are seen in all.
+# If y has few entries, a draw may cross no kink of a function that is not affine. A median of three passed once in 60
+# checks. Over all draws 16 entries of y are seen.
 _ENTRIES = 16
+# Half the digits of float32, in which a part of forward may compute. What is not affine is so by more.
+_ROUNDED = 2.0**-12
 
 
 class Multilinear(ExactDifference):
@@ -65,6 +69,7 @@ class Multilinear(ExactDifference):
             yield self._point(layer, rng, bits, 1.0)
         if any(_has_zeros_or_ties(layer.arrays[k]) for k in layer.wrt):
             yield self._point(layer, rng, bits, 1.0, alike=True)
+        _check_affine_where_given(layer, rng)
         self.missed = first * rate**trials
 
     def _point(
@@ -89,6 +94,28 @@ class Multilinear(ExactDifference):
         """One, through zero."""
         array: Any = point.arrays[k]
         yield through_zero(point, k, draw_integers(rng, array.shape, self.bits, array.dtype))
+
+
+def _check_affine_where_given(layer: LayerUnderTest, rng: np.random.Generator) -> None:
+    """Raise StructureError unless f is affine at the arrays given, too, as far as rounding lets that show.
+
+    A loss of labels 1 and -1 is 0 for all other labels, and so it is at those drawn.
+    """
+    y = layer.value(layer.arrays)
+    share = max(_ROUNDED, float(np.sqrt(np.finfo(layer.dtype).eps)))
+    for k in layer.wrt:
+        array: Any = layer.arrays[k]
+        scale = float(max(array.max(initial=0.0), -array.min(initial=0.0))) or 1.0
+        v = rng.uniform(0.5 * scale, scale, array.shape)
+        v *= rng.choice([-1.0, 1.0], array.shape)
+        off, allowed = -2 * y, np.abs(y)  # in place: a large check then takes less memory
+        for sign in (1, -1):
+            moved = layer.borrowed(layer.moved(layer.arrays, k, sign * v))[0]
+            off += moved
+            allowed += np.abs(moved)
+        allowed *= share
+        if (np.abs(off, out=off) > allowed).any():
+            raise StructureError(f"not affine in {layer.names[k]} at the arrays given, though it is at those drawn")
 
 
 def _has_zeros_or_ties(array: Array) -> bool:

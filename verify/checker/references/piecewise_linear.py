@@ -32,8 +32,8 @@ _POINTS = 32
 _FEWEST_BITS = 4  # below that a direction of one bit less, or dy, has but a few values
 # A clip is made for low < high, a learned level for alpha > 0. Others may be drawn.
 _ELSEWHERE = (
-    "right at arrays of the signs and in the order of those given, and wrong at others: {}. "
-    'If they lie outside the domain of the layer, structure="smooth" checks at the arrays given alone'
+    "right at arrays in the order of those given, wrong at others: {}. "
+    'If the layer excludes such arrays, write structure="smooth"'
 )
 
 
@@ -68,9 +68,11 @@ class PiecewiseLinear(ExactDifference):
                 check_affine_between_kinks(layer, k, rng)
         given = [layer.arrays[k] for k in layer.wrt]
         self.bits = gap_bits - 3  # as many numbers of either sign: a bit less apart
-        for _ in range(trials):
+        chance = rng.random(entries)
+        for _ in range(max(2, trials)):
+            chance = 1 - chance  # every zero gets either sign, and every tie either order
             unit = 2.0 ** (1 - gap_bits - entry_bits) if fractions else 1.0
-            yield self._point(layer, rng, placed(layer, _alike(rng, given, gap_bits - 1), unit), unit, dy_bits)
+            yield self._point(layer, rng, placed(layer, _alike(rng, given, gap_bits - 1, chance), unit), unit, dy_bits)
         self.bits = gap_bits - 2
         drawn: list[Array] = []
         for trial in range(max(2, trials, -(-_POINTS // max(1, outputs)))):
@@ -94,14 +96,15 @@ class PiecewiseLinear(ExactDifference):
         yield draw_integers(rng, point.claimed[k].shape, self.bits, point.claimed[k].dtype)
 
 
-def _alike(rng: np.random.Generator, given: Sequence[Array], gap_bits: int) -> list[Array]:
-    """Gapped integers with the signs, and in the order, of the entries given; ties and zeros go either way."""
+def _alike(rng: np.random.Generator, given: Sequence[Array], gap_bits: int, chance: Array) -> list[Array]:
+    """Gapped integers with the signs, and in the order, of the entries given; `chance` decides at ties and zeros."""
     flat = np.concatenate([array.ravel() for array in given])
     drawn = np.sort(draw_gapped(rng, [(2 * flat.size,)], gap_bits)[0])  # half of them are negative
-    negative = (flat < 0) | ((flat == 0) & (rng.random(flat.size) < 0.5))
+    negative = (flat < 0) | ((flat == 0) & (chance < 0.5))
     values = np.empty(flat.size, drawn.dtype)
     for side, pool in ((negative, drawn[: flat.size]), (~negative, drawn[flat.size :])):
-        places = rng.permutation(np.flatnonzero(side))  # the order of equal entries
-        values[places[np.argsort(flat[places], kind="stable")]] = np.sort(rng.choice(pool, len(places), replace=False))
+        places = np.flatnonzero(side)
+        order = np.lexsort((chance[places], flat[places]))
+        values[places[order]] = np.sort(rng.choice(pool, len(places), replace=False))
     parts = np.split(values, np.cumsum([array.size for array in given])[:-1])
     return [part.reshape(array.shape) for part, array in zip(parts, given, strict=True)]

@@ -5,8 +5,8 @@ checked at the same arrays in float64. Then both gradients for the same dy are c
 
     |da32 - da64| <= gamma_k * (2 max|da64| + max|da64(u)|) + c * delta
 
-with gamma_k and k of the complex step, in float32, and u the arrays scaled to entries of at most 1. delta is measured,
-as how far da64 moves when the arrays move by an ulp of float32.
+Both gamma_k and k are those of conditioning.py, in float32. The arrays u are those given, scaled to entries of at most
+1. By delta is meant how far da64 moves when the arrays move by an ulp of float32. It is measured.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Why a gradient is wrong: which transformation of the true gradient equals the claimed one.
 
-A cause is named only if what it predicts equals what the backward claims, as exactly as the oracle can
-tell, and if more than one entry speaks for it. It is a guess, and printed as one; "unknown" is an answer.
+A cause is named only if what it predicts equals what the backward claims, as exactly as the oracle knows
+it. At least two entries must speak for it. It is a guess, and printed as one. "unknown" is an answer.
 
 `codes` lists the causes, `page` prints them. `evidence` is what predictions are compared with. The others predict:
 
@@ -51,7 +51,7 @@ Found = Iterator[tuple[CauseCode, str]]
 _RANDOM = CauseCode.RANDOM, RANDOM
 # A choice: of more guesses none is likely.
 _MOST_GUESSES = 3
-_UNKNOWN = "disagrees with the differences in no way that has a name"
+_UNKNOWN = "is not what any mistake known here makes of the true gradient"
 
 
 def find_causes(

@@ -3,11 +3,11 @@
 Two ways to test a prediction. Entry by entry, against the true gradient, J e_i weighed by dy, of all
 entries or, of large arrays, of some. And at once: a gradient is J'^T dy' for whatever J' and dy' exactly if
 
-    sum(claimed * v) == sum(dy' * J' v)        for every v,
+    sum(claimed * v) == sum(dy' * J' v)        for every v.
 
-of which a few random v decide: integers up to 64, so that of exact numbers a prediction that is wrong in
-one entry holds along all four with probability at most 129^-4, below 4e-9 (Freivalds 1977). It costs one
-forward where it fails, four where it holds, at any size.
+Four random v of integers up to 64 decide. Where numbers are exact, a prediction that is wrong in one entry
+holds along all four with probability at most 129^-4, below 4e-9 (Freivalds 1977). It costs one forward where
+it fails, four where it holds, at any size.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _MOST_KEPT, _MOST_AT_ALL = 1 << 22, 1 << 24
 _FEWEST, _FEWEST_EXTRAPOLATED, _FEWEST_FORWARDS = 16, 4, 24
 # Entries of y that forwards may compute for the causes of one argument: a large y has fewer forwards yet.
 _MOST_WORK, _MOST_WORK_EXTRAPOLATED = 1 << 24, 1 << 25
-# So many entries must be wrong, and speak for a cause.
+# Two entries must be wrong, and speak for a cause: one alone is equal by chance too often.
 FEWEST_WRONG = 2
 
 
@@ -57,8 +57,8 @@ class _Budget:
 class Evidence:
     """A wrong gradient of argument k at a point.
 
-    `true` holds NaN where an entry is not known; `columns` is J e_i, one row for each of `known`, flat
-    indices in order; `slopes` is J v for each of `directions`.
+    `true` holds NaN where an entry is not known. `known` has the flat indices of the others, in order.
+    `columns` is J e_i, one row for each of these. `slopes` is J v for each of `directions`.
     """
 
     reference: Reference

@@ -15,8 +15,8 @@ from verify.diagnosis.causes.options import at_arrays
 
 # An epsilon is small beside what it is added to.
 _SMALL = 1e-2
-# How far the arrays are moved, and by how much the error may then change: a smooth one by some parts in a thousand,
-# one of rounding by as much as itself.
+# How far the arrays are moved, and by how much the error may then change. A smooth error changes by some parts in a
+# thousand, one of rounding by as much as itself.
 _MOVED, _CHANGED = 2.0**-10, 0.25
 
 

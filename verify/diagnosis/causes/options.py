@@ -1,7 +1,10 @@
 """A function with other options, or at other arrays.
 
-Options of windows are found wherever a layer keeps them: among the options and defaults of the forward, in a dict
-that is an option, or in the attributes of the layer that an adapter wraps or whose method the forward is.
+Options of windows are found wherever a layer keeps them:
+
+- among the options and defaults of the forward;
+- in a dict that is an option;
+- in the attributes of the layer that an adapter wraps, or whose method the forward is.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ from verify.diagnosis.causes.codes import CauseCode
 _PAGE = """# Causes
 
 What a FAIL may be given as its cause: a guess, printed as one, likeliest first. What was seen, such as an
-exception or another shape, is a fact, and stands in the first line. A cause is named only if
-what it predicts equals what the backward claims, exactly where the oracle is exact and as far as it can
-tell elsewhere, and if at least two wrong entries speak for it. `true` is the gradient by differences;
-where it is not computed entry by entry, the equality is tested along random directions.
+exception or another shape, is a fact, and stands in the first line. A cause is named only if what it
+predicts equals what the backward claims: exactly where the oracle is exact, elsewhere to within rounding.
+At least two wrong entries must speak for it. `true` is the gradient by differences. Where it is not
+computed entry by entry, the equality is tested along random directions.
 
 If a call that is made again gives another gradient, that is the cause, and no other is sought. A cause
 that several arguments share is said once. Options of windows are found among the options of the forward,

@@ -1,4 +1,4 @@
-"""The same call, made again: what differs then is random, or grows. No true gradient is needed to see that."""
+"""One call, made again: what differs then is random, or grows. No true gradient is needed to see that."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Means over an axis taken as constants: the statistics of a batch, of a layer, of a group.
 
-Beside a copy of themselves, joined along that axis, arrays have the same mean and variance, and y is twice what it was.
-But an entry of one copy adds half as much to them. So the true gradient there, G, of one copy's dy, lies half way
-between the true gradient and that with the means held constant: the latter is 2 G - true.
+Arrays joined to a copy of themselves along that axis have the same mean and variance, and y is y twice. But an entry
+of one copy adds half as much to both. Let G be the true gradient there for the dy of one copy. It lies half way between
+the true gradient and the one with constant means. So the latter is 2 G - true.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Doubled(NamedTuple):
 
 
 def statistics(evidence: Evidence) -> Found:
-    """Means over one axis of the argument held constant, or one of the mean and the variance."""
+    """The mean and the variance over one axis of the argument taken as constants, or one of the two."""
     for axis in range(evidence.claimed.ndim):
         if evidence.claimed.shape[axis] < 2 or (axis == 0 and evidence.batched):
             continue
@@ -41,7 +41,7 @@ def statistics(evidence: Evidence) -> Found:
 
 
 def _held(evidence: Evidence, doubled: _Doubled) -> Found:
-    """Both held constant; or the variance, which leaves that less its mean; or the mean, which leaves true and that."""
+    """Both constant. If only the variance is, the gradient loses its mean; if only the mean, true and that remain."""
     k, point, size = evidence.k, evidence.point, evidence.point.y.shape[doubled.of_y]
 
     def held(v: Array, slopes: Array | None = None) -> Array:

@@ -19,7 +19,7 @@ from verify.diagnosis.causes.slopes import elementwise
 _GAP_BITS, _DY_BITS = 9, 10
 
 
-# A choice: two forwards for each entry, but for functions of each entry alone.
+# A choice: each entry takes two forwards, unless the function is one of each entry alone.
 _MOST_AT_TIES = 512
 
 # All positive shows most of a relu. Mirrored shows what is flat as the arrays are.

@@ -43,9 +43,14 @@ def scaled(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     """A constant factor: the one that a largest entry has; it may be the batch's size, where no other batch tells."""
     factor = _factor(evidence)
     if factor is not None and not _equal(evidence, factor, -1):
-        yield CauseCode.CONSTANT_FACTOR, f"is {factor:.10g} times the true gradient{_sizes(evidence, factor)}"
+        yield CauseCode.CONSTANT_FACTOR, f"is {_text(factor)} times the true gradient{_sizes(evidence, factor)}"
         if _follows_batch(evidence) is None:
             yield from _of_batch(evidence)
+
+
+def _text(factor: float) -> str:
+    """Six digits, or as many as tell it from 1."""
+    return next((text for digits in (6, 10, 17) if float(text := f"{factor:.{digits}g}") != 1), "1")
 
 
 def _of_batch(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
