@@ -75,7 +75,7 @@ def differing(one: float, other: float) -> tuple[str, str]:
     if not (math.isfinite(one) and math.isfinite(other)):
         return repr(one), repr(other)
     for digits in range(_DIGITS, _MOST_DIGITS):
-        shown = [float(f"{value:.{digits}g}") for value in (one, other)]
+        shown = [float(f"{value:.{digits}g}") + 0.0 for value in (one, other)]  # no -0.0
         if abs((shown[0] - shown[1]) - (one - other)) <= _SHARE * abs(one - other):
             return _number(shown[0], digits), _number(shown[1], digits)
     return repr(one), repr(other)
