@@ -75,7 +75,7 @@ def differing(one: float, other: float) -> tuple[str, str]:
     if not (math.isfinite(one) and math.isfinite(other)):
         return repr(one), repr(other)
     for digits in range(_DIGITS, _MOST_DIGITS):
-        shown = [float(f"{value:.{digits}g}") for value in (one, other)]
+        shown = [float(f"{value:.{digits}g}") + 0.0 for value in (one, other)]  # no -0.0
         if abs((shown[0] - shown[1]) - (one - other)) <= _SHARE * abs(one - other):
             return _number(shown[0], digits), _number(shown[1], digits)
     return repr(one), repr(other)
@@ -187,7 +187,7 @@ def _undecided(certificate: Certificate) -> str:
     names, remedies = several([each.name for each in missing]), dict.fromkeys(each.remedy for each in missing)
     were = "was" if len(missing) == 1 else "were"
     each = "each: " if len(missing) > 1 else ""
-    return f"{names} {were} not checked ({each}{whys[0]}). {'; '.join(filter(None, remedies))}".rstrip(". ")
+    return f"{names} {were} not checked ({each}{whys[0]}). {'. '.join(filter(None, remedies))}".rstrip(". ")
 
 
 def _causes(certificate: Certificate, first: str) -> Iterator[str]:

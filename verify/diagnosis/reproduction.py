@@ -59,7 +59,7 @@ def text_of(lines: Lines) -> str:
     floating = [i for i, a in enumerate(layer.arrays) if i in layer.differentiable and a is not None]
     scalar = not all(np.ndim(layer.arrays[i]) for i in floating)  # a sum of scalars is no array
     values = {"k": k, "h": repr(lines.way.h), "floating": floating, "as_array": "np.asarray" if scalar else ""}
-    gradient = f"backward(dy, cache)[{_place_of_gradient(point, k)}]"
+    gradient = f"backward(dy, cache){_place_of_gradient(point, k)}"
     places = [f"step[{', '.join(map(str, index)) or '()'}]" for index in lines.indices]
     claimed = f"({gradient} * step).sum()" if len(places) > 1 else gradient + places[0].removeprefix("step")
     return "\n".join(
@@ -173,15 +173,17 @@ def _on_path(module: str) -> bool:
     return top in sys.builtin_module_names or PathFinder.find_spec(top) is not None
 
 
-def _place_of_gradient(point: Point, k: int) -> int:
-    """Where in the backward's tuple the gradient is: integer arrays have a place there or not."""
+def _place_of_gradient(point: Point, k: int) -> str:
+    """The index of the gradient in what backward returns: integer arrays may have a place, a bare array has none."""
     layer = point.layer
     place = layer.differentiable.index(k)
-    if place == k:
-        return k
+    if place == k and len(layer.differentiable) > 1:
+        return f"[{k}]"
     _, cache = layer.value_and_cache(point.arrays)
     returned = layer.backward(point.dy.copy(), cache)
-    return k if len(returned) == len(layer.arrays) else place
+    if isinstance(returned, (np.ndarray, np.generic)):
+        return ""
+    return f"[{k if len(returned) == len(layer.arrays) else place}]"
 
 
 def run(text: str, point: Point) -> tuple[float, float] | None:

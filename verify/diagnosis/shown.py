@@ -71,6 +71,8 @@ def reproduce(finding: Finding, worst: Worst | None, wrong: Array | None) -> Rep
                 continue  # the lines make the layer anew, and then its first gradient is right
             if high - low <= _PLAIN * abs(values[1] - values[0]):
                 low = high = values[1]  # no kink: what the lines print
+            if low == high and abs(low) <= room:
+                low = high = 0.0  # it is 0 but for rounding
             where = case.where
             if f"arrays = {YOURS}" in text or f"arrays = options = {YOURS}" in text:
                 where = f"{where} [{', '.join(point.layer.names)}]"

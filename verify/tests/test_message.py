@@ -369,7 +369,7 @@ def test_what_is_not_checked_is_named_in_the_first_line() -> None:
     two = Certificate(
         "INCONCLUSIVE", "smooth", "", 0, (_passed("x"),), uncovered=(missing, missing._replace(name="bias"))
     )
-    assert two.headline.startswith("INCONCLUSIVE: weights and bias were not checked (y depends on it). ")
+    assert two.headline.startswith("INCONCLUSIVE: weights and bias were not checked (each: y depends on it). ")
 
 
 def _passed(name: str) -> ArgumentResult:

@@ -232,3 +232,19 @@ def test_what_rounds_to_nearly_0_moves_nothing(seed: int) -> None:
             seed=seed,
         )
         assert found.verdict == verdict, found
+
+
+@pytest.mark.parametrize("name", ["dropout-pair", "elu"])
+def test_the_lines_index_no_gradient_that_stands_alone(name: str) -> None:
+    _, layer, inputs = made(name, next(iter(ROWS[name].wrong)))
+    certificate = check(layer, *inputs)
+    assert certificate.shown
+    index = ", ".join(map(str, certificate.shown[0].indices[0]))
+    assert f"print(backward(dy, cache)[{index}], " in certificate.reproduction
+
+
+def test_what_is_0_but_for_rounding_is_said_to_be_0() -> None:
+    _, layer, inputs = made("positions", "one of the batch", seed=3)
+    certificate = result_of(adapters.gradcheck, layer, inputs, seed=3)
+    assert "e-1" not in certificate.headline
+    assert certificate.shown[0].low == certificate.shown[0].high
