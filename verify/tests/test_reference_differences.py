@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -155,3 +157,35 @@ def test_the_certificate_says_what_makes_differences_coarse(
     certificate = certificate_of(forward, lambda dy, x: (dy * np.cos(x),), (x,), structure="smooth", seed=seed)
     assert certificate.verdict == "INCONCLUSIVE"
     assert text in certificate.arguments[0].note
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    return np.asarray([math.erf(each) for each in x])
+
+
+_LARGE = [-4.827, -7.58, -1.54, -1.97, -4.146, -5.42, -4.784, -4.15, 7.38, 5.576, -8.316, 4.178, 2.05, -4.076]
+_LARGE += [-3.06, -3.34, -5.44, 4.48, 2.685]
+
+
+@pytest.mark.parametrize(
+    ("forward", "slope", "x"),
+    [
+        (lambda x: (1 + _erf(x / 2**0.5)) / 2, lambda x: np.exp(-(x**2) / 2) / (2 * np.pi) ** 0.5, [-0.605, *_LARGE]),
+        (lambda x: 1 + _erf(x), lambda x: 2 * np.exp(-(x**2)) / np.pi**0.5, [-0.43, *(0.7 * np.array(_LARGE))]),
+        (np.tanh, lambda x: 1 - np.tanh(x) ** 2, [0.3, 21.0, -1.5, 18.0, 40.0, -2.0, 0.9]),
+    ],
+    ids=["normal", "erf", "tanh"],
+)
+def test_entries_that_have_saturated_hide_no_small_error_of_the_others(forward: Any, slope: Any, x: Any) -> None:
+    # Long steps leave the plateau, at which short ones do not move y: they are too coarse for an error of 1e-6.
+    def backward(dy: np.ndarray, x: np.ndarray, error: float = 1e-6) -> Any:
+        dx = dy * slope(x)
+        dx[0] *= 1 + error
+        return (dx,)
+
+    for seed in range(12):
+        given: Any = {"arrays": (np.array(x),), "structure": "smooth", "seed": seed}
+        right = certificate_of(lambda x: (forward(x), x), partial(backward, error=0.0), **given)
+        assert right.verdict == "PASS"
+        wrong = certificate_of(lambda x: (forward(x), x), backward, **given)
+        assert (wrong.verdict, wrong.worst and wrong.worst.index) == ("FAIL", (0,))

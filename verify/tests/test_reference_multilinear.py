@@ -143,3 +143,17 @@ def test_a_function_that_is_affine_at_other_arrays_alone_is_not_taken_for_multil
     # The right gradient is 0 wherever it is drawn: there a wrong one is right.
     assert gradcheck(forward, wrong, arrays, seed=0, wrt=[0, 1], raise_on_failure=False).verdict != "PASS"
     assert gradcheck(forward, wrong, arrays, seed=0, wrt=[0], raise_on_failure=False).verdict == "FAIL"
+
+
+@pytest.mark.parametrize("given", [(), (1,), (2, 3)])
+def test_a_sum_of_products_of_any_shape_is_checked_by_exact_integers(given: tuple[int, ...]) -> None:
+    def forward(x: Array, w: Array) -> tuple[Array, Any]:
+        return np.asarray((x * w).sum()), (x, w)
+
+    def backward(dy: Array, cache: Any) -> tuple[Array, Array]:
+        x, w = cache
+        return np.asarray(dy * w), np.asarray(dy * x)
+
+    arrays = np.asarray(drawn(0, *given)), np.asarray(drawn(1, *given))
+    found = gradcheck(forward, backward, arrays, seed=0)
+    assert (found.verdict, found.structure) == ("PASS", "multilinear")

@@ -18,7 +18,7 @@ from verify.checker.kink_search import Seen, coarsest
 from verify.checker.line import Line
 from verify.checker.locate import descend
 from verify.checker.point import Array, Point, Worst
-from verify.checker.reference import Interval, Promise, Reference, Way, point_at
+from verify.checker.reference import Interval, Promise, Reference, Way, point_at, with_upstream
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
@@ -91,13 +91,32 @@ class Differences(Reference):
         if not any(seen.right) and steps:
             coarse = replace(seen, estimates=[ladder.coarse_estimate() for ladder in ladders])
             self._compare(coarse, ladders)
-            if coarse.is_sharp:
+            flat = np.any([ladder.flat for ladder in ladders], axis=0)
+            if coarse.is_sharp and not (any(coarse.right) and self._is_wrong_off(flat, point, k, directions)):
                 seen = coarse
             else:
-                seen.insensitive_step, seen.flat = max(steps), np.any([ladder.flat for ladder in ladders], axis=0)
+                seen.insensitive_step, seen.flat = max(steps), flat
         if not any(seen.right) and seen.insensitive_step is None:
             seen.kinked = seen.search(point, k).kinked((directions[0], directions[1]))
         return seen
+
+    def _is_wrong_off(self, flat: Array, point: Point, k: int, directions: list[Array]) -> bool:
+        """Whether short steps call the gradient wrong where they move y: finer than long ones, which say it is right.
+
+        Only if all of these entries are sensitive to short steps, and have no kinks.
+        """
+        other = with_upstream(point, np.where(flat, 0, point.dy).astype(point.dy.dtype))
+        gradient = other.claimed[k]
+        if not other.dy.any() or not np.isfinite(gradient).all():
+            return False
+        ladders = [Ladder(self.line(other, k, v)) for v in directions]
+        estimates = [ladder.estimate() for ladder in ladders]
+        seen = Seen(directions, estimates, float(np.abs(gradient).max()), gradient.size, [])
+        seen.coarsest = coarsest(point.y)
+        self._compare(seen, ladders)
+        if any(seen.right) or not seen.is_sharp or any(ladder.insensitive is not None for ladder in ladders):
+            return False
+        return seen.search(other, k).kinked((directions[0], directions[1])) == []
 
     def _compare(self, seen: Seen, ladders: list[Ladder]) -> None:
         pairs = zip(seen.estimates, ladders, strict=True)

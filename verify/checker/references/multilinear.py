@@ -108,7 +108,7 @@ def _check_affine_where_given(layer: LayerUnderTest, rng: np.random.Generator) -
         scale = float(max(array.max(initial=0.0), -array.min(initial=0.0))) or 1.0
         v = rng.uniform(0.5 * scale, scale, array.shape)
         v *= rng.choice([-1.0, 1.0], array.shape)
-        off, allowed = -2 * y, np.abs(y)  # in place: a large check then takes less memory
+        off, allowed = np.asarray(-2 * y), np.asarray(np.abs(y))  # in place: a large check then takes less memory
         for sign in (1, -1):
             moved = layer.borrowed(layer.moved(layer.arrays, k, sign * v))[0]
             off += moved
