@@ -25,8 +25,8 @@ MOST_FUNCTIONS_VISITED = 66
 MOST_LINES_OF_A_REFERENCE = 900
 # References that need more, and how many.
 # at_ties.py and differences.py import the objections of kinks and the ladder with its windows of float32.
-MORE_LINES: dict[str, int] = {"at_ties.py": 915, "differences.py": 1010}
-# judge.py decides about gradients. attempts.py states faults of the layer, check.py what several arguments and calls say
+MORE_LINES: dict[str, int] = {"references/at_ties.py": 915, "references/differences.py": 1010}
+# judge.py decides about gradients. attempts.py states faults of the layer, check.py what several arguments say
 # together. Another file is a second judge.
 MOST_FILES_THAT_DECIDE = 3
 # Code that asks which kind of point or reference it has knows more than the interface.
