@@ -198,7 +198,8 @@ def test_each_check_fails_for_what_it_is_there_to_find(mutant: str) -> None:
     batch = [] if forward is _maximum else [0]
     report = result_of(check_layer, (forward, backward), [(arrays, {})], batch=batch)
     assert {result.check for result in report.results if result.verdict == "FAIL"} == failing, report
-    assert {result.verdict for result in report.results} <= {"FAIL", "PASS", "NOT APPLICABLE"}
+    undecided = {"INCONCLUSIVE"} if forward is _ticking else set()
+    assert {result.verdict for result in report.results} <= {"FAIL", "PASS", "NOT APPLICABLE"} | undecided
     assert not report
 
 
