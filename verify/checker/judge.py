@@ -16,7 +16,7 @@ from verify.checker.directions import index_of
 from verify.checker.layer import LayerUnderTest
 from verify.checker.linearity import opinions
 from verify.checker.objections import Disagreement
-from verify.checker.objections.randomness import is_constant, why_not_repeated
+from verify.checker.objections.randomness import UPDATES, is_constant, why_not_repeated
 from verify.checker.objections.rounding import is_noise
 from verify.checker.point import Point, Worst
 from verify.checker.reference import Reference, scaled
@@ -153,8 +153,9 @@ def _ask_linearity(reference: Reference, point: Point, found: dict[int, Finding]
     floors = {k: floor for k, floor in passed.items() if point.claimed[k].size}
     for k, opinion in opinions(point, floors).items():
         result = found[k].result
-        if not opinion.repeated or (opinion.worst is not None and point.layer.is_random()):
-            found[k] = Finding(_undecided(result, why_not_repeated(point.layer)))
+        why = "" if opinion.repeated else why_not_repeated(point.layer)
+        if why == UPDATES or (opinion.worst is not None and (why or point.layer.is_random())):
+            found[k] = Finding(_undecided(result, why or why_not_repeated(point.layer)))
         elif opinion.worst is not None and opinion.point is not None:
             found[k] = _fail(reference, opinion.point, result, opinion.worst, opinion.note)
         elif opinion.off or not reference.exact:

@@ -55,13 +55,12 @@ def opinions(point: Point, floors: dict[int, float]) -> dict[int, Opinion]:
             if large:  # backward may refuse that
                 continue
             raise
-        if not same:
-            return dict.fromkeys(floors, Opinion(0.0, repeated=False))
         for k in floors:
             now, before = _opinion(point, other, k, factor, floors[k]), found.get(k, Opinion(0.0))
             if now.worst is not None:
                 now = now._replace(note=f"of -dy{size}: backward is not linear in dy")
-            found[k] = (before if before.worst else now)._replace(off=max(before.off, now.off))
+            off, repeated = max(before.off, now.off), before.repeated and same
+            found[k] = (before if before.worst else now)._replace(off=off, repeated=repeated)
         del other  # before the next one is made: a large check then takes less memory
     return found
 
