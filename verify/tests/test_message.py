@@ -355,7 +355,14 @@ def test_a_forward_that_backward_changes_is_not_called_random() -> None:
         return LayerUnderTest(forward, lambda dy, _: (dy,), (X,), {}, ("x",), (0,))
 
     assert "fix its randomness" in why_not_repeated(layer(lambda x: (x * rng.random(), x)))
-    changed = why_not_repeated(layer(lambda x: (3 * x, x)))
+
+    weights = [3.0]
+
+    def update(dy: np.ndarray, _: Any) -> Any:
+        weights[0] += 0.1
+        return (dy,)
+
+    changed = why_not_repeated(LayerUnderTest(lambda x: (weights[0] * x, x), update, (X,), {}, ("x",), (0,)))
     assert "randomness" not in changed
     assert "backward changes what forward computes" in changed
 
