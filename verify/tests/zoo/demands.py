@@ -12,7 +12,7 @@ class Squeeze:
     """Squeeze and excitation: each channel times a gate of the means of all."""
 
     def __init__(self, draw):
-        self.fc1, self.fc2 = {"w": draw(4, 2)}, {"w": draw(2, 4)}
+        self.fc1, self.fc2 = {"w": draw.positive(4, 2)}, {"w": draw(2, 4)}
         self.fc1["dw"] = self.fc2["dw"] = None
 
     def forward(self, x):
