@@ -40,6 +40,7 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     raised: BaseException | None = None
     contract: bool = False  # whether a broken contract is all there is
+    backwards: int = 0  # the calls of backward at this structure's points
     advised: bool = False  # whether differences were asked, too, as exact numbers cannot see the arrays given
 
     @property
@@ -133,7 +134,7 @@ def _tried(candidates: Sequence[Candidate], layer: LayerUnderTest, seed: int, mi
 
 def _asked(candidate: Candidate, layer: LayerUnderTest, rng: np.random.Generator, miss_probability: float) -> Outcome:
     """Ask the judge, then the diagnosis."""
-    references = candidate.references(miss_probability)
+    references, before = candidate.references(miss_probability), layer.calls["backward"]
     try:
         found = judge(references, layer, rng)
         found |= {
@@ -148,7 +149,8 @@ def _asked(candidate: Candidate, layer: LayerUnderTest, rng: np.random.Generator
     arguments = tuple(each.result for each in found.values())
     missed = [each.missed for each in references if each.missed is not None]
     advised = any(each.advised for each in references)
-    outcome = Outcome(candidate.structure, PASS, arguments, missed=max(missed) if missed else None, advised=advised)
+    backwards, miss = layer.calls["backward"] - before, max(missed) if missed else None
+    outcome = Outcome(candidate.structure, PASS, arguments, missed=miss, backwards=backwards, advised=advised)
     return _with_causes(outcome, found)
 
 

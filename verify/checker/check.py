@@ -164,7 +164,7 @@ def _repeatable(outcome: Outcome, layer: LayerUnderTest, rng: np.random.Generato
     if outcome.contract or not layer.wrt or "random" in {cause.code for cause in outcome.diagnosis.causes}:
         return outcome
     exact = outcome.verdict == PASS and outcome.missed is not None
-    found = not_repeated(layer, rng, layer.calls["backward"] if exact else 0)
+    found = not_repeated(layer, rng, outcome.backwards if exact else 0)
     if isinstance(found, str):
         arguments = tuple(
             ArgumentResult(each.position, each.name, each.shape, INCONCLUSIVE, error=each.error, note=found)

@@ -47,7 +47,7 @@ def times(factor: float, backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def name_of(objection: Objection) -> str:
-    """Return the module and the name of an objection, as in "kinks.y_jumps"."""
+    """Return the module and the name of an objection, as in "kinks.many_branches"."""
     return f"{objection.__module__.rpartition('.')[2]}.{objection.__name__}"
 
 

@@ -22,7 +22,7 @@ from helpers import (
     refuse_complex,
 )
 from verify import Certificate
-from verify.checker import judge
+from verify.checker import check, judge
 from verify.checker.linearity import Opinion, opinions
 from verify.checker.point import Point
 
@@ -301,3 +301,18 @@ def test_a_dropout_drawn_in_forward_is_never_a_random_backward(x: np.ndarray, sh
         for row in outer:
             forward, backward = _masked(np.random.default_rng(seed), share, *row)
             assert certificate_of(forward, backward, (x,), seed=seed).verdict != "FAIL"
+
+
+def test_calls_of_structures_that_were_given_up_do_not_count_as_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, back, arrays = _REPEATED["relu"]
+    known: list[int] = []
+
+    def recorded(layer: Any, rng: np.random.Generator, calls: int) -> None:
+        known.append(calls)
+
+    monkeypatch.setattr(check, "not_repeated", recorded)
+    alone = certificate_of(forward, back, arrays, structure="piecewise-linear", seed=0)
+    auto = certificate_of(forward, back, arrays, seed=0)
+    assert alone
+    assert auto.backward_calls > alone.backward_calls
+    assert known == [alone.backward_calls, alone.backward_calls]
