@@ -7,9 +7,9 @@ probability at most d / |S| (Schwartz 1980, Zippel 1979; for matrix products Fre
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -109,6 +109,15 @@ def difference(point: Point, k: int, v: Array) -> Fraction:
     return ahead
 
 
+def check_sum(point: Point, k: int, rays: Iterable[Array]) -> None:
+    """Raise StructureError unless <dy, f> changes by 0 in all along rays whose sum is 0: f is then not affine."""
+    there = exact_dot(point.dy, point.y)
+    total = sum(_weighed(point, k, ray, point.step) - there for ray in rays)
+    if total:
+        name, off = point.layer.names[k], float(total)
+        raise StructureError(f"not affine in {name}: <dy, f> changes by {off:.6g} along directions whose sum is 0")
+
+
 def _weighed(point: Point, k: int, v: Array, step: float) -> Fraction:
     """<dy, f(a + step v)>. y is not copied, and no cache kept: a large check then takes less memory."""
     y = point.layer.borrowed(point.layer.moved(point.arrays, k, v if step == 1 else step * v))[0]
@@ -126,12 +135,6 @@ def check_exact(y: Array) -> None:
     if shift and integer_bits(y, shift) + GUARD_BITS > mantissa_bits(y.dtype):
         entry = y[y != np.rint(y)][0].item()
         raise StructureError(f"y is not of integers and short fractions, where its arrays are: {entry!r} is an entry")
-
-
-def through_zero(point: Point, k: int, v: Array) -> Array:
-    """A direction that leads every entry of argument k past 0, to minus its sign times |v|."""
-    array: Any = point.arrays[k]
-    return np.asarray(-np.copysign(v, array) - array / array.dtype.type(point.step))
 
 
 def placed(layer: LayerUnderTest, drawn: Sequence[Array], unit: float) -> Arrays:

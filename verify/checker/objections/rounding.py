@@ -53,11 +53,13 @@ def _sums_of_dy_round(case: Disagreement[Any], slopes: Array) -> bool:
     For 3/4 dy it is another entry then. A wrong gradient that rounds nothing is not, nor is one that is random excused.
     """
     point, worst = case.point, case.worst
+    error, eps = abs(worst.analytic - worst.numeric), float(np.finfo(point.dy.dtype).eps)
+    most = point.dy.size * eps * float(np.abs(point.dy).sum()) * float(np.abs(slopes).max(initial=0.0))
+    if error > SAFETY * most:
+        return False
     again, *entries = (scaled(point, f).claimed[case.k][worst.index] / f for f in (1.0, *FACTORS))
     rounded = max(abs(float(entry) - worst.analytic) for entry in entries)
-    eps = float(np.finfo(point.dy.dtype).eps)
-    most = point.dy.size * eps * float(np.abs(point.dy).sum()) * float(np.abs(slopes).max(initial=0.0))
-    return float(again) == worst.analytic and abs(worst.analytic - worst.numeric) <= SAFETY * rounded <= SAFETY * most
+    return float(again) == worst.analytic and error <= SAFETY * rounded <= SAFETY * most
 
 
 def lost_in_y(case: Disagreement[Any]) -> None:
@@ -118,13 +120,15 @@ def _products_round_by(case: Disagreement[Any]) -> float | None:
     """
     point, worst, array = case.point, case.worst, case.point.arrays[case.k]
     assert array is not None
-    entries = [float(scaled(point, factor).claimed[case.k][worst.index]) / factor for factor in FACTORS]
-    rounded = max(abs(entry - worst.analytic) for entry in entries)
     scale = float(np.abs(point.dy).max()) * float(np.abs(point.y).max()) / (float(np.abs(array).max()) or 1.0)
     eps = float(np.finfo(array.dtype).eps)
     error = abs(worst.analytic - worst.numeric)
-    explained = max(error / SAFETY, _LAST_BITS * eps * abs(worst.analytic)) <= rounded <= _ROUNDED * eps * scale
-    return rounded if explained else None
+    least, most = max(error / SAFETY, _LAST_BITS * eps * abs(worst.analytic)), _ROUNDED * eps * scale
+    if not least <= most:
+        return None
+    entries = [float(scaled(point, factor).claimed[case.k][worst.index]) / factor for factor in FACTORS]
+    rounded = max(abs(entry - worst.analytic) for entry in entries)
+    return rounded if least <= rounded <= most else None
 
 
 def ulps_at_entry(case: Disagreement[Any]) -> str | None:

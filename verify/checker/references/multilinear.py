@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from verify.checker.exact import ExactDifference, check_exact, placed, plan, through_zero, upstream_bits
+from verify.checker.exact import ExactDifference, check_exact, placed, plan, upstream_bits
 from verify.checker.exact_numbers import GUARD_BITS, MOST_BITS, draw_integers, mantissa_bits
 from verify.checker.point import Array, Arrays, Point, StructureError
 from verify.checker.reference import point_at
@@ -91,9 +91,12 @@ class Multilinear(ExactDifference):
         return point_at(layer, placed(layer, drawn, unit), upstream, unit)
 
     def directions(self, point: Point, k: int, rng: np.random.Generator) -> Iterator[Array]:
-        """One, through zero."""
+        """One that leads every entry past 0, to minus its sign times a drawn number."""
         array: Any = point.arrays[k]
-        yield through_zero(point, k, draw_integers(rng, array.shape, self.bits, array.dtype))
+        yield np.asarray(
+            -np.copysign(draw_integers(rng, array.shape, self.bits, array.dtype), array)
+            - array / array.dtype.type(point.step)
+        )
 
 
 def _check_affine_where_given(layer: LayerUnderTest, rng: np.random.Generator) -> None:
