@@ -80,7 +80,7 @@ class Certificate:
 
     A PASS states what it would have caught. With an exact oracle, `miss_probability` bounds the chance that a wrong
     gradient passes. Otherwise an error in one entry above `detection_floor` is always caught, relative to the largest
-    entry of that gradient. `uncovered` lists what was not checked, and why.
+    entry of that gradient. `uncovered` lists what was not checked, why, and the remedy.
 
     `reasons` says why "auto" passed over the structures that are stronger than `structure`. It is empty if none was, or
     if the structure was declared. `reproduction` is Python, ten lines at most, that shows a wrong entry without the
@@ -113,6 +113,11 @@ class Certificate:
         return self.verdict == PASS
 
     @property
+    def not_checked(self) -> tuple[tuple[str, str], ...]:
+        """What was not checked, and why: pairs of names and reasons."""
+        return tuple((each.name, each.why) for each in self.uncovered)
+
+    @property
     def worst(self) -> Worst | None:
         """The worst entry over all arguments; None on PASS, or where no entry could be compared."""
         return worst_of(self.arguments)
@@ -135,6 +140,7 @@ class Certificate:
         ]
         fields["causes"] = [cause._asdict() for cause in self.causes]
         fields["uncovered"] = [each._asdict() for each in self.uncovered]
+        fields["not_checked"] = [list(each) for each in self.not_checked]
         fields["worst"] = self.worst._asdict() if self.worst else None
         fields["shown"] = [each._asdict() for each in self.shown]
         fields["wrong_entries"] = {name: _counts(wrong) for name, wrong in self.wrong_entries.items()}

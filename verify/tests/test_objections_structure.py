@@ -250,7 +250,7 @@ def test_a_median_of_three_hides_less_than_once_in_a_hundred_draws_of_rays() -> 
     near = rng.uniform(-1, 1, (1000, 3))
     for base in near:
         rays = list(structure._rays(np.zeros(3), 16, rng))
-        assert not sum(rays).any()
+        assert not np.sum(rays, axis=0).any()
         slopes = [np.median(base + ray) - np.median(base) for ray in rays]
         hidden += abs(sum(slopes)) < 1e-6
     assert hidden < 10
