@@ -1,10 +1,11 @@
-"""A CNN core in NumPy. Every layer has a naive version, its formula in loops, and a fast version.
+"""A CNN core in NumPy. Every layer is there as its formula in loops, and as array operations.
 
-Each layer is a module with two Implementations of one call. `naive` is in every module. The fast one is
-`im2col` if a window slides, `vectorized` otherwise.
+Each layer is a module with Implementations of one call. `naive` has the loops. The array operations are `im2col` if a
+window slides, `vectorized` otherwise. conv2d and max_pool2d have a tuned version too, `blocked`. `fast` is the
+version to use.
 
-    y, cache = conv2d.im2col.forward(x, w, b, stride=2, padding=1)
-    dx, dw, db = conv2d.im2col.backward(dy, cache)
+    y, cache = conv2d.fast.forward(x, w, b, stride=2, padding=1)
+    dx, dw, db = conv2d.fast.backward(dy, cache)
 """
 
 from cnn_core import conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy

@@ -1,7 +1,8 @@
-"""The type of a layer, and the checks of its arguments."""
+"""The type of a layer, how its versions are made, and the checks of its arguments."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Gradients = tuple[Array | None, ...]
+_Call = TypeVar("_Call")
 _Cache = TypeVar("_Cache")
 
 
@@ -24,6 +26,86 @@ class Implementation(NamedTuple):
     name: str
     forward: Callable[..., tuple[Array, Any]]
     backward: Callable[..., Gradients]
+
+
+class Cache(NamedTuple):
+    """What a forward keeps for its own backward: whose it is, what y was, and values, which are attributes too."""
+
+    owner: str
+    y_shape: tuple[int, ...]
+    y_dtype: np.dtype[Any]
+    kept: Any
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.kept, name)
+
+
+def implement(
+    name: str,
+    prepare: Callable[..., _Call],
+    forward: Callable[[_Call], tuple[Array, Any]],
+    backward: Callable[..., Gradients],
+) -> Implementation:
+    """Return a version of the layer in whose module `prepare` stands.
+
+    `prepare(*arrays, **options)` checks a call, and returns what the versions need of it. `forward(call)` computes y
+    and what backward needs. `backward(dy, kept)` computes the gradients of a dy that has the shape and dtype of y.
+    """
+    layer = prepare.__module__.rpartition(".")[2]
+    owner, signature = f"{layer}.{name}", inspect.signature(prepare)
+
+    def checked_forward(*arrays: Any, **options: Any) -> tuple[Array, Cache]:
+        try:
+            call = prepare(*arrays, **options)
+        except TypeError:
+            if misfit := _misfit(layer, signature, arrays, options):
+                raise TypeError(misfit) from None
+            raise
+        y, kept = forward(call)
+        return y, Cache(owner, y.shape, y.dtype, kept)
+
+    def checked_backward(dy: Array, cache: Cache, **options: Any) -> Gradients:
+        if not isinstance(cache, Cache) or cache.owner != owner:
+            whose = cache.owner if isinstance(cache, Cache) else f"no layer's, but a {type(cache).__name__}"
+            raise TypeError(f"cache is {whose}, and this backward needs that of {owner}.forward")
+        return backward(check_upstream(dy, cache.y_shape, cache.y_dtype), cache.kept, **options)
+
+    by_name = [each for each in inspect.signature(backward).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    given = list(inspect.signature(checked_backward).parameters.values())[:2]
+    for which, function, inner, parameters in (
+        ("forward", checked_forward, forward, list(signature.parameters.values())),
+        ("backward", checked_backward, backward, [*given, *by_name]),
+    ):
+        function.__name__, function.__qualname__, function.__doc__ = which, f"{name}.{which}", inner.__doc__
+        function.__module__ = prepare.__module__
+        vars(function)["__signature__"] = inspect.signature(function).replace(parameters=parameters)
+    return Implementation(name, checked_forward, checked_backward)
+
+
+def _misfit(layer: str, signature: inspect.Signature, arrays: tuple[Any, ...], options: dict[str, Any]) -> str:
+    """Return how a call does not fit the arguments of a layer; empty if it does."""
+    try:
+        signature.bind(*arrays, **options)
+    except TypeError:
+        by_name = {name for name, each in signature.parameters.items() if each.kind is each.KEYWORD_ONLY}
+        names = [name for name in signature.parameters if name not in by_name]
+        unknown = [name for name in options if name not in signature.parameters]
+        takes = f"{layer} takes {', '.join(names)} by position"
+        takes += f" and, by name, {', '.join(n for n in signature.parameters if n in by_name)}" if by_name else ""
+        if unknown:
+            return f"{takes}; it has no {', '.join(f'{name}={_short(options[name])}' for name in unknown)}"
+        if len(arrays) > len(names):
+            return f"{takes}; got {len(arrays)} by position, the last {_short(arrays[-1])}"
+        needed = [name for name, each in signature.parameters.items() if each.default is each.empty]
+        missing = [name for name in needed if name not in {*names[: len(arrays)], *options}]
+        return f"{takes}; {', '.join(missing)} is missing" if missing else f"{takes}; an array is given twice"
+    return ""
+
+
+def _short(value: object) -> str:
+    return f"an array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
 
 
 def check_arrays(optional: str = "", **arrays: object) -> None:

@@ -19,67 +19,51 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnn_core._arguments import Array, Gradients, Implementation, check_arrays, check_cache, check_upstream
+from cnn_core._arguments import Array, Gradients, check_arrays, implement
 from cnn_core._geometry import positions
 
 
-class _Cache(NamedTuple):
+class _Kept(NamedTuple):
+    """What backward needs: a shape, and no entry of x."""
+
     x_shape: tuple[int, ...]
-    dtype: np.dtype[np.inexact]
-
-    @property
-    def y_shape(self) -> tuple[int, int]:
-        return self.x_shape[0], math.prod(self.x_shape[1:])
 
 
-class _NaiveCache(_Cache):
-    """The values that the naive forward keeps for its backward."""
+def _prepare(x: Array) -> Array:
+    check_arrays(x=x)
+    if x.ndim < 1:
+        raise ValueError(f"x must have a batch axis (N ...), got shape {x.shape}")
+    return x
 
 
-class _VectorizedCache(_Cache):
-    """The values that the vectorized forward keeps for its backward."""
-
-
-def _naive_forward(x: Array) -> tuple[Array, _NaiveCache]:
+def _naive_forward(x: Array) -> tuple[Array, _Kept]:
     """Compute (y, cache) from x, entry by entry."""
-    cache = _NaiveCache(_shape(x), x.dtype)
-    y = np.zeros(cache.y_shape, x.dtype)
+    y = np.zeros((len(x), math.prod(x.shape[1:])), x.dtype)
     for n in range(len(x)):
         for k, index in enumerate(positions(*x.shape[1:])):
             y[n, k] = x[(n, *index)]
-    return y, cache
+    return y, _Kept(x.shape)
 
 
-def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
+def _naive_backward(dy: Array, kept: _Kept) -> Gradients:
     """Compute (dx,) from dy, entry by entry."""
-    cache = check_cache(cache, _NaiveCache)
-    dy = check_upstream(dy, cache.y_shape, cache.dtype)
-    dx = np.zeros(cache.x_shape, cache.dtype)
+    dx = np.zeros(kept.x_shape, dy.dtype)
     for n in range(len(dx)):
         for k, index in enumerate(positions(*dx.shape[1:])):
             dx[(n, *index)] = dy[n, k]
     return (dx,)
 
 
-def _vectorized_forward(x: Array) -> tuple[Array, _VectorizedCache]:
+def _vectorized_forward(x: Array) -> tuple[Array, _Kept]:
     """Compute (y, cache) from x as one copy."""
-    cache = _VectorizedCache(_shape(x), x.dtype)
-    return np.array(x.reshape(cache.y_shape)), cache
+    return np.array(x.reshape(len(x), math.prod(x.shape[1:]))), _Kept(x.shape)
 
 
-def _vectorized_backward(dy: Array, cache: _VectorizedCache) -> Gradients:
+def _vectorized_backward(dy: Array, kept: _Kept) -> Gradients:
     """Compute (dx,) from dy as one copy."""
-    cache = check_cache(cache, _VectorizedCache)
-    dy = check_upstream(dy, cache.y_shape, cache.dtype)
-    return (np.array(dy.reshape(cache.x_shape)),)
+    return (np.array(dy.reshape(kept.x_shape)),)
 
 
-def _shape(x: Array) -> tuple[int, ...]:
-    check_arrays(x=x)
-    if x.ndim < 1:
-        raise ValueError(f"x must have a batch axis (N ...), got shape {x.shape}")
-    return x.shape
-
-
-naive = Implementation("naive", _naive_forward, _naive_backward)
-vectorized = Implementation("vectorized", _vectorized_forward, _vectorized_backward)
+naive = implement("naive", _prepare, _naive_forward, _naive_backward)
+vectorized = implement("vectorized", _prepare, _vectorized_forward, _vectorized_backward)
+fast = vectorized

@@ -21,54 +21,47 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnn_core._arguments import (
-    Array,
-    Gradients,
-    Implementation,
-    check_arrays,
-    check_cache,
-    check_rank,
-    check_upstream,
-)
+from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
 from cnn_core._geometry import positions
 
 
-class _Cache(NamedTuple):
+class _Call(NamedTuple):
+    """The arguments of a call, which backward needs too."""
+
     x: Array
     w: Array
     b: Array | None
 
-    @property
-    def y_shape(self) -> tuple[int, ...]:
-        return (*self.x.shape[:-1], len(self.w))
+
+def _prepare(x: Array, w: Array, b: Array | None = None) -> _Call:
+    check_arrays("b", x=x, w=w, b=b)
+    check_rank("w", w, "O I")
+    if x.ndim < 1:
+        raise ValueError(f"x must have at least one axis (... I), got shape {x.shape}")
+    if x.shape[-1] != w.shape[1]:
+        raise ValueError(
+            f"the last axis of x has {x.shape[-1]} entries, w expects {w.shape[1]} (x: {x.shape}, w: {w.shape})"
+        )
+    if b is not None and b.shape != w.shape[:1]:
+        raise ValueError(f"b must have shape {w.shape[:1]}, one entry a row of w, got {b.shape}")
+    return _Call(x, w, b)
 
 
-class _NaiveCache(_Cache):
-    """The values that the naive forward keeps for its backward."""
-
-
-class _VectorizedCache(_Cache):
-    """The values that the vectorized forward keeps for its backward."""
-
-
-def _naive_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, _NaiveCache]:
+def _naive_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from (x, w, b), one product at a time."""
-    _check(x, w, b)
-    cache = _NaiveCache(x, w, b)
-    y = np.zeros(cache.y_shape, x.dtype)
+    x, w, b = call
+    y = np.zeros((*x.shape[:-1], len(w)), x.dtype)
     for *lead, o, i in positions(*x.shape[:-1], *w.shape):
         y[(*lead, o)] += x[(*lead, i)] * w[o, i]
     if b is not None:
         for *lead, o in positions(*y.shape):
             y[(*lead, o)] += b[o]
-    return y, cache
+    return y, call
 
 
-def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
+def _naive_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx, dw, db) from dy, one product at a time."""
-    cache = check_cache(cache, _NaiveCache)
-    x, w, b = cache
-    dy = check_upstream(dy, cache.y_shape, x.dtype)
+    x, w, b = call
     dx, dw = np.zeros(x.shape, x.dtype), np.zeros(w.shape, x.dtype)
     for *lead, o, i in positions(*x.shape[:-1], *w.shape):
         dx[(*lead, i)] += dy[(*lead, o)] * w[o, i]
@@ -81,21 +74,18 @@ def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
     return dx, dw, db
 
 
-def _vectorized_forward(x: Array, w: Array, b: Array | None = None) -> tuple[Array, _VectorizedCache]:
+def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from (x, w, b) as one matrix product."""
-    _check(x, w, b)
-    cache = _VectorizedCache(x, w, b)
-    y = (_rows(x) @ w.T).reshape(cache.y_shape)
+    x, w, b = call
+    y = (_rows(x) @ w.T).reshape(*x.shape[:-1], len(w))
     if b is not None:
         y += b
-    return y, cache
+    return y, call
 
 
-def _vectorized_backward(dy: Array, cache: _VectorizedCache) -> Gradients:
+def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx, dw, db) from dy as matrix products."""
-    cache = check_cache(cache, _VectorizedCache)
-    x, w, b = cache
-    dy = check_upstream(dy, cache.y_shape, x.dtype)
+    x, w, b = call
     upstream = _rows(dy)
     dx = (upstream @ w).reshape(x.shape)
     db = None if b is None else upstream.sum(axis=0)
@@ -107,18 +97,6 @@ def _rows(array: Array) -> Array:
     return array.reshape(int(np.prod(array.shape[:-1])), array.shape[-1])
 
 
-def _check(x: Array, w: Array, b: Array | None) -> None:
-    check_arrays("b", x=x, w=w, b=b)
-    check_rank("w", w, "O I")
-    if x.ndim < 1:
-        raise ValueError(f"x must have at least one axis (... I), got shape {x.shape}")
-    if x.shape[-1] != w.shape[1]:
-        raise ValueError(
-            f"the last axis of x has {x.shape[-1]} entries, w expects {w.shape[1]} (x: {x.shape}, w: {w.shape})"
-        )
-    if b is not None and b.shape != w.shape[:1]:
-        raise ValueError(f"b must have shape {w.shape[:1]}, one entry a row of w, got {b.shape}")
-
-
-naive = Implementation("naive", _naive_forward, _naive_backward)
-vectorized = Implementation("vectorized", _vectorized_forward, _vectorized_backward)
+naive = implement("naive", _prepare, _naive_forward, _naive_backward)
+vectorized = implement("vectorized", _prepare, _vectorized_forward, _vectorized_backward)
+fast = vectorized

@@ -29,36 +29,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnn_core import _max_pool2d_fast
-from cnn_core._arguments import (
-    Array,
-    Gradients,
-    Implementation,
-    check_arrays,
-    check_cache,
-    check_rank,
-    check_upstream,
-)
+from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
+from cnn_core._blocked import max_pool2d as blocks
 from cnn_core._geometry import Axis, Padding, Pair, pair, positions, sliding_axes
 
 
-class _Cache(NamedTuple):
-    indices: Array
-    x_shape: tuple[int, ...]
-    dtype: np.dtype[np.inexact]
+class _Call(NamedTuple):
+    """The argument of a call, and the windows."""
+
+    x: Array
     rows: Axis
     columns: Axis
 
 
-class _NaiveCache(_Cache):
-    """The values that the naive forward keeps for its backward."""
+class _Kept(NamedTuple):
+    """What backward needs: the winners, and no entry of x. The axes say which windows they won."""
+
+    indices: Array
+    x_shape: tuple[int, ...]
+    rows: Axis
+    columns: Axis
 
 
-class _Im2colCache(_Cache):
-    """The values that the im2col forward keeps for its backward."""
-
-
-def _naive_forward(
+def _prepare(
     x: Array,
     *,
     kernel_size: Pair,
@@ -66,68 +59,7 @@ def _naive_forward(
     padding: Padding = 0,
     dilation: Pair = 1,
     ceil_mode: bool = False,
-) -> tuple[Array, _NaiveCache]:
-    """Compute (y, cache) from x, one comparison at a time."""
-    rows, columns = _geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
-    shape = (*x.shape[:2], rows.out, columns.out)
-    y, indices = np.zeros(shape, x.dtype), np.zeros(shape, np.int64)
-    for n, c, i, j in positions(*shape):
-        window = _window(i, j, rows, columns)
-        won_h, won_v = window[0]
-        for h, v in window:
-            value = x[n, c, h, v].real
-            if value > x[n, c, won_h, won_v].real or math.isnan(value):
-                won_h, won_v = h, v
-        y[n, c, i, j] = x[n, c, won_h, won_v]
-        indices[n, c, i, j] = won_h * columns.size + won_v
-    return y, _NaiveCache(indices, x.shape, x.dtype, rows, columns)
-
-
-def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
-    """Compute (dx,) from dy: each dy is added at the winner of its window, one at a time."""
-    indices, x_shape, dtype, _, columns = check_cache(cache, _NaiveCache)
-    dy = check_upstream(dy, indices.shape, dtype)
-    dx = np.zeros(x_shape, dtype)
-    for n, c, i, j in positions(*dy.shape):
-        h, v = divmod(indices[n, c, i, j], columns.size)
-        dx[n, c, h, v] += dy[n, c, i, j]
-    return (dx,)
-
-
-def _window(i: int, j: int, rows: Axis, columns: Axis) -> list[tuple[int, int]]:
-    """Return the entries (h, v) of x in window (i, j), in row-major order, without the padding."""
-    taps = ((rows.source(i, p), columns.source(j, q)) for p, q in positions(rows.kernel, columns.kernel))
-    return [(h, v) for h, v in taps if 0 <= h < rows.size and 0 <= v < columns.size]
-
-
-def _im2col_forward(
-    x: Array,
-    *,
-    kernel_size: Pair,
-    stride: Pair | None = None,
-    padding: Padding = 0,
-    dilation: Pair = 1,
-    ceil_mode: bool = False,
-) -> tuple[Array, _Im2colCache]:
-    """Compute (y, cache) from x, many planes at once."""
-    rows, columns = _geometry(x, kernel_size, stride, padding, dilation, ceil_mode)
-    y, indices = _max_pool2d_fast.forward(x.real, rows, columns)
-    if np.iscomplexobj(x):
-        flat = x.reshape(*x.shape[:2], rows.size * columns.size)
-        y = np.take_along_axis(flat, indices.reshape(*x.shape[:2], rows.out * columns.out), axis=2).reshape(y.shape)
-    return y, _Im2colCache(indices, x.shape, x.dtype, rows, columns)
-
-
-def _im2col_backward(dy: Array, cache: _Im2colCache) -> Gradients:
-    """Compute (dx,) from dy: each dy is added at the winner of its window, many planes at once."""
-    indices, x_shape, dtype, _, _ = check_cache(cache, _Im2colCache)
-    dy = check_upstream(dy, indices.shape, dtype)
-    return (_max_pool2d_fast.backward(dy, indices, x_shape),)
-
-
-def _geometry(
-    x: Array, kernel_size: Pair, stride: Pair | None, padding: Padding, dilation: Pair, ceil_mode: bool
-) -> tuple[Axis, Axis]:
+) -> _Call:
     check_arrays(x=x)
     check_rank("x", x, "N C H W")
     kernel = pair("kernel_size", kernel_size, 1)
@@ -151,8 +83,88 @@ def _geometry(
                     f"window {output} along the {name} holds no entry of x ({name[0].upper()}={axis.size}, "
                     f"kernel={axis.kernel}, padding={(axis.before, axis.after)}, dilation={axis.dilation})"
                 )
-    return axes
+    return _Call(x, *axes)
 
 
-naive = Implementation("naive", _naive_forward, _naive_backward)
-im2col = Implementation("im2col", _im2col_forward, _im2col_backward)
+def _naive_forward(call: _Call) -> tuple[Array, _Kept]:
+    """Compute (y, cache) from x, one comparison at a time."""
+    x, rows, columns = call
+    shape = (*x.shape[:2], rows.out, columns.out)
+    y, indices = np.zeros(shape, x.dtype), np.zeros(shape, np.int64)
+    for n, c, i, j in positions(*shape):
+        window = _window(i, j, rows, columns)
+        won_h, won_v = window[0]
+        for h, v in window:
+            value = x[n, c, h, v].real
+            if value > x[n, c, won_h, won_v].real or math.isnan(value):
+                won_h, won_v = h, v
+        y[n, c, i, j] = x[n, c, won_h, won_v]
+        indices[n, c, i, j] = won_h * columns.size + won_v
+    return y, _Kept(indices, x.shape, rows, columns)
+
+
+def _naive_backward(dy: Array, kept: _Kept) -> Gradients:
+    """Compute (dx,) from dy: each dy is added at the winner of its window, one at a time."""
+    dx = np.zeros(kept.x_shape, dy.dtype)
+    for n, c, i, j in positions(*dy.shape):
+        h, v = divmod(kept.indices[n, c, i, j], dx.shape[3])
+        dx[n, c, h, v] += dy[n, c, i, j]
+    return (dx,)
+
+
+def _window(i: int, j: int, rows: Axis, columns: Axis) -> list[tuple[int, int]]:
+    """Return the entries (h, v) of x in window (i, j), in row-major order, without the padding."""
+    taps = ((rows.source(i, p), columns.source(j, q)) for p, q in positions(rows.kernel, columns.kernel))
+    return [(h, v) for h, v in taps if 0 <= h < rows.size and 0 <= v < columns.size]
+
+
+def _im2col_forward(call: _Call) -> tuple[Array, _Kept]:
+    """Compute (y, cache) from x: unfold every window, and take the largest of its entries.
+
+    The taps (oH, oW, K) hold the index of each entry in its plane. Those in the padding count as -inf.
+    """
+    x, rows, columns = call
+    h, v = (np.array([[axis.source(o, t) for t in range(axis.kernel)] for o in range(axis.out)]) for axis in call[1:])
+    inside = np.logical_and.outer((h >= 0) & (h < rows.size), (v >= 0) & (v < columns.size))
+    flat = np.where(inside, np.add.outer(h * columns.size, v), 0)
+    shape = (rows.out, columns.out, rows.kernel * columns.kernel)
+    inside, flat = (each.swapaxes(1, 2).reshape(shape) for each in (inside, flat))
+    planes = x.reshape(*x.shape[:2], rows.size * columns.size)
+    unfolded = np.where(inside, planes.real[:, :, flat], -np.inf)
+    last_nan = shape[2] - 1 - np.isnan(unfolded)[..., ::-1].argmax(axis=-1)
+    winner = np.where(np.isnan(unfolded).any(axis=-1), last_nan, unfolded.argmax(axis=-1))
+    winner = np.maximum(winner, inside.argmax(axis=-1))  # of a window of -inf, the first that is no padding
+    indices = np.take_along_axis(np.broadcast_to(flat, unfolded.shape), winner[..., None], axis=-1)[..., 0]
+    y = np.take_along_axis(planes, indices.reshape(*x.shape[:2], shape[0] * shape[1]), axis=-1).reshape(indices.shape)
+    return y, _Kept(indices, x.shape, rows, columns)
+
+
+def _im2col_backward(dy: Array, kept: _Kept) -> Gradients:
+    """Compute (dx,) from dy: fold back, each dy is added at the winner of its window, all at once."""
+    dx = np.zeros(kept.x_shape, dy.dtype)
+    images, channels = (np.arange(size)[..., None] for size in dx.shape[:2])
+    flat = dx.reshape(*dx.shape[:2], dx.shape[2] * dx.shape[3])
+    place = images[..., None], channels, kept.indices.reshape(*dx.shape[:2], dy.shape[2] * dy.shape[3])
+    np.add.at(flat, place, dy.reshape(place[2].shape))
+    return (dx,)
+
+
+def _blocked_forward(call: _Call) -> tuple[Array, _Kept]:
+    """Compute (y, cache) from x, many planes at once: tuned, see `cnn_core._blocked`."""
+    x, rows, columns = call
+    y, indices = blocks.forward(x.real, rows, columns)
+    if np.iscomplexobj(x):
+        flat = x.reshape(*x.shape[:2], rows.size * columns.size)
+        y = np.take_along_axis(flat, indices.reshape(*x.shape[:2], rows.out * columns.out), axis=2).reshape(y.shape)
+    return y, _Kept(indices, x.shape, rows, columns)
+
+
+def _blocked_backward(dy: Array, kept: _Kept) -> Gradients:
+    """Compute (dx,) from dy: each dy is added at the winner of its window, many planes at once."""
+    return (blocks.backward(dy, kept.indices, kept.x_shape),)
+
+
+naive = implement("naive", _prepare, _naive_forward, _naive_backward)
+im2col = implement("im2col", _prepare, _im2col_forward, _im2col_backward)
+blocked = implement("blocked", _prepare, _blocked_forward, _blocked_backward)
+fast = blocked

@@ -124,21 +124,18 @@ def tutorial_network(version: Version, *, loss: Literal["mean", "sum"] | None = 
         raise ValueError(f'version must be "naive" or "fast", got {version!r}')
     if loss not in (None, "mean", "sum"):
         raise ValueError(f'loss must be None, "mean" or "sum", got {loss!r}')
-    fast = version == "fast"
-    activation = Step(relu.vectorized if fast else relu.naive)
-    connected = Step(linear.vectorized if fast else linear.naive, 2)
+    activation, connected = Step(getattr(relu, version)), Step(getattr(linear, version), 2)
     steps = [
-        Step(conv2d.im2col if fast else conv2d.naive, 1),
+        Step(getattr(conv2d, version), 1),
         activation,
-        Step(max_pool2d.im2col if fast else max_pool2d.naive, options={"kernel_size": 2, "stride": 2}),
-        Step(flatten.vectorized if fast else flatten.naive),
+        Step(getattr(max_pool2d, version), options={"kernel_size": 2, "stride": 2}),
+        Step(getattr(flatten, version)),
         connected,
         activation,
         connected,
     ]
     if loss is not None:
-        entropy = softmax_cross_entropy.vectorized if fast else softmax_cross_entropy.naive
-        steps.append(Step(entropy, 1, {"reduction": loss}))
+        steps.append(Step(getattr(softmax_cross_entropy, version), 1, {"reduction": loss}))
     return chain(f"tutorial_network({version!r}, loss={loss!r})", steps)
 
 

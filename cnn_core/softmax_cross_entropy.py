@@ -26,50 +26,55 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnn_core._arguments import Array, Gradients, Implementation, check_arrays, check_cache, check_rank, check_upstream
+from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
 from cnn_core._geometry import positions
 
 
-class _Cache(NamedTuple):
+class _Call(NamedTuple):
+    """The arguments of a call, which backward needs too."""
+
     x: Array
     labels: Array
     reduction: str
 
-    @property
-    def y_shape(self) -> tuple[int, ...]:
-        return self.labels.shape if self.reduction == "none" else ()
+
+def _prepare(x: Array, labels: Array, *, reduction: str = "mean") -> _Call:
+    check_arrays(x=x)
+    check_rank("x", x, "N C")
+    images, classes = x.shape
+    if classes < 1:
+        raise ValueError(f"x must have at least one class, got shape {x.shape}")
+    if not isinstance(labels, np.ndarray) or not np.issubdtype(labels.dtype, np.integer):
+        raise TypeError(f"labels must be an integer array, got {getattr(labels, 'dtype', type(labels).__name__)}")
+    if labels.shape != (images,):
+        raise ValueError(f"labels must have shape ({images},), one for each row of x {x.shape}, got {labels.shape}")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if outside.size:
+        raise ValueError(f"labels must lie in [0, {classes}), got {labels[outside[0]]} at position {outside[0]}")
+    return _Call(x, labels, reduction)
 
 
-class _NaiveCache(_Cache):
-    """The values that the naive forward keeps for its backward."""
-
-
-class _VectorizedCache(_Cache):
-    """The values that the vectorized forward keeps for its backward."""
-
-
-def _naive_forward(x: Array, labels: Array, *, reduction: str = "mean") -> tuple[Array, _NaiveCache]:
+def _naive_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from (x, labels), image by image."""
-    _check(x, labels, reduction)
-    cache = _NaiveCache(x, labels, reduction)
+    x, labels, reduction = call
     loss = np.zeros(len(x), x.dtype)
     for n, row in enumerate(x):
         loss[n] = np.log(sum(_exponentials(row))) + (_largest(row) - row[labels[n]])
     if reduction == "none":
-        return loss, cache
+        return loss, call
     total = np.zeros((), x.dtype)
     for n in range(len(loss)):
         total += loss[n]
     if reduction == "mean":
         total = total / len(loss) if len(loss) else total * np.nan
-    return np.asarray(total, x.dtype), cache
+    return np.asarray(total, x.dtype), call
 
 
-def _naive_backward(dy: Array, cache: _NaiveCache) -> Gradients:
+def _naive_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, entry by entry."""
-    cache = check_cache(cache, _NaiveCache)
-    x, labels, reduction = cache
-    dy = check_upstream(dy, cache.y_shape, x.dtype)
+    x, labels, reduction = call
     dx = np.zeros(x.shape, x.dtype)
     for n, row in enumerate(x):
         upstream = dy[n] if reduction == "none" else dy / len(x) if reduction == "mean" else dy
@@ -93,9 +98,9 @@ def _largest(row: Array) -> np.floating:
     return max(value.real for value in row)
 
 
-def _vectorized_forward(x: Array, labels: Array, *, reduction: str = "mean") -> tuple[Array, _VectorizedCache]:
+def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from (x, labels), all images at once."""
-    _check(x, labels, reduction)
+    x, labels, reduction = call
     largest = x.real.max(axis=1)
     total = np.exp(x - largest[:, None]).sum(axis=1)
     loss = np.log(total) + (largest - x[np.arange(len(x)), labels])
@@ -103,14 +108,12 @@ def _vectorized_forward(x: Array, labels: Array, *, reduction: str = "mean") -> 
         loss = loss.sum()
     elif reduction == "mean":
         loss = loss.sum() / len(x) if len(x) else np.nan
-    return np.asarray(loss, x.dtype), _VectorizedCache(x, labels, reduction)
+    return np.asarray(loss, x.dtype), call
 
 
-def _vectorized_backward(dy: Array, cache: _VectorizedCache) -> Gradients:
+def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all entries at once."""
-    cache = check_cache(cache, _VectorizedCache)
-    x, labels, reduction = cache
-    dy = check_upstream(dy, cache.y_shape, x.dtype)
+    x, labels, reduction = call
     upstream = dy / len(x) if reduction == "mean" and len(x) else dy
     images = np.arange(len(x))
     dx = np.exp(x - x.real.max(axis=1, keepdims=True))
@@ -121,22 +124,6 @@ def _vectorized_backward(dy: Array, cache: _VectorizedCache) -> Gradients:
     return (dx,)
 
 
-def _check(x: Array, labels: Array, reduction: str) -> None:
-    check_arrays(x=x)
-    check_rank("x", x, "N C")
-    images, classes = x.shape
-    if classes < 1:
-        raise ValueError(f"x must have at least one class, got shape {x.shape}")
-    if not isinstance(labels, np.ndarray) or not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"labels must be an integer array, got {getattr(labels, 'dtype', type(labels).__name__)}")
-    if labels.shape != (images,):
-        raise ValueError(f"labels must have shape ({images},), one for each row of x {x.shape}, got {labels.shape}")
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
-    if outside.size:
-        raise ValueError(f"labels must lie in [0, {classes}), got {labels[outside[0]]} at position {outside[0]}")
-
-
-naive = Implementation("naive", _naive_forward, _naive_backward)
-vectorized = Implementation("vectorized", _vectorized_forward, _vectorized_backward)
+naive = implement("naive", _prepare, _naive_forward, _naive_backward)
+vectorized = implement("vectorized", _prepare, _vectorized_forward, _vectorized_backward)
+fast = vectorized

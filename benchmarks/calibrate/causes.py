@@ -1,4 +1,4 @@
-"""Measures how often a FAIL names the planted cause, with mutants of every layer in both versions.
+"""Measures how often a FAIL names the planted cause, with mutants of every layer in all versions.
 
 A trial is a mutant at a case at which its gradient is wrong. If only one entry is wrong, no cause is named, on
 purpose. Such cases are counted separately, and so are cases at which the mutant is right.

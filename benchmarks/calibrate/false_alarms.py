@@ -20,7 +20,7 @@ from verify.layers import LAYERS, Case, Layer
 
 
 def measure(trials: int, seed: int = 0) -> dict[str, Any]:
-    """Return the verdicts of at least `trials` checks, shared equally by all layers and both versions."""
+    """Return the verdicts of at least `trials` checks, shared equally by all layers and versions."""
     versions = [(layer, each) for layer in LAYERS.values() for each in layer.implementations]
     share = -(-trials // len(versions))
     rows = {f"{layer.name}, {each.name}": _verdicts(layer, each, share, seed) for layer, each in versions}

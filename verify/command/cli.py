@@ -27,7 +27,7 @@ from verify.museum import EXHIBITS
 from verify.profiles import EXAMPLES
 
 NETWORK = "digits"
-_VERSIONS = ("naive", "im2col", "vectorized", "fast")
+_VERSIONS = ("naive", "im2col", "vectorized", "blocked", "fast")
 _COLOURS = {PASS: "green", FAIL: "bold red", INCONCLUSIVE: "yellow", ERROR: "bold red"}
 
 _examples = click.option(
@@ -83,7 +83,7 @@ def cli() -> None:
     "implementations",
     multiple=True,
     type=click.Choice(_VERSIONS),
-    help="Run only this version; `fast` is im2col and vectorized; repeatable.",
+    help="Run only this version; `fast` is that to use of each layer; repeatable.",
 )
 @_examples
 @seed_option
@@ -99,7 +99,7 @@ def run(
     data: str | None,
     json_path: str | None,
 ) -> None:
-    """Verify both versions of every layer, and the digit network on real images."""
+    """Verify all versions of every layer, and the digit network on real images."""
     chosen = bool(layers)
     layers = tuple(dict.fromkeys(layers)) or (*LAYERS, NETWORK)
     if data is not None and NETWORK not in layers:
@@ -110,7 +110,7 @@ def run(
     console.print(f"gradcert: {examples} cases for each version, seed {seed}", highlight=False)
     started = time.perf_counter()
     for name in layers if chosen else ():
-        if not any(_wanted(version, implementations) for version in _versions_of(name)):
+        if not _wanted(name, implementations):
             text = f"{name} has no {' or '.join(implementations)}, but {', '.join(_versions_of(name))}"
             console.print(text, highlight=False)
     rows = list(_rows(layers, implementations, examples, seed, dataset))
@@ -177,17 +177,16 @@ def _versions_of(layer: str) -> tuple[str, ...]:
     return get_args(Version) if layer == NETWORK else tuple(each.name for each in LAYERS[layer].implementations)
 
 
-def _wanted(name: str, implementations: tuple[str, ...]) -> bool:
-    """Return whether a version is among those that the caller chose."""
-    return not implementations or name in implementations or ("fast" in implementations and name != "naive")
+def _wanted(layer: str, implementations: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of those of a layer's versions that the caller chose: all, if none is named."""
+    fast = "fast" if layer == NETWORK else LAYERS[layer].fast.name
+    chosen = {fast if name == "fast" else name for name in implementations or _versions_of(layer)}
+    return tuple(name for name in _versions_of(layer) if name in chosen)
 
 
 def _rows(
     layers: Iterable[str], implementations: tuple[str, ...], examples: int, seed: int, dataset: Dataset | None
 ) -> Iterator[Row]:
-    def wanted(name: str) -> bool:
-        return _wanted(name, implementations)
-
     stderr = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
@@ -195,7 +194,7 @@ def _rows(
             if name == NETWORK:
                 continue
             for implementation in LAYERS[name].implementations:
-                if wanted(implementation.name):
+                if implementation.name in _wanted(name, implementations):
                     task = progress.add_task(f"{name} {implementation.name}", total=examples)
                     yield verify_layer(LAYERS[name], implementation, examples, seed, lambda t=task: progress.advance(t))  # type: ignore[misc]
                     progress.remove_task(task)
@@ -204,7 +203,7 @@ def _rows(
             parts: tuple[Part, ...] = get_args(Part)
             for part in parts:
                 for version in versions:
-                    if wanted(version):
+                    if version in _wanted(NETWORK, implementations):
                         task = progress.add_task(f"digits: {part} {version}", total=None)
                         yield verify_network(part, version, dataset, seed)
                         progress.remove_task(task)

@@ -164,7 +164,7 @@ def _importable(function: Callable[..., Any]) -> str | None:
     if found is not function or not path:
         return None
     first, _, rest = path.partition(".")
-    return f"from {module} import {first} as {{name}}" + (f"; {{name}} = {{name}}.{rest}" if rest else "")
+    return f"from {module} import {first}; {{name}} = {path}" if rest else f"from {module} import {first} as {{name}}"
 
 
 def _on_path(module: str) -> bool:

@@ -79,14 +79,15 @@ class Layer:
 
     @property
     def fast(self) -> Implementation:
-        """The im2col or vectorized implementation."""
-        fast: Implementation = getattr(self.module, "im2col", None) or self.module.vectorized
+        """The version to use."""
+        fast: Implementation = self.module.fast
         return fast
 
     @property
-    def implementations(self) -> tuple[Implementation, Implementation]:
-        """Both implementations, the reference first."""
-        return self.reference, self.fast
+    def implementations(self) -> tuple[Implementation, ...]:
+        """All versions, the reference first, the one to use last."""
+        found = [each for each in vars(self.module).values() if isinstance(each, Implementation) and each != self.fast]
+        return (*sorted(found, key=lambda each: each is not self.reference), self.fast)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def certificate_of(
     return result_of(gradcheck, forward, backward, arrays, options, **settings)
 
 
-# The layers of this project, each in both versions.
+# The layers of this project, each in all versions.
 BOTH = [
     pytest.param(layer, implementation, id=f"{layer.name}-{implementation.name}")
     for layer in LAYERS.values()

@@ -42,7 +42,7 @@ def _small(name: str, backward: Callable[..., Gradients] | None = None, scale: f
         return generator.normal(size=(images, 5)).astype(_FLOAT32), generator.integers(0, 5, images)
 
     broken = Implementation(fast.name, scaled, backward or fast.backward)
-    module = SimpleNamespace(**{"naive": layer.reference, fast.name: broken})
+    module = SimpleNamespace(naive=layer.reference, fast=broken, **{fast.name: broken})
     return dataclasses.replace(layer, module=module, bench=(BenchCase("small", "zoo", 2, draw, naive=True),))  # type: ignore[arg-type]  # a stand-in
 
 

@@ -109,7 +109,7 @@ def test_an_array_with_height_and_width_exchanged_is_named() -> None:
         return np.asarray(dx).swapaxes(2, 3).reshape(SHAPES[0]), dw, db
 
     def of_kernel(dy: Any, cache: Any) -> Any:
-        turned = cache._replace(w=cache.w.swapaxes(2, 3).reshape(cache.w.shape))
+        turned = cache._replace(kept=cache.kept._replace(w=cache.w.swapaxes(2, 3).reshape(cache.w.shape)))
         return conv2d.im2col.backward(dy, turned)[0], *conv2d.im2col.backward(dy, cache)[1:]
 
     def of_dy(dy: Any, cache: Any) -> Any:

@@ -264,7 +264,10 @@ def test_the_version_and_the_script(capsys: pytest.CaptureFixture[str], monkeypa
     ("arguments", "sentence"),
     [
         (("--layer", "relu", "--implementation", "im2col"), "relu has no im2col, but naive, vectorized"),
-        (("--layer", "conv2d", "--implementation", "vectorized"), "conv2d has no vectorized, but naive, im2col"),
+        (
+            ("--layer", "conv2d", "--implementation", "vectorized"),
+            "conv2d has no vectorized, but naive, im2col, blocked",
+        ),
         (("--layer", "digits", "--implementation", "im2col"), "digits has no im2col, but naive, fast"),
     ],
 )

@@ -1,6 +1,6 @@
 """Output sizes counted window by window, and proof that the strategies reach every corner they promise.
 
-A size formula that is wrong is wrong for both versions of a layer, and a corner that is never drawn is never tested.
+A size formula that is wrong is wrong for all versions of a layer, and a corner that is never drawn is never tested.
 """
 
 from __future__ import annotations

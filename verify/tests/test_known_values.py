@@ -1,4 +1,4 @@
-"""Numbers worked by hand, small enough to check by eye: what is wrong in both versions of a layer shows here.
+"""Numbers worked by hand, small enough to check by eye: what is wrong in all versions of a layer shows here.
 
 Where weights are powers of ten, the digits of an output are the entries of x that its window read.
 Every case runs in float32, float64 and complex128, and y and all gradients must keep that dtype.
@@ -75,7 +75,7 @@ class Typed:
 
 
 def both(name: str, dtypes: Sequence[type] = (np.float32, np.float64, np.complex128)) -> pytest.MarkDecorator:
-    """Run a test for both versions of a layer, in each dtype."""
+    """Run a test for all versions of a layer, in each dtype."""
     versions = [Typed(version, dtype) for version in LAYERS[name].implementations for dtype in dtypes]
     return pytest.mark.parametrize(
         "layer", versions, ids=lambda typed: f"{name}-{typed.layer.name}-{typed.dtype.__name__}"

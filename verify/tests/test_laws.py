@@ -1,4 +1,4 @@
-"""Algebraic laws that hold of a layer whoever wrote it: a rule that both versions misread alike breaks one here.
+"""Algebraic laws that hold of a layer whoever wrote it: a rule that all versions misread alike breaks one here.
 
 On integers everything but the softmax is exact, so both sides of a law are compared bit for bit.
 """
@@ -24,7 +24,7 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 def both(name: str) -> pytest.MarkDecorator:
-    """Run a test for both versions of a layer."""
+    """Run a test for all versions of a layer."""
     return pytest.mark.parametrize("layer", LAYERS[name].implementations, ids=lambda version: f"{name}-{version.name}")
 
 

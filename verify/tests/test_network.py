@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnn_core import _conv2d_fast, conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
+from cnn_core import conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
 from cnn_core._arguments import Array, Implementation
+from cnn_core._blocked import conv2d as blocks
 from cnn_core.network import PARAMETERS, Step, Version, chain, initial_parameters, tutorial_network
 
 VERSIONS: tuple[Version, ...] = ("naive", "fast")
@@ -47,9 +48,9 @@ def test_chain_does_not_swap_or_drop_what_the_layers_composed_by_hand_give(loss:
     y, cache = network.forward(x, conv_w, *fully, labels)
     gradients = network.backward(np.float64(1.5), cache)
 
-    z1, c1 = conv2d.im2col.forward(x, conv_w)
+    z1, c1 = conv2d.blocked.forward(x, conv_w)
     a1, c2 = relu.vectorized.forward(z1)
-    p1, c3 = max_pool2d.im2col.forward(a1, kernel_size=2, stride=2)
+    p1, c3 = max_pool2d.blocked.forward(a1, kernel_size=2, stride=2)
     f1, c4 = flatten.vectorized.forward(p1)
     z2, c5 = linear.vectorized.forward(f1, fully[0], fully[1])
     a2, c6 = relu.vectorized.forward(z2)
@@ -62,9 +63,9 @@ def test_chain_does_not_swap_or_drop_what_the_layers_composed_by_hand_give(loss:
     d2, dw2, db2 = linear.vectorized.backward(d3, c7)
     (d2,) = relu.vectorized.backward(d2, c6)
     d1, dw1, db1 = linear.vectorized.backward(d2, c5)
-    for layer, layer_cache in [(flatten.vectorized, c4), (max_pool2d.im2col, c3), (relu.vectorized, c2)]:
+    for layer, layer_cache in [(flatten.vectorized, c4), (max_pool2d.blocked, c3), (relu.vectorized, c2)]:
         (d1,) = layer.backward(d1, layer_cache)
-    dx, dw, _ = conv2d.im2col.backward(d1, c1)
+    dx, dw, _ = conv2d.blocked.backward(d1, c1)
 
     assert _equal((y,), (by_hand,))
     assert _equal(gradients, (dx, dw, dw1, db1, dw2, db2))
@@ -168,7 +169,7 @@ def test_leaving_out_dx_spares_the_first_layers_work(monkeypatch: pytest.MonkeyP
     def unwanted(*arguments: object) -> None:
         raise AssertionError("dx is computed")
 
-    monkeypatch.setattr(_conv2d_fast, "input_gradient", unwanted)
+    monkeypatch.setattr(blocks, "input_gradient", unwanted)
     network = tutorial_network("fast")
     y, cache = network.forward(*_network_arrays(np.random.default_rng(18), 2))
     network.backward(y, cache, need_dx=False)

@@ -17,11 +17,12 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cnn_core import _conv2d_fast as fast
-from cnn_core import _max_pool2d_fast, conv2d, max_pool2d
-from cnn_core._conv2d_plan import Plan, choose, filters_outweigh
+from cnn_core import conv2d, max_pool2d
+from cnn_core._blocked import conv2d as fast
+from cnn_core._blocked import max_pool2d as pooling
+from cnn_core._blocked.plan import Plan, choose, filters_outweigh
+from cnn_core._blocked.unfold import Scratch, fold, padded, planes, unfold
 from cnn_core._geometry import Axis, sliding_axes
-from cnn_core._im2col import Scratch, fold, padded, planes, unfold
 from verify.layers import LAYERS, Case
 
 Array = NDArray[Any]
@@ -53,7 +54,7 @@ def given_arrays(case: Case) -> tuple[Array, Array, Array | None]:
 
 def geometry(case: Case) -> Geometry:
     """The axes along which the window slides, and the groups."""
-    _, cache = conv2d.im2col.forward(*case.arrays, **case.options)
+    _, cache = conv2d.blocked.forward(*case.arrays, **case.options)
     return cache.rows, cache.columns, cache.groups
 
 
@@ -140,7 +141,7 @@ def test_filters_that_are_not_finite_spoil_what_they_touch_and_nothing_else(spec
     x, w = np.ones((2, 2, 4, 4)), np.ones((2, 2, 3, 3))
     w[1, 0, 0, 2] = special
     results = []
-    for version in (conv2d.naive, conv2d.im2col):
+    for version in (conv2d.naive, conv2d.blocked):
         with np.errstate(invalid="ignore"):
             y, cache = version.forward(x, w, stride=stride, padding=1)
             dy = np.random.default_rng(0).integers(1, 9, y.shape).astype(float)
@@ -153,9 +154,9 @@ def test_filters_that_are_not_finite_spoil_what_they_touch_and_nothing_else(spec
 def test_a_window_of_one_entry_may_be_padded_on_either_side(padding: tuple[tuple[int, int], tuple[int, int]]) -> None:
     x, w = np.arange(8.0).reshape(1, 2, 2, 2), np.arange(1.0, 7.0).reshape(3, 2, 1, 1)
     y, cache = conv2d.naive.forward(x, w, padding=padding)
-    found, known = conv2d.im2col.forward(x, w, padding=padding)
+    found, known = conv2d.blocked.forward(x, w, padding=padding)
     same("y", y, found)
-    for right, got in zip(conv2d.naive.backward(y, cache)[:2], conv2d.im2col.backward(y, known)[:2], strict=True):
+    for right, got in zip(conv2d.naive.backward(y, cache)[:2], conv2d.blocked.backward(y, known)[:2], strict=True):
         assert right is not None
         assert got is not None
         same("gradient", right, got)
@@ -381,18 +382,18 @@ def test_memory_beside_arguments_and_results_is_bounded(
 ) -> None:
     generator = np.random.default_rng(0)
     x, w = (generator.standard_normal(shape, np.float32) for shape in (x_shape, w_shape))
-    (y, cache), forward = memory(lambda: conv2d.im2col.forward(x, w, w[:, 0, 0, 0].copy(), **options))
-    _, backward = memory(lambda: conv2d.im2col.backward(y, cache))
+    (y, cache), forward = memory(lambda: conv2d.blocked.forward(x, w, w[:, 0, 0, 0].copy(), **options))
+    _, backward = memory(lambda: conv2d.blocked.backward(y, cache))
     assert max(forward, backward) <= 64 << 20, f"forward {forward / 2**20:.1f} MiB, backward {backward / 2**20:.1f} MiB"
 
 
 def pooled_alike(x: Array, dy_seed: int, **options: Any) -> None:
     """Both versions of max pooling give the same y, winners and gradient, NaN and all."""
-    (y, cache), (expected, known) = (each.forward(x, **options) for each in (max_pool2d.im2col, max_pool2d.naive))
+    (y, cache), (expected, known) = (each.forward(x, **options) for each in (max_pool2d.blocked, max_pool2d.naive))
     assert np.array_equal(y, expected, equal_nan=True)
     assert np.array_equal(cache.indices, known.indices)
     dy = np.random.default_rng(dy_seed).integers(-9, 10, y.shape).astype(x.dtype)
-    gradients: Any = (*max_pool2d.naive.backward(dy, known), *max_pool2d.im2col.backward(dy, cache))
+    gradients: Any = (*max_pool2d.naive.backward(dy, known), *max_pool2d.blocked.backward(dy, cache))
     same("dx", *gradients)
 
 
@@ -412,7 +413,7 @@ def test_blocks_of_planes_agree_with_naive_bit_for_bit(
     if x.size:
         x.flat[np.random.default_rng(seed).integers(0, x.size, len(special))] = special
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_max_pool2d_fast, "_BLOCK_BYTES", block)
+        patch.setattr(pooling, "_BLOCK_BYTES", block)
         pooled_alike(x, seed, **case.options)
 
 

@@ -100,7 +100,8 @@ def test_the_lines_run_and_show_what_they_say(name: str) -> None:
     lines = found.reproduction.splitlines()
     assert 0 < len(lines) <= 10, found
     assert f"backward = {YOURS}" in found.reproduction  # a closure
-    assert f"from {implementation.forward.__module__} import {implementation.forward.__name__} as forward" in lines
+    path = implementation.forward.__qualname__
+    assert f"from {implementation.forward.__module__} import {path.split('.')[0]}; forward = {path}" in lines
     claimed, true = _shown(found.reproduction, backward=backward, arrays=arrays)
     assert (claimed, true) == _said(found.reproduction)
     assert re.search(r"\n  to reproduce, at your arrays( \[\w.*\])?:\n", str(found))

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even k
 
 
 def both(name: str) -> pytest.MarkDecorator:
-    """Run a test for both versions of a layer."""
+    """Run a test for all versions of a layer."""
     return pytest.mark.parametrize("layer", LAYERS[name].implementations, ids=lambda version: f"{name}-{version.name}")
 
 

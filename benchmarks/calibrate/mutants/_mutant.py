@@ -31,6 +31,11 @@ class Mutant(NamedTuple):
 MUTANTS: list[Mutant] = []
 
 
+def keeping(cache: Any, **changes: Any) -> Any:
+    """The cache, as if its forward had kept other values."""
+    return cache._replace(kept=cache.kept._replace(**changes))
+
+
 def add(name: str, layer: str, code: C, wrong: Callable[[Array, Any, Backward], Gradients]) -> None:
     """Add a mutant whose backward is wrong(dy, cache, right), where `right` is the layer's own backward."""
 

@@ -15,6 +15,7 @@ from benchmarks.calibrate.mutants._mutant import (
     change,
     features_first,
     given,
+    keeping,
     left_out,
     of_dy,
     only,
@@ -28,7 +29,7 @@ _DX, _DW, _DB = 0, 1, 2
 
 def _conv(dy: Array, cache: Any, **changes: Any) -> Gradients:
     """Return the naive backward with a changed cache. Both versions give these numbers."""
-    return conv2d.naive.backward(dy, conv2d._NaiveCache(*cache._replace(**changes)))
+    return conv2d.naive.backward(dy, keeping(cache, **changes)._replace(owner="conv2d.naive"))
 
 
 def _axes(cache: Any, **changes: int) -> dict[str, Any]:
@@ -169,7 +170,7 @@ change("db counted thrice", "conv2d", C.CONSTANT_FACTOR, _DB, lambda g: g * 3)
 
 def _assigned(dy: Array, cache: Any, *, tap_by_tap: bool) -> Array:
     """Return dx with assignments instead of sums, window by window or (col2im-assign) tap by tap."""
-    x, w, _, rows, columns, groups = cache
+    x, w, _, rows, columns, groups = cache.kept
     size = (axis.before + axis.size + axis.after for axis in (rows, columns))
     padded = np.zeros((*x.shape[:2], *size), x.dtype)
     parts: dict[tuple[int, ...], Array] = {}

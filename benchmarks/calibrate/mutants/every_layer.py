@@ -12,6 +12,7 @@ from benchmarks.calibrate.mutants._mutant import (
     Gradients,
     add,
     change,
+    keeping,
     of_dy,
     only,
     put,
@@ -116,7 +117,7 @@ def _packed(implementation: Implementation) -> Implementation:
 
 def _arrays_packed(implementation: Implementation) -> Implementation:
     def backward(dy: Array, cache: Any) -> Gradients:
-        return implementation.backward(dy, cache._replace(x=cache.x.ravel(order="K").reshape(cache.x.shape)))
+        return implementation.backward(dy, keeping(cache, x=cache.x.ravel(order="K").reshape(cache.x.shape)))
 
     return implementation._replace(backward=backward)
 

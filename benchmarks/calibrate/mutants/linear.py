@@ -14,6 +14,7 @@ from benchmarks.calibrate.mutants._mutant import (
     change,
     features_first,
     given,
+    keeping,
     of_dy,
     only,
     shuffled,
@@ -27,7 +28,7 @@ given(
     "linear",
     C.TRANSPOSED,
     _DX,
-    lambda dy, cache, right: right(dy, cache._replace(w=np.ascontiguousarray(cache.w.T).reshape(cache.w.shape)))[0],
+    lambda dy, cache, right: right(dy, keeping(cache, w=np.ascontiguousarray(cache.w.T).reshape(cache.w.shape)))[0],
 )
 change("dw over N", "linear", C.CONSTANT_FACTOR, _DW, lambda g: g / 7)
 given(
@@ -80,5 +81,5 @@ given(
     "linear",
     C.NOT_LINEAR,
     _DX,
-    lambda dy, cache, right: right(dy, cache._replace(w=cache.w - 3 * right(dy, cache)[1]))[0],
+    lambda dy, cache, right: right(dy, keeping(cache, w=cache.w - 3 * right(dy, cache)[1]))[0],
 )

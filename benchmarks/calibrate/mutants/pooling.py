@@ -13,6 +13,7 @@ from benchmarks.calibrate.mutants._mutant import (
     add,
     change,
     features_first,
+    keeping,
     left_out,
     of_dy,
     only,
@@ -102,7 +103,7 @@ def _strideless(dy: Array, x: Array, cache: Any, options: Any, right: Array) -> 
     indices = close.indices[:, :, : dy.shape[2], : dy.shape[3]]
     if indices.shape != dy.shape:
         return right
-    return np.asarray(max_pool2d.im2col.backward(dy, close._replace(indices=indices))[0])
+    return np.asarray(max_pool2d.im2col.backward(dy, keeping(close, indices=indices)._replace(y_shape=dy.shape))[0])
 
 
 whole("maxpool-ties-all", "max_pool2d", C.ALL_TIES_REWARDED, _pool(_by_rule(lambda tied: tied)))

@@ -15,7 +15,7 @@ BLAS multiplies near the speed of the machine, so this file saves copies:
 - dx is a convolution of dy with the rotated kernel, wherever that copies less than folding.
   With a stride there is one such convolution for each remainder, with the taps that reach this remainder.
 
-`_conv2d_plan` chooses the blocks of a convolution from its sizes.
+`plan` chooses the blocks of a convolution from its sizes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ import math
 import numpy as np
 
 from cnn_core._arguments import Array
-from cnn_core._conv2d_plan import Plan, choose, filters_outweigh, in_one_row
+from cnn_core._blocked.plan import Plan, choose, filters_outweigh, in_one_row
+from cnn_core._blocked.unfold import Block, Scratch, fold, padded, planes, turned_axes, unfold
 from cnn_core._geometry import Axis
-from cnn_core._im2col import Block, Scratch, fold, padded, planes, turned_axes, unfold
 
 
 def by_group(w: Array, groups: int) -> Array:

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from cnn_core._arguments import Array
+from cnn_core._blocked.unfold import by_remainder, every
 from cnn_core._geometry import Axis, positions
-from cnn_core._im2col import by_remainder, every
 
 # Bytes of x or of indices in a block: the private cache of one core of the measured machine. Half or twice is as fast.
 _BLOCK_BYTES = 1 << 20

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cnn_core._arguments import Array
+from cnn_core._blocked.unfold import Block
 from cnn_core._geometry import Axis
-from cnn_core._im2col import Block
 
 # Bytes of a block; few filters get half. Measured with 1 MiB of level-2 and 32 MiB of level-3 cache.
 # Smaller blocks need more calls. Larger blocks leave the cache, and fresh memory costs more than a copy.
