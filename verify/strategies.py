@@ -244,6 +244,24 @@ def windows(draw: st.DrawFn, *, pooling: bool = False) -> Window:
     return Window((axes[0].size, axes[1].size), kernel, options)
 
 
+def both(option: int | tuple[int, int]) -> tuple[int, int]:
+    """An option of a window, for the height and the width."""
+    return (option, option) if isinstance(option, int) else option
+
+
+def sides(
+    padding: Any, kernel: tuple[int, ...] = (1, 1), dilation: tuple[int, ...] = (1, 1)
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """A padding as ((top, bottom), (left, right)). "same" depends on the window."""
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        height, width = (d * (k - 1) for d, k in zip(dilation, kernel, strict=True))
+        return (height // 2, height - height // 2), (width // 2, width - width // 2)
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    return both(rows), both(columns)
+
+
 def _two(draw: st.DrawFn, low: int, high: int) -> tuple[int, int]:
     return draw(st.integers(low, high)), draw(st.integers(low, high))
 

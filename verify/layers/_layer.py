@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from cnn_core import Implementation
 
 Array = NDArray[Any]
+# Structures whose arithmetic is exact on integers.
+EXACT = ("multilinear", "piecewise-linear")
 
 
 class Case(NamedTuple):
@@ -51,8 +53,13 @@ class BenchCase(NamedTuple):
 class Layer:
     """The declaration of a layer. Tests, benchmarks, command line and tables are derived from it.
 
-    `arguments` names the arrays with their axes, "x: N C; w: ... -> y: ...". `structure` is one of
-    verify.gradcheck's. `cases` makes the strategy of valid cases.
+    - `arguments` names the arrays with their axes, "x: N C; w: ... -> y: ...".
+    - `structure` is one of verify.gradcheck's. `cases` makes the strategy of valid cases.
+    - `torch(torch, *tensors, **options)` and `jax(jax, *arrays, **options)` compute y there, from the module and the
+      case. They return None for a case that the library does not have.
+    - `tolerance(arrays, options, y, dy, gradients)` gives how far two right versions may differ: in y and in each
+      gradient, as numbers or arrays. A layer that is exact on integers has none.
+    - `products(arrays, options, y)` counts the products of a forward. A layer that does not multiply has none.
     """
 
     name: str
@@ -63,6 +70,10 @@ class Layer:
     rejects: tuple[Reject, ...]
     bench: tuple[BenchCase, ...]
     source: str
+    torch: Callable[..., Any] | None = None
+    jax: Callable[..., Any] | None = None
+    tolerance: Callable[..., tuple[Any, ...]] | None = None
+    products: Callable[..., int] | None = None
 
     def __repr__(self) -> str:
         return f"LAYERS[{self.name!r}]"
@@ -88,6 +99,19 @@ class Layer:
         """All versions, the reference first, the one to use last."""
         found = [each for each in vars(self.module).values() if isinstance(each, Implementation) and each != self.fast]
         return (*sorted(found, key=lambda each: each is not self.reference), self.fast)
+
+    @property
+    def exact(self) -> bool:
+        """Whether its arithmetic is exact on integers."""
+        return self.structure in EXACT
+
+    def allowed(self, case: Case, y: Array, dy: Array, gradients: tuple[Array | None, ...]) -> tuple[Any, ...]:
+        """How far two right versions may differ in y and in each gradient: not at all where arithmetic is exact."""
+        if self.exact:
+            return (0.0,) * (1 + len(gradients))
+        if self.tolerance is None:
+            raise TypeError(f"the declaration of {self.name} needs a tolerance: its arithmetic rounds")
+        return self.tolerance(case.arrays, case.options, y, dy, gradients)
 
     @property
     def names(self) -> tuple[str, ...]:

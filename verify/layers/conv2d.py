@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -154,6 +157,25 @@ _BENCH = (
 )
 
 
+def _torch(torch: Any, x: Any, w: Any, b: Any, **options: Any) -> Any:
+    """PyTorch pads both sides alike. Of other paddings the image is padded before."""
+    if not isinstance(options["padding"], str):
+        (top, bottom), (left, right) = strategies.sides(options["padding"])
+        x, options["padding"] = torch.nn.functional.pad(x, (left, right, top, bottom)), 0
+    return torch.nn.functional.conv2d(x, w, b, **options)
+
+
+def _jax(jax: Any, x: Any, w: Any, b: Any, *, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+    both = [(each, each) if isinstance(each, int) else each for each in (stride, dilation)]
+    pads = strategies.sides(padding, w.shape[2:], both[1])
+    y = jax.lax.conv_general_dilated(x, w, both[0], pads, rhs_dilation=both[1], feature_group_count=groups)
+    return y if b is None else y + b[:, None, None]
+
+
+def _products(arrays: tuple[Array, ...], options: Mapping[str, Any], y: Array) -> int:
+    return int(y.size * arrays[1][0].size)
+
+
 CONV2D = Layer(
     name="conv2d",
     module=conv2d,
@@ -163,4 +185,7 @@ CONV2D = Layer(
     rejects=_REJECTS,
     bench=_BENCH,
     source="Dumoulin & Visin 2016, arXiv:1603.07285",
+    torch=_torch,
+    jax=_jax,
+    products=_products,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
@@ -37,4 +39,7 @@ FLATTEN = Layer(
     ),
     bench=(_bench("small enough for loops", 16, 8, 32, naive=True), _bench("tutorial", 128, 2, 12)),
     source="torch.nn.Flatten",
+    # PyTorch wants an axis to flatten. A single one is a batch of single features.
+    torch=lambda torch, x: torch.flatten(x if x.ndim > 1 else x[:, None], 1),
+    jax=lambda jax, x: x.reshape(x.shape[0], math.prod(x.shape[1:])),
 )

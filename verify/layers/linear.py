@@ -71,4 +71,7 @@ LINEAR = Layer(
         _bench("ResNet-50", 32, 2048, 1000),
     ),
     source="torch.nn.functional.linear",
+    torch=lambda torch, x, w, b: torch.nn.functional.linear(x, w, b),
+    jax=lambda jax, x, w, b: x @ w.T if b is None else x @ w.T + b,
+    products=lambda arrays, options, y: y.size * arrays[1].shape[1],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -94,6 +97,38 @@ def _bench(
     return BenchCase(name, zoo, images, draw, {"kernel_size": kernel_size, "stride": 2, **options}, naive)
 
 
+def _torch(torch: Any, x: Any, **options: Any) -> Any:
+    """PyTorch pads both sides alike, by half of kernel_size at most. Of other paddings the image is padded before.
+
+    With ceil_mode a window counts if it starts in the image or before it. PyTorch takes the rim behind for image here,
+    so windows that start there are dropped.
+    """
+    kernel = strategies.both(options["kernel_size"])
+    strides = strategies.both(options.get("stride") or kernel)
+    pads = strategies.sides(options["padding"], kernel, strategies.both(options["dilation"]))
+    if all(before == after and 2 * before <= k for (before, after), k in zip(pads, kernel, strict=True)):
+        return torch.nn.functional.max_pool2d(x, **{**options, "padding": (pads[0][0], pads[1][0])})
+    (top, bottom), (left, right) = pads
+    rim = torch.nn.functional.pad(x, (left, right, top, bottom), value=-math.inf)
+    y = torch.nn.functional.max_pool2d(rim, **{**options, "padding": 0})
+    if options.get("ceil_mode"):
+        rows, columns = (-(-(x.shape[axis] + pads[axis - 2][0]) // strides[axis - 2]) for axis in (2, 3))
+        y = y[:, :, :rows, :columns]
+    return y
+
+
+def _jax(
+    jax: Any, x: Any, *, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool = False
+) -> Any:
+    """JAX cannot differentiate dilated windows, and has no ceil_mode."""
+    kernel = strategies.both(kernel_size)
+    if strategies.both(dilation) != (1, 1) or ceil_mode:
+        return None
+    window, strides = ((1, 1, *each) for each in (kernel, strategies.both(stride or kernel)))
+    pads = ((0, 0), (0, 0), *strategies.sides(padding, kernel))
+    return jax.lax.reduce_window(x, -math.inf, jax.lax.max, window, strides, pads)
+
+
 MAX_POOL2D = Layer(
     name="max_pool2d",
     module=max_pool2d,
@@ -110,4 +145,6 @@ MAX_POOL2D = Layer(
         _bench("ResNet-50", 8, 64, 112, 3, padding=1),
     ),
     source="torch.nn.functional.max_pool2d; Ranzato et al. 2007, CVPR",
+    torch=_torch,
+    jax=_jax,
 )

@@ -42,4 +42,6 @@ RELU = Layer(
         _bench("ResNet-50", 8, 64, 112),
     ),
     source="Nair & Hinton 2010, ICML",
+    torch=lambda torch, x: torch.nn.functional.relu(x),
+    jax=lambda jax, x: jax.nn.relu(x),
 )

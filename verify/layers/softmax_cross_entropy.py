@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -61,6 +64,43 @@ def _bench(zoo: str, images: int, classes: int, naive: bool = False) -> BenchCas
     return BenchCase(f"{classes} classes, N = {images}", zoo, images, draw, naive=naive)
 
 
+def _jax(jax: Any, x: Any, labels: Any, *, reduction: str) -> Any:
+    if not x.shape[0]:
+        return None  # JAX's mean over no image is NaN, and so are its gradients
+    loss = -jax.numpy.take_along_axis(jax.nn.log_softmax(x), labels[:, None], axis=1)[:, 0]
+    return {"mean": loss.mean, "sum": loss.sum, "none": lambda: loss}[reduction]()
+
+
+def _tolerance(
+    arrays: tuple[Array, ...], options: Mapping[str, Any], y: Array, dy: Array, gradients: tuple[Array | None, ...]
+) -> tuple[Any, ...]:
+    """Twice the largest rounding error of one version.
+
+    Let u = eps/2. The errors of exp and log are at most 4 ulp, or E u with E = 8. Let d_c be the distance of
+    logit c from the largest. Let s be the sum of all exp(-d_c), and p_c a probability. Relative errors:
+
+    - exp(-d_c): (d_c + E)u.
+    - s: (E + 2C)u, because d exp(-d) < 1 and s >= 1.
+
+    Absolute errors:
+
+    - A loss is log s + d_label, both at least 0. Its error is (E + 2C)u + (E + 2)u loss.
+    - The sum of N losses adds N u of itself, so its error is at most gamma_k (N + y), and that of the mean
+      gamma_k (1 + y).
+    - A gradient is the upstream times a probability or a sum of C - 1 probabilities. A product has an error of
+      (d_c + 2E + 2C + 3)u p_c.
+    - With the sums over C it is (2E + 4C + 3)u. In total a gradient has an error of at most gamma_k times the upstream.
+    """
+    images, classes = arrays[0].shape
+    reduction = options.get("reduction", "mean")
+    k = images + 4 * classes + 2 * 8 + 4
+    unit = float(np.finfo(y.dtype).eps) / 2
+    gamma = k * unit / (1 - k * unit)
+    losses = images if reduction == "sum" else 1
+    upstream = float(np.abs(dy).max(initial=0.0)) / (max(1, images) if reduction == "mean" else 1)
+    return 2 * gamma * (losses + np.abs(y)), 2 * gamma * upstream
+
+
 SOFTMAX_CROSS_ENTROPY = Layer(
     name="softmax_cross_entropy",
     module=softmax_cross_entropy,
@@ -74,4 +114,7 @@ SOFTMAX_CROSS_ENTROPY = Layer(
         _bench("ResNet-50", 32, 1000),
     ),
     source="torch.nn.functional.cross_entropy",
+    torch=lambda torch, x, labels, **options: torch.nn.functional.cross_entropy(x, labels, **options),
+    jax=_jax,
+    tolerance=_tolerance,
 )

@@ -1,0 +1,104 @@
+"""PyTorch and JAX as oracles: y and every gradient of every layer that they have, over its declared cases.
+
+On integers the comparison is exact. Elsewhere the declaration derives by how much two right versions may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from verify.layers import LAYERS, Case, Layer
+
+Array = NDArray[Any]
+Results = tuple[Array | None, ...]
+
+# PyTorch says so of every even kernel under padding="same": a remark on speed.
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+
+
+def of_torch(layer: Layer, case: Case, dy: Callable[[Array], Array]) -> Results | None:
+    """PyTorch's y and gradients, for the dy that its y is given; None if it has no such case."""
+    import torch
+
+    assert layer.torch is not None
+    leaves = [None if a is None else torch.tensor(a, requires_grad=a.dtype.kind == "f") for a in case.arrays]
+    y = layer.torch(torch, *leaves, **dict(case.options))
+    if y is None:
+        return None
+    found = y.detach().numpy()
+    y.backward(torch.tensor(dy(found)))
+    wanted = [leaf for leaf in leaves if leaf is None or leaf.requires_grad]
+    return (found, *(None if leaf is None else _grad(leaf) for leaf in wanted))
+
+
+def _grad(leaf: Any) -> Array:
+    """A leaf that y does not depend on has no gradient in PyTorch: it is 0."""
+    return np.zeros(leaf.shape, leaf.detach().numpy().dtype) if leaf.grad is None else leaf.grad.numpy()
+
+
+def of_jax(layer: Layer, case: Case, dy: Callable[[Array], Array]) -> Results | None:
+    """JAX's y and gradients, as `of_torch`."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    assert layer.jax is not None
+    floating = [k for k, a in enumerate(case.arrays) if a is not None and a.dtype.kind == "f"]
+
+    def function(*given: Any) -> Any:
+        arrays = list(case.arrays)
+        for k, array in zip(floating, given, strict=True):
+            arrays[k] = array
+        return layer.jax(jax, *arrays, **dict(case.options))  # type: ignore[misc]
+
+    given = [jax.numpy.asarray(case.arrays[k]) for k in floating]
+    if function(*given) is None:
+        return None
+    y, pull_back = jax.vjp(function, *given)
+    gradients = dict(zip(floating, pull_back(jax.numpy.asarray(dy(np.asarray(y)))), strict=True))
+    wanted = [k for k, a in enumerate(case.arrays) if a is None or a.dtype.kind == "f"]
+    return (np.asarray(y), *(np.asarray(gradients[k]) if k in gradients else None for k in wanted))
+
+
+ORACLES = {"torch": of_torch, "jax": of_jax}
+PAIRS = [(layer, name) for layer in LAYERS.values() for name in ORACLES if getattr(layer, name) is not None]
+
+
+def typed(case: Case, dtype: type) -> Case:
+    """The case with its floating arrays in this dtype."""
+    return Case(tuple(a if a is None or a.dtype.kind != "f" else a.astype(dtype) for a in case.arrays), case.options)
+
+
+@pytest.mark.parametrize(("layer", "name"), PAIRS, ids=lambda each: getattr(each, "name", each))
+@given(data=st.data())
+def test_y_and_every_gradient_are_the_oracle_s(layer: Layer, name: str, data: st.DataObject) -> None:
+    pytest.importorskip(name)
+    dtypes = [np.float32, np.float64] if name == "torch" else [np.float64]
+    case = typed(data.draw(layer.cases(), label="case"), data.draw(st.sampled_from(dtypes), label="dtype"))
+    seed = data.draw(st.integers(0, 99), label="seed")
+
+    def upstream(y: Array) -> Array:
+        return np.asarray(np.random.default_rng(seed).integers(-4, 5, y.shape)).astype(y.dtype)
+
+    right = ORACLES[name](layer, case, upstream)
+    if right is None:
+        return
+    for version in layer.implementations:
+        y, cache = version.forward(*case.arrays, **case.options)
+        dy = upstream(y)
+        gradients = version.backward(dy, cache)
+        allowed = layer.allowed(case, y, dy, gradients)
+        for position, (got, expected, most) in enumerate(zip((y, *gradients), right, allowed, strict=True)):
+            what = f"gradient {position - 1} of {version.name}" if position else f"y of {version.name}"
+            if got is None or expected is None:
+                assert got is expected, what
+                continue
+            assert (got.shape, got.dtype) == (expected.shape, expected.dtype), what
+            both_nan = np.isnan(got) & np.isnan(expected)
+            assert (both_nan | (got == expected) | (np.abs(got - expected) <= most)).all(), what
