@@ -59,6 +59,7 @@ class Layer:
       case. They return None for a case that the library does not have.
     - `tolerance(arrays, options, y, dy, gradients)` gives how far two right versions may differ: in y and in each
       gradient, as numbers or arrays. A layer that is exact on integers has none.
+    - `constants` names the arrays that have no gradient: labels, masks, indices.
     - `products(arrays, options, y)` counts the products of a forward. A layer that does not multiply has none.
     """
 
@@ -74,6 +75,7 @@ class Layer:
     jax: Callable[..., Any] | None = None
     tolerance: Callable[..., tuple[Any, ...]] | None = None
     products: Callable[..., int] | None = None
+    constants: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"LAYERS[{self.name!r}]"

@@ -117,4 +117,5 @@ SOFTMAX_CROSS_ENTROPY = Layer(
     torch=lambda torch, x, labels, **options: torch.nn.functional.cross_entropy(x, labels, **options),
     jax=_jax,
     tolerance=_tolerance,
+    constants=("labels",),
 )

@@ -24,7 +24,7 @@ ARGUMENTS = [
     pytest.param(layer, implementation, position, id=f"{layer.name}-{implementation.name}-d{name}")
     for layer, implementation in _PAIRS
     for position, name in enumerate(layer.names)
-    if name != "labels"
+    if name not in layer.constants
 ]
 
 
@@ -84,11 +84,14 @@ def test_all_versions_agree_up_to_rounding_where_there_are_no_integers(layer: La
         Call.of(each.forward, each.backward, arrays, options, np.random.default_rng(0))
         for each in layer.implementations
     )
-    right = [gradient for _, gradient in naive.gradients()]
-    allowed = layer.allowed(Case(arrays, options), naive.y, naive.dy, tuple(right))
+    gradients = tuple(naive.backward(naive.dy, naive.cache))
+    allowed = layer.allowed(Case(arrays, options), naive.y, naive.dy, gradients)
     for other in others:
-        found = [other.y, *(gradient for _, gradient in other.gradients())]
-        for one, two, most in zip([naive.y, *right], found, allowed, strict=True):
+        found = (other.y, *other.backward(naive.dy, other.cache))
+        for one, two, most in zip((naive.y, *gradients), found, allowed, strict=True):
+            if one is None or two is None:
+                assert one is two
+                continue
             assert ((one == two) | (np.isnan(one) & np.isnan(two)) | (np.abs(one - two) <= most)).all()
 
 
