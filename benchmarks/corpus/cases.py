@@ -51,6 +51,11 @@ _SHAPES = ((3, 4), (2, 3, 4, 5), (5, 2, 3), (0, 4))
 _LOSSES = ((4, 5, "mean"), (5, 3, "sum"), (3, 6, "none"))
 
 
+def covered() -> tuple[str, ...]:
+    """Return the names of the layers that have cases."""
+    return tuple(sorted(_CASES))
+
+
 def cases(layer: str) -> list[Case]:
     """Return each configuration of a layer with whole numbers, which have ties and zeros, and with normal ones."""
     return [case for whole in (True, False) for case in _CASES[layer](_Draw(whole))]
@@ -94,6 +99,7 @@ def _losses(draw: _Draw) -> Iterator[Case]:
         yield Case((draw(images, classes), labels), {"reduction": reduction})
 
 
+# The layers whose verdicts are frozen. Verdicts of the checker need no more: each structure is among them.
 _CASES = {
     "conv2d": _convolutions,
     "max_pool2d": _poolings,
