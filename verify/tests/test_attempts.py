@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from helpers import SEEDS, certificate_of, drawn, refuse_complex
+from verify import gradcheck
 
 _Layer = tuple[Callable[..., Any], Callable[..., Any]]
 
@@ -262,3 +264,12 @@ def test_a_vector_may_get_its_gradient_as_a_row(kept: bool) -> None:
     found = certificate_of(lambda x, b: (x + b, x), back, (drawn(0, 4, 3), drawn(1, 3)), seed=0)
     assert found.verdict == "PASS"
     assert ("db has shape (1, 3), b has (3,): the same entries" in str(found)) == kept
+
+
+def test_a_probe_outside_the_domain_warns_nobody() -> None:
+    """A logarithm of the negative integers that are drawn is NaN. Nobody asked for these."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = gradcheck(lambda x: (np.log(x), x), lambda dy, x: (dy / x,), (np.array([0.5, 2, 3]),), seed=0)
+    assert found.structure == "analytic"
+    assert not any("Warning" in reason for reason in found.reasons)
