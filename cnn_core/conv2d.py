@@ -110,7 +110,10 @@ def _naive_backward(dy: Array, call: _Call) -> Gradients:
 
 
 def _padded(x: Array, rows: Axis, columns: Axis) -> Array:
-    return np.pad(x, ((0, 0), (0, 0), (rows.before, rows.after), (columns.before, columns.after)))
+    size = rows.before + rows.size + rows.after, columns.before + columns.size + columns.after
+    xp = np.zeros((*x.shape[:2], *size), x.dtype)
+    xp[:, :, rows.before : rows.before + rows.size, columns.before : columns.before + columns.size] = x
+    return xp
 
 
 def _products(call: _Call) -> Iterator[tuple[tuple[int, ...], int, int, int]]:
@@ -147,7 +150,8 @@ def _im2col_backward(dy: Array, call: _Call, *, need_dx: bool = True) -> Gradien
 def _unfolded(call: _Call) -> Array:
     """im2col: x as (N, groups, K, oH * oW), a column of K = C/groups * kH * kW entries for each window."""
     x, w, _, rows, columns, groups = call
-    xp = np.pad(x, ((0, 0), (0, 0), (rows.before, rows.after), (columns.before, columns.after)))
+    xp, inside = _rim(call)
+    xp[inside] = x
     taps = np.zeros((*x.shape[:2], rows.kernel, columns.kernel, rows.out, columns.out), x.dtype)
     for p, q in positions(rows.kernel, columns.kernel):
         taps[:, :, p, q] = xp[:, :, _tap(rows, p), _tap(columns, q)]
@@ -158,11 +162,18 @@ def _folded(unfolded: Array, call: _Call) -> Array:
     """col2im, the adjoint of im2col: every entry of x gets the sum of the entries that were copied from it."""
     x, _, _, rows, columns, _ = call
     taps = unfolded.reshape(*x.shape[:2], rows.kernel, columns.kernel, rows.out, columns.out)
-    size = rows.before + rows.size + rows.after, columns.before + columns.size + columns.after
-    xp = np.zeros((*x.shape[:2], *size), x.dtype)
+    xp, inside = _rim(call)
     for p, q in positions(rows.kernel, columns.kernel):
         xp[:, :, _tap(rows, p), _tap(columns, q)] += taps[:, :, p, q]
-    return xp[:, :, rows.before : rows.before + rows.size, columns.before : columns.before + columns.size].copy()
+    return xp[inside].copy()
+
+
+def _rim(call: _Call) -> tuple[Array, tuple[slice, ...]]:
+    """Zeros of the size of padded x, and the place of x in it."""
+    x, _, _, *axes, _ = call
+    size = [axis.before + axis.size + axis.after for axis in axes]
+    inside = [slice(axis.before, axis.before + axis.size) for axis in axes]
+    return np.zeros((*x.shape[:2], *size), x.dtype), (slice(None), slice(None), *inside)
 
 
 def _tap(axis: Axis, tap: int) -> slice:

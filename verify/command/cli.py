@@ -1,4 +1,4 @@
-"""The command line: `python -m verify [run]`, `museum` and `layers`. The command `check` is in check.py."""
+"""The command line: `python -m verify [run]`, `museum` and `layers`. `check` and `sweep` are in files of their own."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from verify.command import output
 from verify.command.check import check
 from verify.command.output import json_option, seed_option
 from verify.command.run import ERROR, Row, exit_code, verify_layer, verify_network
+from verify.command.sweep import sweep
 from verify.digits import Part
 from verify.layers import LAYERS, markdown_table
 from verify.museum import EXHIBITS
@@ -156,6 +157,7 @@ def museum(examples: int, seed: int, json_path: str | None) -> None:
 
 
 cli.add_command(check)
+cli.add_command(sweep)
 
 
 @cli.command()

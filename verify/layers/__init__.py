@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from verify.layers._layer import BenchCase, Case, Layer, Reject
+from verify.layers._layer import BenchCase, Case, Configuration, Layer, Reject
 
-__all__ = ["LAYERS", "BenchCase", "Case", "Layer", "Reject", "markdown_table"]
+__all__ = ["LAYERS", "BenchCase", "Case", "Configuration", "Layer", "Reject", "markdown_table"]
 
 
 def _declared() -> dict[str, Layer]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -22,6 +22,13 @@ class Case(NamedTuple):
     """One valid call of a layer: `forward(*arrays, **options)`."""
 
     arrays: tuple[Array | None, ...]
+    options: dict[str, Any]
+
+
+class Configuration(NamedTuple):
+    """Sizes and options of a call. The shape of an array that is not given is None. A function draws its own array."""
+
+    shapes: tuple[Any, ...]
     options: dict[str, Any]
 
 
@@ -60,6 +67,7 @@ class Layer:
     - `tolerance(arrays, options, y, dy, gradients)` gives how far two right versions may differ: in y and in each
       gradient, as numbers or arrays. A layer that is exact on integers has none.
     - `constants` names the arrays that have no gradient: labels, masks, indices.
+    - `scope(bound)` gives every configuration within a bound, in parts that a sweep shares out.
     - `products(arrays, options, y)` counts the products of a forward. A layer that does not multiply has none.
     """
 
@@ -76,6 +84,7 @@ class Layer:
     tolerance: Callable[..., tuple[Any, ...]] | None = None
     products: Callable[..., int] | None = None
     constants: tuple[str, ...] = ()
+    scope: Callable[[int], Sequence[Callable[[], Iterator[Configuration]]]] | None = None
 
     def __repr__(self) -> str:
         return f"LAYERS[{self.name!r}]"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from cnn_core import max_pool2d
 from verify import strategies
-from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
+from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, Reject
 
 
 @st.composite
@@ -129,6 +132,42 @@ def _jax(
     return jax.lax.reduce_window(x, -math.inf, jax.lax.max, window, strides, pads)
 
 
+def _configuration(
+    rows: strategies.Sliding, columns: strategies.Sliding, images: int = 1, channels: int = 1, **options: bool
+) -> Configuration:
+    window = {
+        "kernel_size": (rows.kernel, columns.kernel),
+        "stride": (rows.stride, columns.stride),
+        "padding": ((rows.before, rows.after), (columns.before, columns.after)),
+        "dilation": (rows.dilation, columns.dilation),
+    }
+    return Configuration(((images, channels, rows.size, columns.size),), {**window, **options})
+
+
+def _scope(bound: int) -> list[Callable[[], Iterator[Configuration]]]:
+    """Every pair of axes, with and without ceil_mode; images, channels and one-sided paddings with small axes."""
+    axes = strategies.every_axis(bound, pooling=True)
+    small = strategies.every_axis(min(2, bound), pooling=True)
+    one = strategies.Sliding(2, 2, 1, 1, 0, 0)
+
+    def pairs(rows: strategies.Sliding) -> Iterator[Configuration]:
+        for columns, ceil_mode in itertools.product(axes, (False, True)):
+            yield _configuration(rows, columns, ceil_mode=ceil_mode)
+
+    def asymmetric() -> Iterator[Configuration]:
+        for axis in strategies.every_axis(bound, pooling=True, asymmetric=True):
+            if axis.before != axis.after:
+                yield _configuration(axis, one)
+                yield _configuration(one, axis)
+
+    def several() -> Iterator[Configuration]:
+        numbers = range(1, bound + 1)
+        for rows, columns, images, channels in itertools.product(small, small, numbers, numbers):
+            yield _configuration(rows, columns, images, channels)
+
+    return [*(functools.partial(pairs, rows) for rows in axes), asymmetric, several]
+
+
 MAX_POOL2D = Layer(
     name="max_pool2d",
     module=max_pool2d,
@@ -147,4 +186,5 @@ MAX_POOL2D = Layer(
     source="torch.nn.functional.max_pool2d; Ranzato et al. 2007, CVPR",
     torch=_torch,
     jax=_jax,
+    scope=_scope,
 )
