@@ -86,10 +86,10 @@ def _check(name: str, arrays: Sequence[str], nodes: Mapping[str, Node]) -> None:
     if not nodes:
         raise ValueError(f"graph {name!r} must have at least one node")
     known: list[str] = []
-    for each in (*arrays, *nodes):
+    for each, inputs in (*((array, ()) for array in arrays), *((key, node.inputs) for key, node in nodes.items())):
         if each in known:
             raise ValueError(f"graph {name!r} has two values named {each!r}")
-        missing = [value for value in (nodes[each].inputs if each in nodes else ()) if value not in known]
+        missing = [value for value in inputs if value not in known]
         if missing:
             raise ValueError(
                 f"graph {name!r}: {each!r} takes {', '.join(map(repr, missing))}, which nothing before it is"
