@@ -193,9 +193,10 @@ def _configuration(
 
 
 def _scope(bound: int) -> list[Callable[[], Iterator[Configuration]]]:
-    """Every pair of axes with the same padding on both sides; every padding of one axis; every number of channels.
+    """Every pair of axes with the same padding on both sides, and "same" and "valid".
 
-    The last two with a second axis of at most 2.
+    Every padding of one axis stands beside one other axis. All numbers of groups, channels and filters, with and
+    without b, stand beside all pairs of axes up to 2.
     """
     axes, small = strategies.every_axis(bound), strategies.every_axis(min(2, bound))
     one = strategies.Sliding(2, 2, 1, 1, 0, 0)
