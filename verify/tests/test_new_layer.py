@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 # An analytic layer, because it needs the most of a declaration: complex arrays, and a tolerance.
 LAYER = '''"""Weighted square.
 
-    y = w * x^2;    dx = 2 * w * x * dy,  dw = x^2 * dy
+    y = scale * w * x^2;    dx = 2 * scale * w * x * dy,  dw = scale * x^2 * dy
 
 Shapes: x, w, y of one shape. Dtypes: float32, float64, complex64, complex128.
 
@@ -36,36 +36,37 @@ from cnn_core._arguments import Array, Gradients, check_arrays, implement
 class _Call(NamedTuple):
     x: Array
     w: Array
+    scale: int
 
 
-def _prepare(x: Array, w: Array) -> _Call:
+def _prepare(x: Array, w: Array, *, scale: int = 1) -> _Call:
     check_arrays(x=x, w=w)
     if x.shape != w.shape:
         raise ValueError(f"x and w must have one shape, got {x.shape} and {w.shape}")
-    return _Call(x, w)
+    return _Call(x, w, scale)
 
 
 def _naive_forward(call: _Call) -> tuple[Array, _Call]:
     y = np.zeros(call.x.shape, call.x.dtype)
     for i in np.ndindex(call.x.shape):
-        y[i] = call.w[i] * (call.x[i] * call.x[i])
+        y[i] = call.scale * call.w[i] * (call.x[i] * call.x[i])
     return y, call
 
 
 def _naive_backward(dy: Array, call: _Call) -> Gradients:
     dx, dw = np.zeros(dy.shape, dy.dtype), np.zeros(dy.shape, dy.dtype)
     for i in np.ndindex(dy.shape):
-        dx[i] = 2 * call.w[i] * call.x[i] * dy[i]
-        dw[i] = call.x[i] * call.x[i] * dy[i]
+        dx[i] = 2 * call.scale * call.w[i] * call.x[i] * dy[i]
+        dw[i] = call.scale * call.x[i] * call.x[i] * dy[i]
     return dx, dw
 
 
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
-    return np.asarray(call.w * call.x**2), call
+    return np.asarray(call.scale * call.w * call.x**2), call
 
 
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
-    return np.asarray(2 * call.w * call.x * dy), np.asarray(call.x**2 * dy)
+    return np.asarray(2 * call.scale * call.w * call.x * dy), np.asarray(call.scale * call.x**2 * dy)
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)
@@ -87,7 +88,8 @@ from verify.layers._layer import BenchCase, Case, Layer, Reject
 @st.composite
 def cases(draw):
     shape = draw(array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=4))
-    return Case((draw(strategies.integers(shape, 9)), draw(strategies.integers(shape, 9))), {})
+    x, w = (draw(strategies.integers(shape, 9)) for _ in range(2))
+    return Case((x, w), {"scale": draw(st.integers(1, 3))})
 
 
 def draw(generator, images):
@@ -95,7 +97,7 @@ def draw(generator, images):
 
 
 def tolerance(arrays, options, y, dy, gradients):
-    """Three products, each rounded by eps/2 at most, in either version."""
+    """Four products, each rounded by eps/2 at most, in either version. By 2 and by a small scale none rounds."""
     return tuple(4 * np.finfo(y.dtype).eps * np.abs(each) for each in (y, *gradients))
 
 
@@ -108,8 +110,8 @@ WEIGHTED_SQUARE = Layer(
     rejects=(Reject("shapes", (np.zeros(2), np.zeros(3)), {}, ValueError, r"got \\(2,\\) and \\(3,\\)"),),
     bench=(BenchCase("N = 64", "small", 64, draw, naive=True), BenchCase("N = 6400", "large", 6400, draw)),
     source="a test",
-    torch=lambda torch, x, w: w * x**2,
-    jax=lambda jax, x, w: w * x**2,
+    torch=lambda torch, x, w, scale: scale * w * x**2,
+    jax=lambda jax, x, w, scale: scale * w * x**2,
     tolerance=tolerance,
 )
 '''
@@ -165,7 +167,7 @@ def _passed(output: str) -> int:
 
 def test_the_tests_check_a_new_layer(project: Path) -> None:
     options = ("-q", "-p", "no:cacheprovider", "--hypothesis-profile=quick", "-k", "weighted_square")
-    tests = [f"verify/tests/test_{name}.py" for name in ("layers", "house")]
+    tests = [f"verify/tests/test_{name}.py" for name in ("layers", "house", "oracles")]
     # Gradients in two versions, of two arrays each and together, and no fewer contracts: the least there is.
     assert _passed(_printed(project, "-m", "pytest", *options, *tests)) >= 2 * (2 + 1 + len(CONTRACTS))
 
@@ -177,7 +179,8 @@ def test_the_command_line_runs_a_new_layer_and_lists_it(project: Path) -> None:
         ["weighted_square", "vectorized"],
     ]
     assert "2 PASS in" in run
-    assert "| `weighted_square` | naive, vectorized |" in _printed(project, "-m", "verify", "layers")
+    cells = ("`weighted_square`", "naive, vectorized", "`x: ...; w: ... -> y: ...`", "`scale=1`", "analytic")
+    assert f"| {' | '.join(cells)} | PyTorch, JAX | a test |" in _printed(project, "-m", "verify", "layers")
 
 
 def test_the_benchmarks_compare_a_new_layer(project: Path) -> None:
