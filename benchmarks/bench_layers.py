@@ -1,8 +1,8 @@
-"""Benchmarks of every layer at the sizes of its declaration: naive, fast, bare matrix product, PyTorch, JAX.
+"""Benchmarks of every layer at the sizes of its declaration: all versions, bare matrix product, PyTorch, JAX.
 
 All contenders are compared before they are timed, on the same arrays. Exact layers get small integers and must
-agree in every entry. Other layers must agree within a tolerance derived here. Then the contenders are timed in
-turn (`turns.py`), so that both times of a ratio come from the same minutes.
+agree in every entry. Other layers must agree within the tolerance that their declaration derives. Then the
+contenders are timed in turn (`turns.py`), so that both times of a ratio come from the same minutes.
 
     pytest benchmarks/bench_layers.py [-k "conv2d and LeNet"] [--small]
 """
@@ -19,13 +19,12 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.contenders import PASSES, PRODUCTS, Contender, contender, passes, versions
+from benchmarks.contenders import PASSES, Contender, contender, passes, versions
 from benchmarks.turns import REPLAY, Rounds, in_turns, keep
 from verify.layers import LAYERS, BenchCase, Layer
 
 Array = NDArray[Any]
 
-_EXACT = ("multilinear", "piecewise-linear")
 _SMALL = 32  # a dry run and `--small` divide the number of images by this
 
 
@@ -33,6 +32,7 @@ class Prepared(NamedTuple):
     """A case whose contenders agree. `differences` has the largest difference of each from the fast version."""
 
     arrays: tuple[Array, ...]
+    options: Mapping[str, Any]
     dy: Array
     contenders: Mapping[str, Contender]
     differences: Mapping[str, float]
@@ -62,6 +62,8 @@ def test_layer(
     small: bool,
 ) -> None:
     ready = _prepared(layer, zoo, case, dtype, small)
+    if version not in ready.contenders:
+        pytest.skip(f"{version} has no such case, or nothing to do there")
     if not benchmark.enabled:  # a dry run only checks that they agree
         benchmark.pedantic(tuple)  # type: ignore[no-untyped-call]  # pytest-benchmark's gap
         return
@@ -103,40 +105,44 @@ def prepare(layer: Layer, case: BenchCase, dtype: np.dtype[Any], images: int) ->
         for array in case.draw(generator, images)
     )
     y, cache = layer.fast.forward(*arrays, **case.options)
-    exact = layer.structure in _EXACT
-    dy = np.asarray(generator.integers(-4, 5, y.shape) if exact else generator.normal(size=y.shape)).astype(dtype)
-    forward, backward = (0.0, 0.0) if exact else _TOLERANCES[layer.name](arrays, y, dy)
-
+    dy = generator.integers(-4, 5, y.shape) if layer.exact else generator.normal(size=y.shape)
+    dy = np.asarray(dy).astype(dtype)
+    gradients = layer.fast.backward(dy, cache)
+    allowed = layer.allowed(layer.complete(arrays, case.options), y, dy, gradients)
+    names = ("y", *(f"d{layer.names[k]}" for k in layer.differentiable))
+    right = {
+        name: (result, most)
+        for name, result, most in zip(names, (y, *gradients), allowed, strict=True)
+        if result is not None
+    }
     contenders = {}
     for version in versions(layer, case):
         made = contender(version, layer, case, arrays, dy)
-        kept = {direction: made.calls[direction] for direction in passes(case, version)}
-        contenders[version] = made._replace(calls=kept)
-    right = contenders["fast"].results
+        if made is not None:
+            kept = {direction: made.calls[direction] for direction in passes(case, version)}
+            contenders[version] = made._replace(calls=kept)
     differences = {
-        version: _agreed(f"{layer.name}, {case.name}", version, each.results, right, forward, backward)
+        version: _agreed(f"{layer.name}, {case.name}", version, each.results, right)
         for version, each in contenders.items()
         if each.results and version != "fast"
     }
-    if exact:
+    if layer.exact:
         largest = _largest_partial_sum(layer, case, arrays, dy, cache)
         limit = 2 / np.finfo(dtype).eps  # 2^24 in float32, 2^53 in float64
         assert largest < limit, f"{case.name}: partial sums up to {largest:g} are not exact in {dtype}"
-    return Prepared(arrays, dy, contenders, differences)
+    return Prepared(arrays, case.options, dy, contenders, differences)
 
 
-def _agreed(
-    what: str, version: str, results: tuple[Array, ...], right: tuple[Array, ...], forward: float, backward: float
-) -> float:
+def _agreed(what: str, version: str, results: tuple[Array, ...], right: Mapping[str, tuple[Array, Any]]) -> float:
     """Return the largest difference from the results of the fast version, or raise AssertionError."""
     largest = 0.0
-    for position, (other, fast) in enumerate(zip(results, right, strict=True)):
-        name = f"gradient {position}" if position else "y"
+    for (name, (fast, most)), other in zip(right.items(), results, strict=True):
         said = [(array.shape, array.dtype) for array in (other, fast)]
         assert said[0] == said[1], f"{what}: {name} is {said[0]} by {version}, {said[1]} by fast"
-        difference = float(np.max(np.abs(other - fast), initial=0.0))
-        tolerance = backward if position else forward
-        assert difference <= tolerance, (
+        differences = np.abs(other - fast)
+        difference = float(np.max(differences, initial=0.0))
+        tolerance = float(np.max(most, initial=0.0))
+        assert (differences <= most).all(), (
             f"{what}: {name} of {version} differs by {difference:g}, tolerance {tolerance:g}"
         )
         largest = max(largest, difference)
@@ -147,44 +153,17 @@ def _largest_partial_sum(layer: Layer, case: BenchCase, arrays: tuple[Array, ...
     """Return a bound on every partial sum, for any order of summation.
 
     A multilinear layer adds products. No partial sum exceeds the sum of their absolute values, which is the
-    result of the layer at the absolute values of its arrays. A piecewise-linear layer copies entries of x, and
-    each entry of dx is a sum of entries of dy.
+    result of the layer at the absolute values of its arrays. A piecewise-linear layer is asked at its own arrays,
+    because others may choose otherwise. It copies entries of x, and each entry of dx is a sum of entries of dy.
     """
     if layer.structure == "piecewise-linear":
-        (gradient,) = layer.fast.backward(np.abs(dy), cache)
-        assert gradient is not None
-        return float(max(np.abs(arrays[0]).max(), gradient.max()))
-    y, cache = layer.fast.forward(*(np.abs(array).astype(np.float64) for array in arrays), **case.options)
-    gradients = layer.fast.backward(np.abs(dy).astype(np.float64), cache)
-    return float(max(result.max() for result in (y, *gradients) if result is not None))
-
-
-def _softmax_cross_entropy(arrays: tuple[Array, ...], y: Array, dy: Array) -> tuple[float, float]:
-    """Return tolerances (forward, backward): twice the largest rounding error of one version.
-
-    Let u = eps/2. The errors of exp and log are at most 4 ulp, or E u with E = 8. Let d_c be the distance of
-    logit c from the largest. Let s be the sum of all exp(-d_c), and p_c a probability. Relative errors:
-
-    - exp(-d_c): (d_c + E)u.
-    - s: (E + 2C)u, because d exp(-d) < 1 and s >= 1.
-
-    Absolute errors:
-
-    - A loss is log s + d_label, both at least 0. Its error is (E + 2C)u + (E + 2)u loss.
-    - The mean of N losses adds N u of itself. In total y has an error of at most gamma_k (1 + y).
-    - A gradient is dy/N times a probability or a sum of C - 1 probabilities. A product has an error of
-      (d_c + 2E + 2C + 3)u p_c.
-    - With the sums over C it is (2E + 4C + 3)u. In total a gradient has an error of at most gamma_k dy/N.
-    """
-    images, classes = arrays[0].shape
-    k = images + 4 * classes + 2 * 8 + 4
-    unit = float(np.finfo(y.dtype).eps) / 2
-    gamma = k * unit / (1 - k * unit)
-    return 2 * gamma * (1 + float(y)), 2 * gamma * float(np.abs(dy)) / images
-
-
-# Layer that is not exact -> the function that derives its tolerances.
-_TOLERANCES = {"softmax_cross_entropy": _softmax_cross_entropy}
+        results = (*arrays, *layer.fast.backward(np.abs(dy), cache))
+    else:
+        fixed = [k not in layer.differentiable for k in range(len(arrays))]
+        positive = [a if same else np.abs(a).astype(np.float64) for a, same in zip(arrays, fixed, strict=True)]
+        y, cache = layer.fast.forward(*positive, **case.options)
+        results = (y, *layer.fast.backward(np.abs(dy).astype(np.float64), cache))
+    return max(float(np.abs(result).max(initial=0.0)) for result in results if result is not None)
 
 
 def _bytes(direction: str, ready: Prepared) -> int:
@@ -198,16 +177,15 @@ def _bytes(direction: str, ready: Prepared) -> int:
 def _flops(layer: Layer, direction: str, ready: Prepared) -> int | None:
     """Return the number of floating-point operations, or None for a layer that does not multiply.
 
-    Each entry of y is a sum with one product for each weight of a filter. The gradients dw and dx need the same
-    number of products each. A bias needs one more addition for each entry of y, and of dy.
+    A product is added to a sum, so it is two operations. The gradients dw and dx need the same number of products
+    each. A bias needs one more addition for each entry of y, and of dy.
     """
-    if layer.name not in PRODUCTS:
+    if layer.products is None:
         return None
-    entries, weights = ready.dy.size, ready.arrays[1][0].size
-    forward = entries * (2 * weights + (len(ready.arrays) > 2))
-    backward = entries * (4 * weights + (len(ready.arrays) > 2))
-    work = {"forward": forward, "backward": backward, "both": forward + backward}
-    return int(work[direction])
+    products = layer.products(*layer.complete(ready.arrays, ready.options), ready.dy)
+    bias = ready.dy.size * (len(ready.arrays) > 2)
+    forward, backward = 2 * products + bias, 4 * products + bias
+    return int({"forward": forward, "backward": backward, "both": forward + backward}[direction])
 
 
 def extra_bytes(call: Callable[[], Any]) -> int:

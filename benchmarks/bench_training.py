@@ -122,12 +122,12 @@ def _initial(network: Network) -> list[Array]:
 def _chain(network: Network) -> Implementation:
     steps = []
     for _, _, _, padding in network.convolutions:
-        steps.append(Step(conv2d.im2col, 1 + network.biased, {"padding": padding}))
-        steps += [Step(relu.vectorized), Step(max_pool2d.im2col, options={"kernel_size": 2, "stride": 2})]
-    steps.append(Step(flatten.vectorized))
+        steps.append(Step(conv2d.fast, 1 + network.biased, {"padding": padding}))
+        steps += [Step(relu.fast), Step(max_pool2d.fast, options={"kernel_size": 2, "stride": 2})]
+    steps.append(Step(flatten.fast))
     for _ in network.features[2:]:
-        steps += [Step(linear.vectorized, 2), Step(relu.vectorized)]
-    steps += [Step(linear.vectorized, 2), Step(softmax_cross_entropy.vectorized, 1, {"reduction": "mean"})]
+        steps += [Step(linear.fast, 2), Step(relu.fast)]
+    steps += [Step(linear.fast, 2), Step(softmax_cross_entropy.fast, 1, {"reduction": "mean"})]
     return chain("network", steps)
 
 

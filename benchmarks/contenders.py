@@ -1,4 +1,7 @@
-"""The contenders of a case: our two versions, the bare matrix product, PyTorch and JAX in either layout.
+"""The contenders of a case: our versions, the bare matrix product, PyTorch and JAX.
+
+All of them follow from the layer's declaration. Where its first array has the axes N C H W, both libraries are also
+timed with the channels last.
 
 Every contender gets its arrays in its own layout before it is timed. Each pass computes y or the gradients of
 all arrays:
@@ -13,7 +16,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -27,10 +29,7 @@ Array = NDArray[Any]
 Results = tuple[Array, ...]
 
 PASSES = ("forward", "backward", "both")
-PRODUCTS = ("conv2d", "linear")  # the layers that multiply; the others only move entries
-_IMAGES = ("conv2d", "max_pool2d")  # the layers with a choice of layout
-# flatten is not here, because in both libraries it is a view, and there is nothing to time.
-_LIBRARIES = ("conv2d", "linear", "max_pool2d", "relu", "softmax_cross_entropy")
+_LIBRARIES = ("torch", "jax")
 
 
 class Contender(NamedTuple):
@@ -41,25 +40,31 @@ class Contender(NamedTuple):
 
 
 def versions(layer: Layer, case: BenchCase) -> tuple[str, ...]:
-    """Return the names of a case's contenders on this machine. The loops are only compared with the fast version."""
+    """Return the names of a case's contenders on this machine. `fast` is the version to use, whatever its name is.
+
+    The loops are compared with our other versions alone. Series in which one size grows have neither JAX nor a
+    version that is only to be read.
+    """
+    ours = [each.name for each in layer.implementations[:-1]]
     if case.naive:
-        return ("naive", "fast")
-    names = ["fast"] + ["matmul"] * (layer.name in PRODUCTS and not by_size(case))
-    for library in ("torch",) if by_size(case) else ("torch", "jax"):
-        if layer.name in _LIBRARIES and importlib.util.find_spec(library):
-            names += [library, f"{library} channels_last"][: 2 if layer.name in _IMAGES else 1]
+        return (*ours, "fast")
+    names = ["fast"] if by_size(case) else [*ours[1:], "fast"] + ["matmul"] * (layer.products is not None)
+    for library in _LIBRARIES[:1] if by_size(case) else _LIBRARIES:
+        if getattr(layer, library) is not None and importlib.util.find_spec(library):
+            names += [library, f"{library} channels_last"][: 1 + _has_images(layer)]
     return tuple(names)
 
 
 def passes(case: BenchCase, version: str) -> tuple[str, ...]:
     """Return the passes that are timed for this version of a case.
 
-    The loops have no "both". Cases of growing size and JAX have only "both". JAX takes up to a hundred times
-    longer: its single passes would take half of the time of all benchmarks.
+    The loops have no "both". Cases of growing size, JAX and versions that are only to be read have only "both". JAX
+    takes up to a hundred times longer: its single passes would take half of the time of all benchmarks.
     """
-    if by_size(case) or version.startswith("jax"):
-        return PASSES[2:]
-    return PASSES[:2] if version == "naive" else PASSES
+    if case.naive:
+        return PASSES if version == "fast" else PASSES[:2]
+    single = version in ("fast", "matmul") or version.startswith("torch")
+    return PASSES if single and not by_size(case) else PASSES[2:]
 
 
 def by_size(case: BenchCase) -> bool:
@@ -67,14 +72,23 @@ def by_size(case: BenchCase) -> bool:
     return case.zoo.startswith("by ")
 
 
-def contender(version: str, layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array) -> Contender:
-    """Return the contender of this name. Every pass has run once."""
-    if version in ("naive", "fast"):
-        return _ours(layer.reference if version == "naive" else layer.fast, case, arrays, dy)
+def _has_images(layer: Layer) -> bool:
+    """Return whether the layer has a choice of layout."""
+    return layer.axes[layer.names[0]] == "N C H W"
+
+
+def contender(version: str, layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array) -> Contender | None:
+    """Return the contender of this name, or None if a library has no such case, or nothing to do there.
+
+    Every pass has run once.
+    """
     if version == "matmul":
         return _bare_product(layer, case, arrays, dy)
-    library = {"torch": _torch, "jax": _jax}[version.split()[0]]
-    return library(layer, case, arrays, dy, "channels_last" in version)
+    if version.startswith(_LIBRARIES):
+        library = {"torch": _torch, "jax": _jax}[version.split()[0]]
+        return library(layer, case, arrays, dy, "channels_last" in version)
+    by_name = {each.name: each for each in layer.implementations}
+    return _ours(layer.fast if version == "fast" else by_name[version], case, arrays, dy)
 
 
 def _ours(implementation: Implementation, case: BenchCase, arrays: tuple[Array, ...], dy: Array) -> Contender:
@@ -93,20 +107,23 @@ def _ours(implementation: Implementation, case: BenchCase, arrays: tuple[Array, 
 def _bare_product(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array) -> Contender:
     """Return the matrix products that every pass needs, of existing matrices.
 
-    F is the number of filters, K of taps, and M of windows in all images. There is one product for each group:
+    F is the number of w's slices, K of entries in one of them, and M of uses of each entry. There is one product for
+    each group:
 
     - forward: (F x K) (K x M)
     - backward, dw: (F x M) (M x K)
     - backward, unfolded dx: (K x F) (F x M)
 
-    A linear layer needs the same products.
+    For a convolution these are filters, taps, and windows in all images. A linear layer needs the same products. A
+    transposed convolution needs the same three, and its forward is the last of them.
     """
-    w, groups = arrays[1], case.options.get("groups", 1)
-    filters, taps, windows = len(w) // groups, w[0].size, dy.size // len(w)
+    assert layer.products is not None
+    w, groups = arrays[layer.names.index("w")], case.options.get("groups", 1)
+    uses = layer.products(*layer.complete(arrays, case.options), dy) // w.size
     generator = np.random.default_rng(0)
     left, right, out = (
         generator.random((groups, *shape), np.float32).astype(dy.dtype)
-        for shape in ((filters, taps), (taps, windows), (filters, windows))
+        for shape in ((len(w) // groups, w[0].size), (w[0].size, uses), (len(w) // groups, uses))
     )
     dleft, dright = np.empty_like(left), np.empty_like(right)
 
@@ -124,113 +141,105 @@ def _bare_product(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: 
     return Contender({"forward": forward, "backward": backward, "both": both})
 
 
-def _torch(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, channels_last: bool) -> Contender:
+def _torch(
+    layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, channels_last: bool
+) -> Contender | None:
     import torch
 
-    f = torch.nn.functional
-    function = {"softmax_cross_entropy": f.cross_entropy}.get(layer.name) or getattr(f, layer.name)
+    complete = layer.complete(arrays, case.options)
 
     def tensor(array: Array) -> Any:
         found = torch.from_numpy(array)
         return found.to(memory_format=torch.channels_last) if channels_last and array.ndim == 4 else found
 
-    leaves = [tensor(array).requires_grad_(array.dtype.kind == "f") for array in arrays]
-    wanted = [leaf for leaf in leaves if leaf.requires_grad]
+    leaves = [None if array is None else tensor(array) for array in complete.arrays]
+    wanted = [leaf.requires_grad_() for k in layer.differentiable if (leaf := leaves[k]) is not None]
     upstream = tensor(np.asarray(dy))
+
+    def function() -> Any:
+        assert layer.torch is not None
+        return layer.torch(torch, *leaves, **complete.options)
 
     def forward() -> Any:
         with torch.no_grad():
-            return function(*leaves, **case.options)
+            return function()
 
-    taped = function(*leaves, **case.options)
+    taped = function()
+    if taped is None or any(taped.data_ptr() == leaf.data_ptr() for leaf in wanted):
+        return None  # a view of an array takes no time
 
     def backward() -> Any:
-        return torch.autograd.grad(taped, wanted, upstream, retain_graph=True)
+        return torch.autograd.grad(taped, wanted, upstream, retain_graph=True, materialize_grads=True)
 
     def both() -> Any:
-        y = function(*leaves, **case.options)
-        return y, torch.autograd.grad(y, wanted, upstream)
+        y = function()
+        return y, torch.autograd.grad(y, wanted, upstream, materialize_grads=True)
 
     both()
     results = tuple(each.numpy() for each in (forward(), *backward()))
     return Contender({"forward": forward, "backward": backward, "both": both}, results)
 
 
-def _jax(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, channels_last: bool) -> Contender:
+def _jax(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, channels_last: bool) -> Contender | None:
+    """Return JAX's contender. With its channels last it is given arrays in that layout, which it transposes.
+
+    XLA drops the transposes where its own layout has the channels last. A convolution so takes as long as one that is
+    written for this layout: 125 ms both, 64->64 3x3 on 56x56, N = 8, where the other layout takes 147.
+    """
     import jax
 
     jax.config.update("jax_enable_x64", arrays[0].dtype == np.float64)
-    function = functools.partial(_jax_function(layer.name, channels_last), **case.options)
-    gradients = tuple(position for position, array in enumerate(arrays) if array.dtype.kind == "f")
+    complete = layer.complete(arrays, case.options)
+    given = [k for k, array in enumerate(complete.arrays) if array is not None]
     # Images to N H W C, filters to kH kW C F.
-    axes = {0: (0, 2, 3, 1), 1: (2, 3, 1, 0)} if channels_last else {}
+    orders = {"N C H W": (0, 2, 3, 1), "kH kW": (2, 3, 1, 0)} if channels_last else {}
+    layout = {k: order for k, of in enumerate(layer.axes.values()) for end, order in orders.items() if of.endswith(end)}
+    of_y = (0, 2, 3, 1) if channels_last and dy.ndim == 4 else None
 
-    def placed(array: Array, position: int) -> Any:
-        return jax.device_put(np.transpose(array, axes[position]) if position in axes else array)
+    def placed(array: Any, order: tuple[int, ...] | None) -> Any:
+        return jax.device_put(array if order is None else np.ascontiguousarray(np.transpose(array, order)))
 
-    given = [placed(array, position) for position, array in enumerate(arrays)]
-    upstream = placed(dy, 0)
+    def function(*values: Any) -> Any:
+        named: list[Any] = [None] * len(complete.arrays)
+        for k, value in zip(given, values, strict=True):
+            named[k] = value.transpose(np.argsort(layout[k])) if k in layout else value
+        assert layer.jax is not None
+        y = layer.jax(jax, *named, **complete.options)
+        return y if y is None or of_y is None else y.transpose(of_y)
 
-    def differentiated(*given: Any) -> Any:
-        floating = tuple(given[position] for position in gradients)
-        rest = given[len(gradients) :]  # labels come last
-        return jax.vjp(lambda *floating: function(*floating, *rest), *floating)
+    inputs = [placed(complete.arrays[k], layout.get(k)) for k in given]
+    upstream = placed(dy, of_y)
+    moving = [place for place, k in enumerate(given) if k in layer.differentiable]
 
+    def differentiated(*inputs: Any) -> Any:
+        def of_moving(*values: Any) -> Any:
+            every = list(inputs)
+            for place, value in zip(moving, values, strict=True):
+                every[place] = value
+            return function(*every)
+
+        return jax.vjp(of_moving, *(inputs[place] for place in moving))
+
+    if jax.eval_shape(function, *inputs) is None:
+        return None
     forward = jax.jit(function)
-    taped = jax.jit(lambda *given: differentiated(*given)[1])(*given)
+    taped = jax.jit(lambda *inputs: differentiated(*inputs)[1])(*inputs)
     backward = jax.jit(lambda pullback, upstream: pullback(upstream))
 
-    def in_one(upstream: Any, *given: Any) -> Any:
-        y, pullback = differentiated(*given)
+    def in_one(upstream: Any, *inputs: Any) -> Any:
+        y, pullback = differentiated(*inputs)
         return y, pullback(upstream)
 
     both = jax.jit(in_one)
     calls = {
-        "forward": lambda: jax.block_until_ready(forward(*given)),
+        "forward": lambda: jax.block_until_ready(forward(*inputs)),
         "backward": lambda: jax.block_until_ready(backward(taped, upstream)),
-        "both": lambda: jax.block_until_ready(both(upstream, *given)),
+        "both": lambda: jax.block_until_ready(both(upstream, *inputs)),
     }
     calls["both"]()
 
-    def read(result: Any, position: int) -> Array:
-        array = np.asarray(result)
-        return np.transpose(array, np.argsort(axes[position])) if position in axes else array
+    def read(result: Any, order: tuple[int, ...] | None) -> Array:
+        return np.asarray(result) if order is None else np.transpose(result, np.argsort(order))
 
-    y, found = calls["forward"](), calls["backward"]()
-    return Contender(calls, (read(y, 0), *map(read, found, gradients)))
-
-
-def _jax_function(name: str, channels_last: bool) -> Callable[..., Any]:
-    import jax
-    from jax import lax
-    from jax import numpy as jnp
-
-    def conv2d(x: Any, w: Any, b: Any = None, *, stride: int = 1, padding: int = 0, groups: int = 1) -> Any:
-        layout = ("NHWC", "HWIO", "NHWC") if channels_last else ("NCHW", "OIHW", "NCHW")
-        sides = [(padding, padding)] * 2
-        y = lax.conv_general_dilated(
-            x, w, (stride, stride), sides, dimension_numbers=layout, feature_group_count=groups
-        )
-        return y if b is None else y + (b if channels_last else b[:, None, None])
-
-    def max_pool2d(x: Any, *, kernel_size: int, stride: int, padding: int = 0) -> Any:
-        def spread(side: Any, other: Any) -> tuple[Any, ...]:
-            return (other, side, side, other) if channels_last else (other, other, side, side)
-
-        sides = spread((padding, padding), (0, 0))
-        return lax.reduce_window(x, -math.inf, lax.max, spread(kernel_size, 1), spread(stride, 1), sides)
-
-    def softmax_cross_entropy(x: Any, labels: Any) -> Any:
-        return -jnp.take_along_axis(jax.nn.log_softmax(x), labels[:, None], axis=1).mean()
-
-    def linear(x: Any, w: Any, b: Any) -> Any:
-        return x @ w.T + b
-
-    functions: dict[str, Callable[..., Any]] = {
-        "conv2d": conv2d,
-        "max_pool2d": max_pool2d,
-        "softmax_cross_entropy": softmax_cross_entropy,
-        "linear": linear,
-        "relu": jax.nn.relu,
-    }
-    return functions[name]
+    gradients = (read(each, layout.get(given[place])) for place, each in zip(moving, calls["backward"](), strict=True))
+    return Contender(calls, (read(calls["forward"](), of_y), *gradients))

@@ -46,7 +46,11 @@ def cases(layer: Layer, count: int, first_seed: int = 0) -> list[Case]:
 def _redrawn(layer: Layer, case: Case, arrays_seed: int) -> Case:
     """Return the case with normal entries. PyTorch's differences need arrays without ties and zeros."""
     generator = np.random.default_rng(arrays_seed)
-    arrays = [generator.normal(size=a.shape) if a is not None and a.dtype.kind == "f" else a for a in case.arrays]
+    targets = _targets(layer, case)
+    arrays = [
+        np.asarray(generator.normal(size=a.shape)) if a is not None and k in targets else a
+        for k, a in enumerate(case.arrays)
+    ]
     return Case(tuple(arrays), case.options)
 
 
@@ -70,8 +74,9 @@ def by_a_billionth(gradient: Any) -> float:
     return float(RELATIVE * np.abs(gradient).max())
 
 
-def _targets(case: Case) -> list[int]:
-    return [k for k, a in enumerate(case.arrays) if a is not None and a.dtype.kind == "f"]
+def _targets(layer: Layer, case: Case) -> list[int]:
+    """Return the positions of the arrays that are given and have a gradient."""
+    return [k for k in layer.differentiable if case.arrays[k] is not None]
 
 
 def _places(layer: Layer, case: Case) -> list[tuple[int, int]]:
@@ -82,8 +87,8 @@ def _places(layer: Layer, case: Case) -> list[tuple[int, int]]:
     """
     y, cache = layer.fast.forward(*case.arrays, **case.options)
     gradients = layer.fast.backward(np.random.default_rng(0).normal(size=y.shape), cache)
-    places = [k for k, a in enumerate(case.arrays) if a is None or a.dtype.kind == "f"]
-    return [(k, i) for i, (k, g) in enumerate(zip(places, gradients, strict=True)) if g is not None and np.any(g)]
+    pairs = zip(layer.differentiable, gradients, strict=True)
+    return [(k, i) for i, (k, g) in enumerate(pairs) if g is not None and np.any(g)]
 
 
 def _fails(layer: Layer, backward: Callable[[Any, Any], Any], case: Case, number: int) -> bool:
@@ -92,19 +97,19 @@ def _fails(layer: Layer, backward: Callable[[Any, Any], Any], case: Case, number
     return found.verdict == "FAIL"
 
 
-def torch_says(implementation: Implementation, backward: Callable[[Any, Any], Any], case: Case) -> bool | None:
+def torch_says(layer: Layer, backward: Callable[[Any, Any], Any], case: Case) -> bool | None:
     """Return whether PyTorch's gradcheck, at its defaults, catches the error, or None without PyTorch."""
     try:
         import torch
     except ModuleNotFoundError:
         return None
-    floating = _targets(case)
+    floating = _targets(layer, case)
 
     def apply_forward(context: Any, *tensors: Any) -> Any:
         arrays = list(case.arrays)
         for k, tensor in zip(floating, tensors, strict=True):
             arrays[k] = tensor.detach().numpy()
-        y, context.cache = implementation.forward(*arrays, **case.options)
+        y, context.cache = layer.fast.forward(*arrays, **case.options)
         return torch.from_numpy(np.array(y))
 
     def apply_backward(context: Any, *upstream: Any) -> Any:
@@ -135,11 +140,11 @@ def measure(trials: int, torch_trials: int) -> dict[str, Any]:
             flat = int(generator.integers(1 << 30))
             wrong = planted(layer.fast, which, flat, by_a_billionth)
             caught += _fails(layer, wrong, case, number)
-            if layer.structure != "analytic":
+            if layer.exact:
                 unit_trials += 1
                 units += _fails(layer, planted(layer.fast, which, flat, lambda gradient: 1.0), case, number)
             if number < torch_trials:
-                answer = torch_says(layer.fast, wrong, case)
+                answer = torch_says(layer, wrong, case)
                 theirs, shown = theirs + bool(answer), shown + (answer is not None)
         rows[layer.name] = {
             "trials": trials,

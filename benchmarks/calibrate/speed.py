@@ -57,7 +57,7 @@ def jobs(shapes: Shapes, options: dict[str, int]) -> dict[str, Callable[[], Any]
 
     return {
         "ours": ours(*_torch_pair(options), {}),
-        "ours, our convolution": ours(*conv2d.im2col[1:], options),
+        "ours, our convolution": ours(*conv2d.fast[1:], options),
         "torch": theirs,
     }
 

@@ -48,7 +48,7 @@ def headlines(run: Run) -> list[Headline]:
 
 def goals(run: Run) -> Table:
     """Return a row for each goal: what was aimed at, what was measured, and whether it is met."""
-    conv, other = convolutions(run), [row for row in compared(run) if row.layer not in ("conv2d", "flatten")]
+    conv, other = convolutions(run), [row for row in compared(run) if row.layer != "conv2d"]
     of_both = [row for row in conv if row.best(TORCH) and row.best(JAX)]
     best = ratios(of_both, TORCH + JAX)
     default = ratios(conv, TORCH[:1])

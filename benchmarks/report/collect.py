@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 TORCH, JAX = ("torch", "torch channels_last"), ("jax", "jax channels_last")
+# Array versions that are to be read. They are timed where another version is the fast one.
+READABLE = ("im2col", "vectorized")
 
 
 class Row(NamedTuple):

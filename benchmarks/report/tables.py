@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from benchmarks.report.collect import JAX, TORCH, Row, Run, geometric_mean
+from benchmarks.report.collect import JAX, READABLE, TORCH, Row, Run, geometric_mean
 
 _LIBRARIES = {"the best of all": TORCH + JAX, "PyTorch": TORCH, "PyTorch, default": TORCH[:1], "JAX": JAX}
 
@@ -40,16 +40,14 @@ def mean(values: list[float]) -> float | None:
 
 
 def loops(run: Run) -> Table:
-    """Return the times of naive and fast versions."""
-    rows = [row for row in run.rows if "naive" in row.seconds]
-    return Table(
-        ("layer", "case", "pass", "naive", "fast", "naive / fast"),
-        [
-            (r.layer, r.case, r.direction, time(r.seconds["naive"]), time(r.fast), digits(r.seconds["naive"] / r.fast))
-            for r in rows
-        ],
-        3,
-    )
+    """Return the times of our versions: loops, fast, and the textbook's im2col where it is not the fast one."""
+    body = []
+    for row in run.rows:
+        if "naive" in row.seconds:
+            naive = row.seconds["naive"]
+            times = (time(naive), time(row.best(READABLE)), time(row.fast))
+            body.append((row.layer, row.case, row.direction, *times, digits(naive / row.fast)))
+    return Table(("layer", "case", "pass", "naive", "im2col", "fast", "naive / fast"), body, 3)
 
 
 def summary(run: Run) -> Table:
@@ -73,8 +71,11 @@ def shapes(run: Run) -> Table:
     body = []
     for row in compared(run):
         theirs = (time(row.seconds.get(name)) for name in TORCH + JAX)
-        body.append((row.layer, row.case, _text(row.ratio(*TORCH, *JAX)), time(row.fast), *theirs))
-    return Table(("layer", "case", "fast / best", "fast", "PyTorch", "channels last", "JAX", "channels last"), body, 2)
+        bare = time(row.seconds.get("matmul"))
+        ours = (_text(row.ratio(*TORCH, *JAX)), time(row.best(READABLE)), time(row.fast))
+        body.append((row.layer, row.case, *ours, bare, *theirs))
+    headings = ("fast / best", "im2col", "fast", "bare product", "PyTorch", "channels last", "JAX", "channels last")
+    return Table(("layer", "case", *headings), body, 2)
 
 
 def products(run: Run) -> Table:
@@ -159,12 +160,11 @@ def checks(run: Run) -> Table:
 
 
 def medians(run: Run) -> Table:
-    """Return every median time of the layers."""
-    names = ("naive", "fast", "matmul", *TORCH, *JAX)
-    headings = ("naive", "fast", "bare product", "PyTorch", "channels last", "JAX", "channels last")
-    body = [
-        (r.layer, f"{r.zoo}: {r.case}", r.direction, *(time(r.seconds.get(name)) for name in names)) for r in run.rows
-    ]
+    """Return every median time of the layers, all contenders of a case side by side."""
+    names: tuple[tuple[str, ...], ...] = (("naive",), READABLE, ("fast",), ("matmul",))
+    names += tuple((name,) for name in TORCH + JAX)
+    headings = ("naive", "im2col", "fast", "bare product", "PyTorch", "channels last", "JAX", "channels last")
+    body = [(r.layer, f"{r.zoo}: {r.case}", r.direction, *(time(r.best(each)) for each in names)) for r in run.rows]
     return Table(("layer", "case", "pass", *headings), body, 3)
 
 

@@ -5,29 +5,25 @@ from __future__ import annotations
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import rich_click as click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from cnn_core.data import Dataset, load_digits, load_idx
-from cnn_core.network import Version
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS
-from verify.command import output
+from verify.command import jobs, output
 from verify.command.check import check
+from verify.command.jobs import NETWORK
 from verify.command.output import json_option, seed_option
-from verify.command.run import ERROR, Row, exit_code, verify_layer, verify_network
+from verify.command.run import ERROR, Row, exit_code, verify_layer
 from verify.command.sweep import sweep
-from verify.digits import Part
 from verify.layers import LAYERS, markdown_table
 from verify.museum import EXHIBITS
 from verify.profiles import EXAMPLES
 
-NETWORK = "digits"
 _VERSIONS = ("naive", "im2col", "vectorized", "blocked", "fast")
 _COLOURS = {PASS: "green", FAIL: "bold red", INCONCLUSIVE: "yellow", ERROR: "bold red"}
 
@@ -91,6 +87,14 @@ def cli() -> None:
 @click.option(
     "--data", metavar="FOLDER", help="IDX files (as of MNIST) for the network (default: scikit-learn's digits)."
 )
+@click.option(
+    "--jobs",
+    "processes",
+    type=click.IntRange(1),
+    default=jobs.cores,
+    show_default="the number of cores",
+    help="Check this many versions at once, each in a process. The results do not depend on it.",
+)
 @json_option
 def run(
     layers: tuple[str, ...],
@@ -98,6 +102,7 @@ def run(
     examples: int,
     seed: int,
     data: str | None,
+    processes: int,
     json_path: str | None,
 ) -> None:
     """Verify all versions of every layer, and the digit network on real images."""
@@ -111,10 +116,10 @@ def run(
     console.print(f"gradcert: {examples} cases for each version, seed {seed}", highlight=False)
     started = time.perf_counter()
     for name in layers if chosen else ():
-        if not _wanted(name, implementations):
-            text = f"{name} has no {' or '.join(implementations)}, but {', '.join(_versions_of(name))}"
+        if not jobs.wanted(name, implementations):
+            text = f"{name} has no {' or '.join(implementations)}, but {', '.join(jobs.versions_of(name))}"
             console.print(text, highlight=False)
-    rows = list(_rows(layers, implementations, examples, seed, dataset))
+    rows = list(jobs.rows(jobs.jobs(layers, implementations, examples, seed, dataset), processes))
     _report(rows, console, time.perf_counter() - started)
     code = exit_code(rows)
     output.write(json_path, {"command": "run", "seed": seed, "examples": examples, "exit_code": code}, rows)
@@ -172,43 +177,6 @@ def main() -> None:
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help", "--version")):
         arguments = ["run", *arguments]
     cli.main(arguments, prog_name="gradcert" if Path(sys.argv[0]).stem == "gradcert" else "python -m verify")
-
-
-def _versions_of(layer: str) -> tuple[str, ...]:
-    """Return the names of a layer's versions, or of the network's."""
-    return get_args(Version) if layer == NETWORK else tuple(each.name for each in LAYERS[layer].implementations)
-
-
-def _wanted(layer: str, implementations: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of those of a layer's versions that the caller chose: all, if none is named."""
-    fast = "fast" if layer == NETWORK else LAYERS[layer].fast.name
-    chosen = {fast if name == "fast" else name for name in implementations or _versions_of(layer)}
-    return tuple(name for name in _versions_of(layer) if name in chosen)
-
-
-def _rows(
-    layers: Iterable[str], implementations: tuple[str, ...], examples: int, seed: int, dataset: Dataset | None
-) -> Iterator[Row]:
-    stderr = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        for name in layers:
-            if name == NETWORK:
-                continue
-            for implementation in LAYERS[name].implementations:
-                if implementation.name in _wanted(name, implementations):
-                    task = progress.add_task(f"{name} {implementation.name}", total=examples)
-                    yield verify_layer(LAYERS[name], implementation, examples, seed, lambda t=task: progress.advance(t))  # type: ignore[misc]
-                    progress.remove_task(task)
-        if dataset is not None:
-            versions: tuple[Version, ...] = get_args(Version)
-            parts: tuple[Part, ...] = get_args(Part)
-            for part in parts:
-                for version in versions:
-                    if version in _wanted(NETWORK, implementations):
-                        task = progress.add_task(f"digits: {part} {version}", total=None)
-                        yield verify_network(part, version, dataset, seed)
-                        progress.remove_task(task)
 
 
 def _report(rows: list[Row], console: Console, seconds: float) -> None:

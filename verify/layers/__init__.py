@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 
 from verify.layers._layer import BenchCase, Case, Configuration, Layer, Reject
@@ -24,8 +25,15 @@ LAYERS = _declared()
 
 def markdown_table() -> str:
     """Return the README's table of layers, in Markdown."""
-    rows = [("layer", "versions", "arrays", "structure", "source"), ("---",) * 5]
+    titles = ("layer", "versions", "arrays", "options", "structure", "compared with", "source")
+    rows = [titles, ("---",) * len(titles)]
     for layer in LAYERS.values():
         versions = ", ".join(implementation.name for implementation in layer.implementations)
-        rows.append((f"`{layer.name}`", versions, f"`{layer.arguments}`", layer.structure, layer.source))
+        oracles = [name for name, has in (("PyTorch", layer.torch), ("JAX", layer.jax)) if has is not None]
+        options = ", ".join(
+            name if default is inspect.Parameter.empty else f"{name}={default!r}"
+            for name, default in layer.options.items()
+        )
+        words = (f"`{layer.name}`", versions, f"`{layer.arguments}`", f"`{options}`" if options else "")
+        rows.append((*words, layer.structure, ", ".join(oracles) or "no library", layer.source))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

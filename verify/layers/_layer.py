@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -62,13 +63,13 @@ class Layer:
 
     - `arguments` names the arrays with their axes, "x: N C; w: ... -> y: ...".
     - `structure` is one of verify.gradcheck's. `cases` makes the strategy of valid cases.
-    - `torch(torch, *tensors, **options)` and `jax(jax, *arrays, **options)` compute y there, from the module and the
-      case. They return None for a case that the library does not have.
+    - `torch(torch, *tensors, **options)` and `jax(jax, *arrays, **options)` compute y there, from the module and a
+      complete case: every array, or None, and every option. They return None for a case that the library does not have.
     - `tolerance(arrays, options, y, dy, gradients)` gives how far two right versions may differ: in y and in each
       gradient, as numbers or arrays. A layer that is exact on integers has none.
     - `constants` names the arrays that have no gradient: labels, masks, indices.
     - `scope(bound)` gives every configuration within a bound, in parts that a sweep shares out.
-    - `products(arrays, options, y)` counts the products of a forward. A layer that does not multiply has none.
+    - `products(arrays, options, y)` counts the products of a forward. A layer that does not multiply by w has none.
     """
 
     name: str
@@ -127,5 +128,27 @@ class Layer:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the arrays, in order: ("x", "w", "b")."""
+        return tuple(self.axes)
+
+    @property
+    def axes(self) -> dict[str, str]:
+        """The axes of each array by its name: {"x": "N C H W", ...}."""
         inputs, _, _ = self.arguments.partition("->")
-        return tuple(part.partition(":")[0].strip() for part in inputs.split(";"))
+        pairs = (part.partition(":") for part in inputs.split(";"))
+        return {name.strip(): axes.strip() for name, _, axes in pairs}
+
+    @property
+    def differentiable(self) -> tuple[int, ...]:
+        """The positions of the arrays that have a gradient."""
+        return tuple(k for k, name in enumerate(self.names) if name not in self.constants)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The default of each option by its name. That of an option that must be given is `inspect.Parameter.empty`."""
+        parameters = inspect.signature(self.reference.forward).parameters.values()
+        return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+
+    def complete(self, arrays: tuple[Array | None, ...], options: Mapping[str, Any]) -> Case:
+        """Return a call with None for each array that is not given, and with the default of each option."""
+        missing = (None,) * (len(self.names) - len(arrays))
+        return Case((*arrays, *missing), {**self.options, **options})

@@ -1,4 +1,4 @@
-"""The Hypothesis profiles: `--hypothesis-profile quick`, `ci` (the default) or `nightly`; and a small run."""
+"""The Hypothesis profiles: `--hypothesis-profile quick`, `ci` (the default), `oracle` or `nightly`; and a small run."""
 
 import os
 import subprocess
@@ -19,6 +19,7 @@ _COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], 
 
 settings.register_profile("quick", _COMMON, max_examples=EXAMPLES["quick"], derandomize=True, database=None)
 settings.register_profile("ci", _COMMON, max_examples=EXAMPLES["ci"], derandomize=True, database=None)
+settings.register_profile("oracle", _COMMON, max_examples=EXAMPLES["oracle"], derandomize=True, database=None)
 settings.register_profile("nightly", _COMMON, max_examples=EXAMPLES["nightly"])
 settings.load_profile("ci")
 

@@ -74,7 +74,7 @@ def test_one_wrong_entry_of_one_gradient_is_not_timed() -> None:
         return dx, dw, db
 
     layer = _small("conv2d", backward)
-    with pytest.raises(AssertionError, match="conv2d, small: gradient 2 of naive differs by 1, tolerance 0"):
+    with pytest.raises(AssertionError, match="conv2d, small: dw of naive differs by 1, tolerance 0"):
         prepare(layer, layer.bench[0], _FLOAT32, 2)
 
 
@@ -96,6 +96,48 @@ def test_a_layer_that_differs_from_a_library_is_not_timed(
     monkeypatch.setattr("importlib.util.find_spec", lambda found: found == library or None)
     with pytest.raises(AssertionError, match=rf"y of {library} differs by"):
         prepare(wrong, case, _FLOAT32, 2)
+
+
+def test_an_analytic_layer_without_a_tolerance_is_told_that_its_declaration_needs_one() -> None:
+    layer = dataclasses.replace(_small("softmax_cross_entropy"), tolerance=None)
+    with pytest.raises(TypeError, match="the declaration of softmax_cross_entropy needs a tolerance"):
+        prepare(layer, layer.bench[0], _FLOAT32, 2)
+
+
+def test_contenders_follow_from_the_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda library: library)
+    conv, linear = LAYERS["conv2d"], LAYERS["linear"]
+    naive, large, growing = (
+        next(case for case in conv.bench if (case.naive, by_size(case)) == kind)
+        for kind in ((True, False), (False, False), (False, True))
+    )
+    libraries = ("torch", "torch channels_last", "jax", "jax channels_last")
+    assert versions(conv, naive) == ("naive", "im2col", "fast")
+    assert versions(conv, large) == ("im2col", "fast", "matmul", *libraries)
+    assert versions(conv, growing) == ("fast", *libraries[:2])
+    without = dataclasses.replace(conv, torch=None, products=None)
+    assert versions(without, large) == ("im2col", "fast", *libraries[2:])
+    features = next(case for case in linear.bench if not case.naive)
+    assert versions(linear, features) == ("fast", "matmul", "torch", "jax")
+
+
+def test_what_a_library_gives_as_a_view_is_not_timed() -> None:
+    pytest.importorskip("torch", reason="PyTorch is what we compare with")
+    case = next(case for case in LAYERS["flatten"].bench if not case.naive)
+    assert not any(version.startswith("torch") for version in prepare(LAYERS["flatten"], case, _FLOAT32, 2).contenders)
+
+
+def test_a_case_that_a_library_does_not_have_is_not_timed_there() -> None:
+    pytest.importorskip("torch", reason="PyTorch is what we compare with")
+    layer = dataclasses.replace(LAYERS["relu"], torch=lambda torch, x: None, jax=None)
+    case = next(case for case in layer.bench if not case.naive)
+    assert list(prepare(layer, case, _FLOAT32, 2).contenders) == ["fast"]
+
+
+def test_a_case_is_completed_by_the_layer_s_defaults() -> None:
+    case = LAYERS["conv2d"].complete((np.zeros((1, 1, 3, 3)), np.zeros((1, 1, 2, 2))), {"stride": 2})
+    assert case.arrays[2] is None
+    assert case.options == {"stride": 2, "padding": 0, "dilation": 1, "groups": 1}
 
 
 def test_arrays_whose_sums_would_round_are_not_called_exact() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,14 @@ from hypothesis import Phase
 
 from cnn_core import relu
 from verify.command.cli import cli
+from verify.command.run import verify_layer
 from verify.layers import LAYERS, Layer
 from verify.museum import EXHIBITS
 
 
 def _run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments)
+    # A replaced layer is not known in other processes.
+    return CliRunner().invoke(cli, [*arguments, "--jobs", "1"] if arguments[0] == "run" else arguments)
 
 
 def _replaced(monkeypatch: pytest.MonkeyPatch, name: str, backward: Any, forward: Any = None, **changes: Any) -> None:
@@ -64,6 +68,36 @@ def test_one_layer_and_version_can_be_chosen_and_a_seed_repeats_the_run() -> Non
     assert one == two
 
 
+def test_processes_give_the_rows_that_one_gives_in_the_same_order() -> None:
+    layers = ("relu", "softmax_cross_entropy", "digits")  # the digits are long in both: fast alone
+    chosen = ["run", "--implementation", "fast", "--examples", "9", *(f"--layer={layer}" for layer in layers)]
+    results = []
+    for processes in ("1", "2"):
+        command = [sys.executable, "-m", "verify", *chosen, "--json", "-", "--jobs", processes]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        results.append(json.loads(done.stdout))
+        for row in results[-1]["rows"]:
+            row.pop("seconds")
+    assert [row["layer"] for row in results[0]["rows"]] == [*layers[:2], "digits: logits", "digits: loss"]
+    assert results[0] == results[1]
+
+
+def test_a_row_that_did_not_pass_comes_from_a_process_whole() -> None:
+    wrong = relu.fast._replace(backward=lambda dy, cache: (dy * 2,))
+    row = verify_layer(LAYERS["relu"], wrong, 20, 0)
+    assert row.verdict == "FAIL"
+    assert pickle.loads(pickle.dumps(row)).to_dict() == row.to_dict()
+
+
+def test_a_long_run_says_every_ten_seconds_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(range(0, 1000, 4))
+    monkeypatch.setattr("verify.command.jobs.time", SimpleNamespace(monotonic=lambda: next(times)))
+    result = _run("run", "--layer", "relu", "--examples", "2")
+    # A case, and the end of a version, take four seconds each.
+    said = [f"{done} of 2 versions checked in {seconds} s" for done, seconds in ((1, 12), (2, 24))]
+    assert result.stderr.splitlines() == said
+
+
 def test_json_goes_to_a_file_beside_the_table(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     result = _run("run", "--layer", "relu", "--examples", "3", "--json", str(path))
@@ -91,7 +125,9 @@ def _broken(*_: Any, **__: Any) -> Any:
 
 
 def test_a_forward_that_refuses_a_valid_case_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relu, "vectorized", relu.vectorized._replace(forward=_broken))
+    broken = relu.vectorized._replace(forward=_broken)
+    monkeypatch.setattr(relu, "vectorized", broken)
+    monkeypatch.setattr(relu, "fast", broken)
     result = _run("run", "--layer", "relu", "--examples", "3")
     assert result.exit_code == 3
     assert "RuntimeError: out of tape" in result.output
@@ -128,6 +164,7 @@ def test_a_choice_that_leaves_nothing_is_exit_code_5() -> None:
     [
         (["run", "--layer", "conv4d"], "'conv4d' is not one of"),
         (["run", "--examples", "0"], "0 is not in the range"),
+        (["check", "x.py:y", "--jobs", "2"], "No such option"),
         (["run", "--data", "no such folder"], "no such folder"),
         (["run", "--data", "x", "--layer", "relu"], "--data x is for the network, which --layer excludes"),
         (["museum", "--examples", "5"], "5 is not in the range"),
@@ -145,7 +182,7 @@ def test_interrupted_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("verify.command.cli.verify_layer", interrupted)
+    monkeypatch.setattr("verify.command.jobs.verify_layer", interrupted)
     result = _run("run", "--layer", "relu")
     assert result.exit_code == 130
     assert "interrupted" in result.output

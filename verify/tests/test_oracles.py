@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -28,13 +28,16 @@ def of_torch(layer: Layer, case: Case, dy: Callable[[Array], Array]) -> Results 
     import torch
 
     assert layer.torch is not None
-    leaves = [None if a is None else torch.tensor(a, requires_grad=a.dtype.kind == "f") for a in case.arrays]
-    y = layer.torch(torch, *leaves, **dict(case.options))
+    leaves = [
+        None if a is None else torch.tensor(a, requires_grad=k in layer.differentiable)
+        for k, a in enumerate(case.arrays)
+    ]
+    y = layer.torch(torch, *leaves, **case.options)
     if y is None:
         return None
     found = y.detach().numpy()
     y.backward(torch.tensor(dy(found)))
-    wanted = [leaf for leaf in leaves if leaf is None or leaf.requires_grad]
+    wanted = [leaves[k] for k in layer.differentiable]
     return (found, *(None if leaf is None else _grad(leaf) for leaf in wanted))
 
 
@@ -49,25 +52,20 @@ def of_jax(layer: Layer, case: Case, dy: Callable[[Array], Array]) -> Results | 
 
     jax.config.update("jax_enable_x64", True)
     assert layer.jax is not None
-    floating = [k for k, a in enumerate(case.arrays) if a is not None and a.dtype.kind == "f"]
+    floating = [k for k in layer.differentiable if case.arrays[k] is not None]
 
     def function(*given: Any) -> Any:
         arrays = list(case.arrays)
         for k, array in zip(floating, given, strict=True):
             arrays[k] = array
-        return layer.jax(jax, *arrays, **dict(case.options))  # type: ignore[misc]
+        return layer.jax(jax, *arrays, **case.options)  # type: ignore[misc]
 
     given = [jax.numpy.asarray(case.arrays[k]) for k in floating]
     if function(*given) is None:
         return None
     y, pull_back = jax.vjp(function, *given)
     gradients = dict(zip(floating, pull_back(jax.numpy.asarray(dy(np.asarray(y)))), strict=True))
-    wanted = [k for k, a in enumerate(case.arrays) if a is None or a.dtype.kind == "f"]
-    return (np.asarray(y), *(np.asarray(gradients[k]) if k in gradients else None for k in wanted))
-
-
-ORACLES = {"torch": of_torch, "jax": of_jax}
-PAIRS = [(layer, name) for layer in LAYERS.values() for name in ORACLES if getattr(layer, name) is not None]
+    return (np.asarray(y), *(np.asarray(gradients[k]) if k in gradients else None for k in layer.differentiable))
 
 
 def typed(case: Case, dtype: type) -> Case:
@@ -75,18 +73,37 @@ def typed(case: Case, dtype: type) -> Case:
     return Case(tuple(a if a is None or a.dtype.kind != "f" else a.astype(dtype) for a in case.arrays), case.options)
 
 
-@pytest.mark.parametrize(("layer", "name"), PAIRS, ids=lambda each: getattr(each, "name", each))
+def layers(name: str) -> pytest.MarkDecorator:
+    """Run a test for each layer that the library has."""
+    found = {layer.name: layer for layer in LAYERS.values() if getattr(layer, name) is not None}
+    return pytest.mark.parametrize("layer", found.values(), ids=found)
+
+
+@layers("torch")
 @given(data=st.data())
-def test_y_and_every_gradient_are_the_oracle_s(layer: Layer, name: str, data: st.DataObject) -> None:
-    pytest.importorskip(name)
-    dtypes = [np.float32, np.float64] if name == "torch" else [np.float64]
+def test_y_and_every_gradient_are_those_of_pytorch(layer: Layer, data: st.DataObject) -> None:
+    pytest.importorskip("torch")
+    compare(layer, of_torch, data, [np.float32, np.float64])
+
+
+@layers("jax")
+@settings(max_examples=max(1, settings().max_examples // 4))  # what is not compiled takes JAX milliseconds
+@given(data=st.data())
+def test_y_and_every_gradient_are_those_of_jax(layer: Layer, data: st.DataObject) -> None:
+    pytest.importorskip("jax")
+    compare(layer, of_jax, data, [np.float64])
+
+
+def compare(layer: Layer, oracle: Callable[..., Results | None], data: st.DataObject, dtypes: list[type]) -> None:
+    """Compare every version with the oracle at a drawn case."""
     case = typed(data.draw(layer.cases(), label="case"), data.draw(st.sampled_from(dtypes), label="dtype"))
+    case = layer.complete(*case)
     seed = data.draw(st.integers(0, 99), label="seed")
 
     def upstream(y: Array) -> Array:
         return np.asarray(np.random.default_rng(seed).integers(-4, 5, y.shape)).astype(y.dtype)
 
-    right = ORACLES[name](layer, case, upstream)
+    right = oracle(layer, case, upstream)
     if right is None:
         return
     for version in layer.implementations:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from benchmarks.report import answers, collect, tables
 from benchmarks.report.collect import Check, NotARunError, Row, Run, Training, geometric_mean, ratios, read
+from verify.layers import LAYERS
 
 
 def timed(version: str, median: float, direction: str = "both", case: str = "3->8", **info: Any) -> dict[str, Any]:
@@ -180,6 +181,15 @@ def test_tables_divide_the_way_their_headings_say(whole: Run) -> None:
     assert worst == {"all convolutions": "3.00", "conv2d, ResNet-50": "3.00", "max_pool2d": "8.00", "relu": "0.50"}
 
 
+def test_all_contenders_of_a_case_stand_side_by_side() -> None:
+    seconds = {"naive": 1.0, "im2col": 2.0, "fast": 3.0, "matmul": 4.0, "torch": 5.0, "torch channels_last": 6.0}
+    row = Row("conv2d", "LeNet", "a", "both", {**seconds, "jax": 7.0, "jax channels_last": 8.0}, {"fast": {}})
+    run = Run({}, [row], [], [], None, None)
+    assert tables.medians(run).rows[0][3:] == tuple(f"{n}.00 s" for n in range(1, 9))
+    assert tables.shapes(run).rows[0][2:] == ("0.60", *(f"{n}.00 s" for n in range(2, 9)))
+    assert tables.loops(run).rows[0][3:] == ("1.00 s", "2.00 s", "3.00 s", "0.33")
+
+
 def test_what_is_watched_is_the_worse_the_larger_it_is(whole: Run) -> None:
     found = ratios(whole)
     assert found["training tutorial, step, over PyTorch"] == 3 / 2
@@ -267,9 +277,7 @@ def test_times_have_three_digits_and_a_unit(seconds: float | None, text: str) ->
 @pytest.mark.long
 def test_what_the_benchmarks_write_the_report_reads(small_run: Path) -> None:
     run = read(small_run)
-    assert {row.layer for row in run.rows if "naive" in row.seconds} == {
-        *("conv2d", "flatten", "linear", "max_pool2d", "relu", "softmax_cross_entropy")
-    }
+    assert {row.layer for row in run.rows if "naive" in row.seconds} == set(LAYERS)
     assert {each.network for each in run.trainings} == {"LeNet"}
     assert run.flops is not None
     assert run.bandwidth is not None

@@ -1,6 +1,6 @@
-"""PyTorch as the second opinion: outputs, gradients and winners, over the same cases as every other test.
+"""PyTorch on what the declared cases do not have: winners, NaN and infinities, what is refused and what is accepted.
 
-On integers the comparison is exact; only the softmax has a tolerance, which is derived.
+test_oracles.py compares y and every gradient over the declared cases.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cnn_core import Implementation
+from verify import strategies
 from verify.layers import LAYERS, Case
 
 torch = pytest.importorskip("torch", reason="PyTorch is the oracle of this file: pip install gradcert[oracle]")
@@ -24,23 +25,10 @@ F = torch.nn.functional
 Array = NDArray[Any]
 Sides = tuple[tuple[int, int], tuple[int, int]]
 
-# PyTorch says so of every even kernel under padding="same"; it is a remark on speed.
-pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
-
 
 def both(name: str) -> pytest.MarkDecorator:
     """Run a test for all versions of a layer."""
     return pytest.mark.parametrize("layer", LAYERS[name].implementations, ids=lambda version: f"{name}-{version.name}")
-
-
-def typed(name: str) -> st.SearchStrategy[Case]:
-    """The declared cases of a layer, in float32 or float64."""
-
-    def cast(case: Case, dtype: type) -> Case:
-        arrays = [a if a is None or a.dtype.kind == "i" else a.astype(dtype) for a in case.arrays]
-        return Case(tuple(arrays), case.options)
-
-    return st.builds(cast, LAYERS[name].cases(), st.sampled_from([np.float32, np.float64]))
 
 
 def upstream(y: Array, seed: int) -> Array:
@@ -75,78 +63,37 @@ def agrees(layer: Implementation, case: Case, seed: int, torch_y: Any, leaves: t
     return cache
 
 
-def sides(options: dict[str, Any], kernel: tuple[int, ...]) -> Sides:
-    """The padding as ((top, bottom), (left, right))."""
-    padding, dilation = options["padding"], options["dilation"]
-    if padding == "valid":
-        return (0, 0), (0, 0)
-    if padding == "same":
-        dilations = dilation if isinstance(dilation, tuple) else (dilation, dilation)
-        height, width = (d * (k - 1) for d, k in zip(dilations, kernel, strict=True))
-        return (height // 2, height - height // 2), (width // 2, width - width // 2)
-    top, left = padding if isinstance(padding, tuple) else (padding, padding)
-    return (top, top) if isinstance(top, int) else top, (left, left) if isinstance(left, int) else left
-
-
-def symmetric(pads: Sides) -> bool:
-    """Whether PyTorch can pad so by itself."""
-    return all(before == after for before, after in pads)
-
-
-def padded(x: Any, pads: Sides, value: float) -> Any:
-    """x inside a rim of `value`."""
-    (top, bottom), (left, right) = pads
-    return F.pad(x, (left, right, top, bottom), value=value)
-
-
-@both("conv2d")
-@given(case=typed("conv2d"), seed=seeds())
-def test_convolution_is_that_of_pytorch(layer: Implementation, case: Case, seed: int) -> None:
-    x, w, b = leaves = tuple(map(leaf, case.arrays))
-    options, pads = dict(case.options), sides(case.options, w.shape[2:])
-    if isinstance(options["padding"], str):
-        torch_y = F.conv2d(x, w, b, **options)
-    elif symmetric(pads):
-        torch_y = F.conv2d(x, w, b, **{**options, "padding": (pads[0][0], pads[1][0])})
-    else:
-        torch_y = F.conv2d(padded(x, pads, 0.0), w, b, **{**options, "padding": "valid"})
-    agrees(layer, case, seed, torch_y, leaves)
-
-
 @both("max_pool2d")
-@given(case=typed("max_pool2d"), seed=seeds())
-def test_pooling_is_that_of_pytorch_to_the_index_of_every_winner(layer: Implementation, case: Case, seed: int) -> None:
-    (x,) = leaves = tuple(map(leaf, case.arrays))
-    kernel = case.options["kernel_size"]
-    kernel = kernel if isinstance(kernel, tuple) else (kernel, kernel)
-    pads = sides(case.options, kernel)
+@given(case=LAYERS["max_pool2d"].cases())
+def test_every_window_has_the_winner_that_it_has_in_pytorch(layer: Implementation, case: Case) -> None:
+    x, options = torch.tensor(case.arrays[0]), case.options
+    kernel = strategies.both(options["kernel_size"])
+    pads = strategies.sides(options["padding"], kernel, strategies.both(options["dilation"]))
     # PyTorch 2.13 speaks of half the dilated window in one of its two checks, and of half the kernel in the other.
-    if symmetric(pads) and all(2 * before <= k for (before, _), k in zip(pads, kernel, strict=True)):
-        options = {**case.options, "padding": (pads[0][0], pads[1][0])}
-        torch_y, winners = F.max_pool2d(x, **options, return_indices=True)
+    if all(before == after and 2 * before <= k for (before, after), k in zip(pads, kernel, strict=True)):
+        options = {**options, "padding": (pads[0][0], pads[1][0])}
+        _, winners = F.max_pool2d(x, **options, return_indices=True)
     else:
-        torch_y, winners = pool_of_padded(x, pads, kernel, case.options)
-    cache = agrees(layer, case, seed, torch_y, leaves)
+        winners = winners_of_padded(x, pads, kernel, options)
+    _, cache = layer.forward(*case.arrays, **case.options)
     same(cache.indices, winners)
 
 
-def pool_of_padded(x: Any, pads: Sides, kernel: tuple[int, int], options: dict[str, Any]) -> tuple[Any, Any]:
-    """PyTorch on an image padded with minus infinity, its indices brought back to the unpadded plane.
+def winners_of_padded(x: Any, pads: Sides, kernel: tuple[int, int], options: dict[str, Any]) -> Any:
+    """PyTorch's winners in an image padded with minus infinity, their indices brought back to the unpadded plane.
 
     With ceil_mode a window counts if it starts in the image or before it. PyTorch takes the rim behind
     for image here, so windows that start there are dropped.
     """
-    torch_y, winners = F.max_pool2d(padded(x, pads, -math.inf), **{**options, "padding": 0}, return_indices=True)
+    (top, bottom), (left, right) = pads
+    padded = F.pad(x, (left, right, top, bottom), value=-math.inf)
+    _, winners = F.max_pool2d(padded, **{**options, "padding": 0}, return_indices=True)
     if options.get("ceil_mode"):
-        strides = options["stride"] or kernel
-        strides = strides if isinstance(strides, tuple) else (strides, strides)
-        rows, columns = (
-            min(torch_y.shape[axis], -(-(x.shape[axis] + pads[axis - 2][0]) // strides[axis - 2])) for axis in (2, 3)
-        )
-        torch_y, winners = torch_y[:, :, :rows, :columns], winners[:, :, :rows, :columns]
-    (top, _), (left, right) = pads
+        strides = strategies.both(options["stride"] or kernel)
+        rows, columns = (-(-(x.shape[axis] + pads[axis - 2][0]) // strides[axis - 2]) for axis in (2, 3))
+        winners = winners[:, :, :rows, :columns]
     width = left + x.shape[3] + right
-    return torch_y, (winners // width - top) * x.shape[3] + winners % width - left
+    return (winners // width - top) * x.shape[3] + winners % width - left
 
 
 SPECIAL = st.sampled_from([math.nan, -math.inf, math.inf, -1.0, -0.0, 0.0, 1.0])
@@ -172,62 +119,10 @@ def test_nan_and_infinities_win_as_in_pytorch(
 
 
 @both("relu")
-@given(case=typed("relu"), seed=seeds())
-def test_relu_is_that_of_pytorch(layer: Implementation, case: Case, seed: int) -> None:
-    (x,) = leaves = tuple(map(leaf, case.arrays))
-    agrees(layer, case, seed, F.relu(x), leaves)
-
-
-@both("relu")
 @given(x=special(7), seed=seeds())
 def test_relu_treats_nan_infinities_and_zeros_as_pytorch_does(layer: Implementation, x: Array, seed: int) -> None:
     tensor = leaf(x)
     agrees(layer, Case((x,), {}), seed, F.relu(tensor), (tensor,))
-
-
-@both("flatten")
-@given(case=typed("flatten"), seed=seeds())
-def test_flatten_is_that_of_pytorch(layer: Implementation, case: Case, seed: int) -> None:
-    (x,) = leaves = tuple(map(leaf, case.arrays))
-    # PyTorch wants an axis to flatten; a single one is a batch of single features.
-    agrees(layer, case, seed, torch.flatten(x if x.ndim > 1 else x[:, None], 1), leaves)
-
-
-@both("linear")
-@given(case=typed("linear"), seed=seeds())
-def test_linear_is_that_of_pytorch(layer: Implementation, case: Case, seed: int) -> None:
-    x, w, b = leaves = tuple(map(leaf, case.arrays))
-    agrees(layer, case, seed, F.linear(x, w, b), leaves)
-
-
-@both("softmax_cross_entropy")
-@given(case=typed("softmax_cross_entropy"), seed=seeds())
-def test_cross_entropy_is_that_of_pytorch_to_rounding(layer: Implementation, case: Case, seed: int) -> None:
-    x, labels = map(leaf, case.arrays)
-    y, cache = layer.forward(*case.arrays, **case.options)
-    torch_y = F.cross_entropy(x, labels, **case.options)
-    assert (y.shape, y.dtype) == (tuple(torch_y.shape), torch_y.detach().numpy().dtype)
-    dy = upstream(y, seed)
-    torch_y.backward(torch.tensor(dy))
-    (dx,) = layer.backward(dy, cache)
-    assert dx is not None
-    images, classes = x.shape
-    if not images:
-        assert np.isnan(y) if case.options["reduction"] == "mean" else not y.any()
-        same(dx, x.grad)
-        return
-    # |x| <= 4, so x - m, exact to u, lies within 8 of 0: exp of it errs by 8u and by 2u of its own, the sum by
-    # C u more, its logarithm by (10 + C) u and by 2u of its value, log C; adding m - x and rounding the loss, which
-    # is below 8 + log C, is 16u + u log C. PyTorch the same: twice this is less than (C + 26 + 3 log C) eps.
-    loss = (classes + 26 + 3 * math.log(classes)) * float(np.finfo(y.dtype).eps)
-    # A sum of N losses errs by the N of them and by N roundings of at most N (8 + log C).
-    total = images * loss + images**2 * (8 + math.log(classes)) * float(np.finfo(y.dtype).eps)
-    allowed = {"none": loss, "sum": total, "mean": total / images}[case.options["reduction"]]
-    assert (np.abs(y - torch_y.detach().numpy()) <= allowed).all()
-    # PyTorch exponentiates log p, whose error is a loss's, and takes 1 off: another eps; ours errs by less.
-    scale = np.broadcast_to(np.abs(dy) / (images if case.options["reduction"] == "mean" else 1), (images,))
-    eps = float(np.finfo(y.dtype).eps)
-    assert (np.abs(dx - x.grad.numpy()) <= 2 * (loss + eps) * scale[:, None]).all()
 
 
 @both("softmax_cross_entropy")

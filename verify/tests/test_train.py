@@ -18,7 +18,8 @@ from cnn_core._arguments import Array, Implementation
 from cnn_core.data import Dataset, load_digits, scaled
 from cnn_core.network import Version, initial_parameters, tutorial_network
 from cnn_core.optim import SGD, Adam, Optimizer
-from cnn_core.train import Progress, accuracy, main, train
+from cnn_core.train import Progress, accuracy, train
+from cnn_core.train.__main__ import main
 
 UNIT_ROUNDOFF = 2.0**-53
 
@@ -217,9 +218,9 @@ def test_command_line_tells_the_setup_and_the_accuracies(
     options = ["--epochs", "2", "--batch-size", "8", "--seed", "7", "--learning-rate", "0.01", "--steps", "5"]
     options += ["--distortion", "0.5"]
     monkeypatch.setattr(sys, "argv", ["train", "--data", str(idx_folder), *options])
-    train_file = str(sys.modules["cnn_core.train"].__file__)
+    command = str(Path(str(train_module.__file__)).with_name("__main__.py"))
     with pytest.raises(SystemExit) as exit_:
-        runpy.run_path(train_file, run_name="__main__")  # by its path: pytest, too, has its hands in the import
+        runpy.run_path(command, run_name="__main__")  # by its path: pytest, too, has its hands in the import
     out, err = capsys.readouterr()
     assert exit_.value.code == 0
     expected = train(_dataset(maximum=255), learning_rate=0.01, epochs=2, batch_size=8, seed=7, steps=5, distortion=0.5)

@@ -9,6 +9,7 @@ import numpy as np
 
 from cnn_core import Implementation
 from verify.diagnosis.causes import CauseCode as C
+from verify.layers import LAYERS
 
 Array = Any
 Gradients = tuple[Any, ...]
@@ -112,4 +113,5 @@ def shuffled(gradient: Array) -> Array:
 
 
 # Layer -> the number of its gradients.
-GRADIENTS = {"conv2d": 3, "flatten": 1, "linear": 3, "max_pool2d": 1, "relu": 1, "softmax_cross_entropy": 1}
+GRADIENTS = {layer.name: len(layer.differentiable) for layer in LAYERS.values()}
+EXACT = tuple(layer.name for layer in LAYERS.values() if layer.exact)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.calibrate.mutants._mutant import (
+    EXACT,
     GRADIENTS,
     Array,
     Gradients,
@@ -38,7 +39,7 @@ for _layer, _count in GRADIENTS.items():
         C.GRADIENT_COUNT,
         lambda i: i._replace(backward=lambda dy, cache: iter(i.backward(dy, cache))),
     )
-for _layer in ("conv2d", "linear", "max_pool2d", "relu", "flatten"):
+for _layer in EXACT:
     of_dy("dx for dy = 1", _layer, C.UPSTREAM_IGNORED, 0, np.ones_like)
     of_dy("dx of the last image alone", _layer, C.ONE_IMAGE_ONLY, 0, lambda dy: only(dy, (0,), -1))
 
@@ -132,7 +133,7 @@ def _kept(implementation: Implementation) -> Implementation:
 
 
 for _layer in GRADIENTS:
-    if _layer != "softmax_cross_entropy":  # its oracle is not exact, so gradients that vary by call are INCONCLUSIVE
+    if _layer in EXACT:  # by another oracle, gradients that vary by call are INCONCLUSIVE
         whole("accumulates", _layer, C.ACCUMULATES, _accumulating)
         whole("dx with noise", _layer, C.RANDOM, _random)
     whole("dy written to", _layer, C.INPUT_OVERWRITTEN, _overwriting)
