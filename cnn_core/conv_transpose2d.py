@@ -13,7 +13,8 @@ let dyp be dy padded with zeros where yp was cropped. Then dL/dyp = dyp, and the
     dw[c, f, p, q] = sum_{n, i, j} x[n, c, i, j] * dyp[n, g*F/groups + f, i*sH + p*dH, j*sW + q*dW]
     db[f] = sum_{n, h, v} dy[n, f, h, v]
 
-So dx is conv2d of dy with these kernels, as x was the upstream gradient of such a convolution.
+So dx is conv2d of dy with these kernels, and y without its bias is the dx of a conv2d with the upstream gradient x.
+An infinite entry of w or x times a zero around dy is NaN. PyTorch agrees in float64. Its float32 may skip the zeros.
 
 Shapes: x (N, C, H, W), w (C, F/groups, kH, kW), b (F,) or None, y (N, F, oH, oW) with
 oH = (H - 1)*sH + dH*(kH - 1) + 1 - top - bottom + output_padding, and oW likewise. N = 0 is allowed.
