@@ -8,15 +8,34 @@ version to use.
     dx, dw, db = conv2d.fast.backward(dy, cache)
 """
 
-from cnn_core import conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
+from cnn_core import (
+    add,
+    concat,
+    conv2d,
+    conv_transpose2d,
+    flatten,
+    fold2d,
+    linear,
+    max_pool2d,
+    pad2d,
+    relu,
+    softmax_cross_entropy,
+    unfold2d,
+)
 from cnn_core._arguments import Implementation
 
 __all__ = [
     "Implementation",
+    "add",
+    "concat",
     "conv2d",
+    "conv_transpose2d",
     "flatten",
+    "fold2d",
     "linear",
     "max_pool2d",
+    "pad2d",
     "relu",
     "softmax_cross_entropy",
+    "unfold2d",
 ]

@@ -90,15 +90,16 @@ def _misfit(layer: str, signature: inspect.Signature, arrays: tuple[Any, ...], o
         signature.bind(*arrays, **options)
     except TypeError:
         by_name = {name for name, each in signature.parameters.items() if each.kind is each.KEYWORD_ONLY}
+        several = {name for name, each in signature.parameters.items() if each.kind is each.VAR_POSITIONAL}
         names = [name for name in signature.parameters if name not in by_name]
-        unknown = [name for name in options if name not in signature.parameters]
-        takes = f"{layer} takes {', '.join(names)} by position"
+        unknown = [name for name in options if name not in signature.parameters or name in several]
+        takes = f"{layer} takes {', '.join('*' * (name in several) + name for name in names)} by position"
         takes += f" and, by name, {', '.join(n for n in signature.parameters if n in by_name)}" if by_name else ""
         if unknown:
             return f"{takes}; it has no {', '.join(f'{name}={_short(options[name])}' for name in unknown)}"
-        if len(arrays) > len(names):
+        if len(arrays) > len(names) and not several:
             return f"{takes}; got {len(arrays)} by position, the last {_short(arrays[-1])}"
-        needed = [name for name, each in signature.parameters.items() if each.default is each.empty]
+        needed = [n for n, each in signature.parameters.items() if each.default is each.empty and n not in several]
         missing = [name for name in needed if name not in {*names[: len(arrays)], *options}]
         return f"{takes}; {', '.join(missing)} is missing" if missing else f"{takes}; an array is given twice"
     return ""

@@ -38,24 +38,52 @@ class Axis(NamedTuple):
         """Return the position in the unpadded axis. A position outside `range(size)` lies in the padding."""
         return output * self.stride + tap * self.dilation - self.before
 
+    @property
+    def padded(self) -> int:
+        """The size of the padded axis."""
+        return self.before + self.size + self.after
+
+    @property
+    def inner(self) -> slice:
+        """The positions of the padded axis that are no padding."""
+        return slice(self.before, self.before + self.size)
+
+    def reads(self, tap: int) -> slice:
+        """Return the positions of the padded axis that this tap reads, one for each output."""
+        first = tap * self.dilation
+        return slice(first, first + (self.out - 1) * self.stride + 1, self.stride)
+
 
 def positions(*sizes: int) -> Iterator[tuple[int, ...]]:
     """Yield every index of an array of these sizes, in row-major order."""
     return itertools.product(*map(range, sizes))
 
 
-def pair(name: str, value: Any, minimum: int) -> tuple[int, int]:
+def pair(name: str, value: Any, minimum: int | None) -> tuple[int, int]:
     """Read an option that is one integer for both axes or `(height, width)`.
 
-    Raises TypeError if it is neither, ValueError if an entry is below `minimum`.
+    Raises TypeError if it is neither, ValueError if an entry is below `minimum`. None stands for no minimum.
     """
     entries = value if isinstance(value, (tuple, list)) else (value, value)
     if len(entries) != 2 or not all(_is_integer(entry) for entry in entries):
         raise TypeError(f"{name} must be an integer or a pair of integers, got {value!r}")
     height, width = (operator.index(entry) for entry in entries)
-    if min(height, width) < minimum:
+    if minimum is not None and min(height, width) < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
     return height, width
+
+
+def sides(name: str, value: Any, minimum: int | None) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Read an option that is an integer, `(height, width)` or `((top, bottom), (left, right))`; return the last.
+
+    Raises TypeError if it is none of these, ValueError if an entry is below `minimum`.
+    """
+    if isinstance(value, (tuple, list)) and any(isinstance(side, (tuple, list)) for side in value):
+        if len(value) != 2 or not all(isinstance(side, (tuple, list)) for side in value):
+            raise TypeError(f"{name} must be ((top, bottom), (left, right)), got {value!r}")
+        return pair(name, value[0], minimum), pair(name, value[1], minimum)
+    height, width = pair(name, value, minimum)
+    return (height, height), (width, width)
 
 
 def whole_number(name: str, value: Any, minimum: int) -> int:
@@ -99,6 +127,51 @@ def sliding_axes(
     return rows, columns
 
 
+def transposed_axes(
+    shape: tuple[int, int],
+    kernel_size: tuple[int, int],
+    *,
+    stride: Pair,
+    padding: Padding,
+    output_padding: Pair,
+    dilation: Pair,
+) -> tuple[Axis, Axis]:
+    """Return the two axes of a convolution that has `shape` = (H, W) as its output: those of its transpose.
+
+    Each Axis has `out` = H (or W), and as `size` the output size of the transposed convolution:
+    `size = (out - 1) * stride + dilation * (kernel - 1) + 1 + output_padding - before - after`.
+    The padded axis ends `output_padding` behind the last window.
+
+    Raises TypeError or ValueError, quoting the values, for impossible sizes.
+    """
+    strides = pair("stride", stride, 1)
+    dilations = pair("dilation", dilation, 1)
+    extras = pair("output_padding", output_padding, 0)
+    pads = _pads(padding, kernel_size, strides, dilations)
+    rows, columns = (
+        _transposed_axis(*each)
+        for each in zip(("height", "width"), shape, kernel_size, strides, dilations, pads, extras, strict=True)
+    )
+    return rows, columns
+
+
+def _transposed_axis(
+    name: str, out: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int], extra: int
+) -> Axis:
+    if extra >= max(stride, dilation):
+        raise ValueError(
+            f"output_padding {extra} along the {name} must be less than stride {stride} or dilation {dilation}"
+        )
+    before, after = pads
+    size = (out - 1) * stride + dilation * (kernel - 1) + 1 + extra - before - after
+    if min(out, size) < 1:
+        raise ValueError(
+            f"the {name} of x and y must be at least 1, got {out} and {size} (kernel={kernel}, stride={stride}, "
+            f"padding={pads}, dilation={dilation}, output_padding={extra})"
+        )
+    return Axis(size, kernel, stride, dilation, before, after, out)
+
+
 def _axis(
     name: str,
     size: int,
@@ -140,12 +213,7 @@ def _pads(
         totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
         height, width = ((total // 2, total - total // 2) for total in totals)
         return height, width
-    if isinstance(padding, (tuple, list)) and any(isinstance(side, (tuple, list)) for side in padding):
-        if len(padding) != 2 or not all(isinstance(side, (tuple, list)) for side in padding):
-            raise TypeError(f"padding must be ((top, bottom), (left, right)), got {padding!r}")
-        return pair("padding", padding[0], 0), pair("padding", padding[1], 0)
-    height_pad, width_pad = pair("padding", padding, 0)
-    return (height_pad, height_pad), (width_pad, width_pad)
+    return sides("padding", padding, 0)
 
 
 def _is_integer(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 - `exact_integers`, `gapped_arrays`, `tied_arrays` and `reals` make arrays.
 - `cotangents` makes upstream gradients.
-- `windows` makes the geometry of a convolution or a pool.
+- `windows` makes the geometry of a convolution or a pool, `transposed_windows` that of a transposed convolution.
 
 They construct valid arguments and filter nothing. Up to 64 entries of an array are drawn one by one, and shrink.
 The other entries follow from a drawn seed. An impossible request raises ValueError, quoting the values, when the
@@ -270,6 +270,41 @@ def every_axis(bound: int, *, pooling: bool = False, asymmetric: bool = False) -
             if fits and not (pooling and (2 * max(before, after) > window or dilation > size)):
                 found.append(Sliding(size, kernel, stride, dilation, before, after))
     return found
+
+
+@st.composite
+def transposed_windows(draw: st.DrawFn) -> Window:
+    """Windows for transposed convolution: `size` is that of x, and the options include output_padding.
+
+    Padding crops what the windows cover by less than all of it, so every output has an entry. Corners that occur:
+
+    - strides larger than the kernel, which leave gaps
+    - output_padding up to the stride or the dilation
+    - entries of x whose window is cropped wholly
+    - 1x1 outputs
+    """
+    form = draw(st.sampled_from(["valid", "same", "int", "pair", "sides"]))
+    size, kernel, dilation = _two(draw, 1, 3), _two(draw, 1, 3), _two(draw, 1, 3)
+    stride = (1, 1) if form == "same" else _two(draw, 1, 3)
+    extra_h, extra_v = (draw(st.integers(0, max(stride[a], dilation[a]) - 1)) for a in (0, 1))
+    extra = (extra_h, extra_v)
+    spare = [(size[a] - 1) * stride[a] + dilation[a] * (kernel[a] - 1) + extra[a] for a in (0, 1)]
+    if form == "int":
+        spare = [min(spare)] * 2
+    if form == "sides":
+        before = [draw(st.integers(0, min(4, most))) for most in spare]
+        after = [draw(st.integers(0, min(4, most - cut))) for most, cut in zip(spare, before, strict=True)]
+        padding: Any = tuple(zip(before, after, strict=True))
+    else:
+        cut = [draw(st.integers(0, min(4, most // 2))) for most in spare]
+        padding = {"int": cut[0], "pair": tuple(cut)}.get(form, form)
+    options = {
+        "stride": _spelled(draw, stride),
+        "padding": padding,
+        "output_padding": _spelled(draw, extra),
+        "dilation": _spelled(draw, dilation),
+    }
+    return Window(size, kernel, options)
 
 
 def both(option: int | tuple[int, int]) -> tuple[int, int]:

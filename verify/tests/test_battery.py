@@ -18,7 +18,9 @@ from verify import LayerError, check_layer, parametrize_with_checks, strategies
 from verify.battery.checks import CHECKS
 from verify.layers import Case, Layer
 
-BATCH = {"linear": (), "softmax_cross_entropy": (0, 1)}  # linear's x may have no axis but its features
+# Arrays with a batch axis, where it is not x alone. x of linear may have no axis but its features, x of add and concat
+# no batch axis.
+BATCH = {"linear": (), "softmax_cross_entropy": (0, 1), "add": (), "concat": ()}
 
 GENERATOR = np.random.default_rng(0)
 X, W = GENERATOR.normal(size=(5, 4)), GENERATOR.normal(size=(4, 3))
