@@ -8,15 +8,42 @@ version to use.
     dx, dw, db = conv2d.fast.backward(dy, cache)
 """
 
-from cnn_core import conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
+from cnn_core import (
+    conv2d,
+    dropout,
+    elu,
+    flatten,
+    gelu,
+    hardsigmoid,
+    leaky_relu,
+    linear,
+    max_pool2d,
+    prelu,
+    relu,
+    sigmoid,
+    silu,
+    softmax_cross_entropy,
+    softplus,
+    tanh,
+)
 from cnn_core._arguments import Implementation
 
 __all__ = [
     "Implementation",
     "conv2d",
+    "dropout",
+    "elu",
     "flatten",
+    "gelu",
+    "hardsigmoid",
+    "leaky_relu",
     "linear",
     "max_pool2d",
+    "prelu",
     "relu",
+    "sigmoid",
+    "silu",
     "softmax_cross_entropy",
+    "softplus",
+    "tanh",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import numbers
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -133,6 +135,18 @@ def check_byte_order(name: str, array: Array) -> None:
     if not array.dtype.isnative:
         native = array.dtype.newbyteorder("=")
         raise TypeError(f"{name} has dtype {array.dtype.str}, of another byte order: cast it to {native}")
+
+
+def check_number(name: str, value: object) -> float:
+    """Return an option that is one real number, as a float.
+
+    Raises TypeError if it is none, ValueError if it is not finite.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not -sys.float_info.max <= value <= sys.float_info.max:  # NaN is not <=
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return float(value)
 
 
 def check_rank(name: str, array: Array, axes: str) -> None:
