@@ -137,12 +137,13 @@ def check_byte_order(name: str, array: Array) -> None:
         raise TypeError(f"{name} has dtype {array.dtype.str}, of another byte order: cast it to {native}")
 
 
-def check_number(name: str, value: object) -> float:
+def check_number(name: str, value: Any) -> float:
     """Return an option that is one real number, as a float.
 
     Raises TypeError if it is none, ValueError if it is not finite.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number:
         raise TypeError(f"{name} must be a number, got {value!r}")
     if not -sys.float_info.max <= value <= sys.float_info.max:  # NaN is not <=
         raise ValueError(f"{name} must be finite, got {value!r}")

@@ -52,10 +52,8 @@ def _slopes(generator: np.random.Generator, x: Array) -> tuple[Array]:
 
 
 def _jax(jax: Any, x: Any, w: Any) -> Any:
-    """JAX has leaky_relu with any array of slopes. Its slope at 0 is 1. PyTorch's and ours is w."""
-    if (x == 0).any():
-        return None
-    return jax.nn.leaky_relu(x, w[0] if len(w) == 1 else w.reshape(-1, *(1,) * (x.ndim - 2)))
+    """JAX has leaky_relu with any array of slopes. But its slope at 0 is 1, and PyTorch's is w."""
+    return jax.numpy.where(x > 0, x, x * (w[0] if len(w) == 1 else w.reshape(-1, *(1,) * (x.ndim - 2))))
 
 
 PRELU = Layer(
