@@ -46,8 +46,10 @@ class _Call(NamedTuple):
 
 def _prepare(x: Array, mask: Array, *, p: float = 0.5) -> _Call:
     check_arrays(x=x)
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-        raise TypeError(f"mask must be a boolean array, got {getattr(mask, 'dtype', type(mask).__name__)}")
+    if not isinstance(mask, np.ndarray):
+        raise TypeError(f"mask must be a NumPy array, got {type(mask).__name__}")
+    if mask.dtype != np.bool_:
+        raise TypeError(f"mask must be a boolean array, got dtype {mask.dtype}")
     if mask.shape != x.shape:
         raise ValueError(f"mask must have the shape of x, {x.shape}, got {mask.shape}")
     if not 0 <= check_number("p", p) <= 1:

@@ -40,9 +40,9 @@ def _reject(
 
 _REJECTS = (
     _reject("shape", r"mask must have the shape of x, \(2, 3\), got \(3,\)", mask=np.ones(3, np.bool_)),
-    _reject("floating mask", "mask must be a boolean array, got float64", TypeError, mask=np.ones((2, 3))),
-    _reject("integer mask", "mask must be a boolean array, got int64", TypeError, mask=np.ones((2, 3), np.int64)),
-    _reject("no mask", "mask must be a boolean array, got NoneType", TypeError, mask=None),
+    _reject("floating mask", "mask must be a boolean array, got dtype float64", TypeError, mask=np.ones((2, 3))),
+    _reject("integer mask", "mask must be a boolean array, got dtype int64", TypeError, mask=np.ones((2, 3), np.int64)),
+    _reject("no mask", "mask must be a NumPy array, got NoneType", TypeError, mask=None),
     _reject("p above 1", r"p must lie in \[0, 1\], got 1\.5", p=1.5),
     _reject("p below 0", r"p must lie in \[0, 1\], got -1", p=-1),
     _reject("p NaN", "p must be finite, got nan", p=np.nan),
