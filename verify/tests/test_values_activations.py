@@ -272,7 +272,7 @@ POINTS = [sign * x for x in (1e-12, 1e-5, 0.1, 0.5, 1.0, 2.0, 2.75, 4.0, 9.0, 17
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @both(*POINTWISE)
 def test_values_and_slopes_are_those_of_60_digits(name: str, layer: Implementation, dtype: type) -> None:
-    x = np.array(POINTS, dtype)
+    x: Array = np.array(POINTS, dtype)
     y, dx = run(layer, x, dtype=dtype, **POINTWISE[name])
     case, dy = Case((x,), POINTWISE[name]), np.ones_like(x)
     with localcontext(prec=60):
@@ -288,7 +288,7 @@ def test_values_and_slopes_are_those_of_60_digits(name: str, layer: Implementati
 @both("sigmoid", "tanh", "silu", "softplus", "elu")
 def test_slopes_keep_their_digits_far_out(name: str, layer: Implementation) -> None:
     # 1 - y and 1 - y^2 would be 0 from 37 and 19 on. exp(x) of -700 is the smallest but some thousands.
-    x: Array = np.array([-700.0, -200, -40, -25, 25, 40, 200, 340])
+    x = np.array([-700.0, -200, -40, -25, 25, 40, 200, 340])
     options = {"elu": {"alpha": 1.5}, "softplus": {"threshold": 800.0}}.get(name, {})
     if name == "tanh":
         x = x / 2
@@ -474,7 +474,7 @@ def test_prelu_of_no_image_and_of_no_channel_has_zero_gradients(layer: Implement
 def extremes(dtype: Any) -> Array:
     """NaN, infinities, large, subnormal, tiny and zero numbers of both signs. More than a vector register has."""
     limits = np.finfo(dtype)
-    sizes = (INF, 0.9 * float(limits.max), 1e4, 90, float(limits.tiny), 3 * float(limits.smallest_subnormal), 0.0)
+    sizes = (INF, 0.9 * float(limits.max), 1e4, 80, float(limits.tiny), 3 * float(limits.smallest_subnormal), 0.0)
     return np.array([NAN, *(sign * size for size in sizes for sign in (1, -1)), 1.0], dtype)
 
 
@@ -503,6 +503,8 @@ def test_extreme_values_propagate_as_in_pytorch(name: str, layer: Implementation
             assert ours_only.any()
             theirs = np.where(ours_only, gradient, theirs)
             same(gradient[ours_only], [1, 0], dtype)
+        if name == "elu":  # in float32, 1 at NaN where arrays are long enough for vector registers
+            theirs[0] = NAN
         if name == "hardsigmoid":  # its sixth has float32's digits
             theirs = np.where(theirs == np.float32(1 / 6), dtype(1) / dtype(6), theirs)
         agree(gradient, theirs, allowed, tiny)
