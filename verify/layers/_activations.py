@@ -1,4 +1,4 @@
-"""What the declarations of activations share: arrays of any shape, bad input, the sizes to time, gamma."""
+"""What the declarations of activations share: arrays of any shape, bad input, the sizes to time, tolerances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
-from numpy.typing import DTypeLike
 
 from verify import strategies
 from verify.layers._layer import Array, BenchCase, Case, Reject
@@ -99,7 +98,11 @@ def bench_case(
     return BenchCase(f"{channels}x{size}x{size}, N = {images}", zoo, images, draw, options or {}, naive)
 
 
-def gamma(k: Any, dtype: DTypeLike) -> Any:
-    """k u / (1 - k u), the relative error of k roundings (Higham 2002, section 3.1)."""
-    unit = k * float(np.finfo(dtype).eps) / 2
-    return unit / (1 - unit)
+def twice(k: Any, scale: Array) -> Array:
+    """Twice gamma_k of this scale, for an error of k u (Higham 2002, section 3.1).
+
+    A subnormal result may be 0: JAX flushes it.
+    """
+    limits = np.finfo(scale.dtype)
+    ku = k * float(limits.eps) / 2
+    return np.asarray(2 * ku / (1 - ku) * np.abs(scale) + float(limits.tiny))

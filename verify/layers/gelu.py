@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,9 +38,8 @@ def _tolerance(
       at most (2E + 8)u (1 + |x| v').
     """
     (x,) = arrays
-    slope = 2 * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x * x)
-    gammas = _activations.gamma(2 * E + 6, y.dtype), _activations.gamma(2 * E + 8, y.dtype)
-    return 2 * gammas[0] * np.abs(x), 2 * gammas[1] * np.abs(dy) * (1 + np.abs(x) * slope)
+    slope = 2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+    return _activations.twice(2 * E + 6, x), _activations.twice(2 * E + 8, dy * (1 + np.abs(x) * slope))
 
 
 GELU = Layer(

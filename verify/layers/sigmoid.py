@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from hypothesis import strategies as st
 
 from cnn_core import sigmoid
@@ -29,8 +28,7 @@ def _tolerance(
       make an absolute error of at most (4E + 5)u y in y (1 - y), and two products make it (4E + 7)u y.
     - e / (1 + e)^2 has a relative error of (3E + 4)u, and is at most y.
     """
-    gammas = _activations.gamma(2 * E + 2, y.dtype), _activations.gamma(4 * E + 7, y.dtype)
-    return 2 * gammas[0] * y, 2 * gammas[1] * np.abs(dy) * y
+    return _activations.twice(2 * E + 2, y), _activations.twice(4 * E + 7, dy * y)
 
 
 SIGMOID = Layer(

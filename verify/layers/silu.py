@@ -29,8 +29,7 @@ def _tolerance(
     - 1 - s has an absolute error of at most (2E + 3)u. So y (1 - s) has at most (4E + 7)u |y|, and s at most (2E + 2)u.
     - The sum and the product by dy add 2u (1 + |y|). Together that is at most (4E + 9)u (1 + |y|) |dy|.
     """
-    gammas = _activations.gamma(2 * E + 3, y.dtype), _activations.gamma(4 * E + 9, y.dtype)
-    return 2 * gammas[0] * np.abs(y), 2 * gammas[1] * (1 + np.abs(y)) * np.abs(dy)
+    return _activations.twice(2 * E + 3, y), _activations.twice(4 * E + 9, dy * (1 + np.abs(y)))
 
 
 SILU = Layer(

@@ -44,9 +44,8 @@ def _tolerance(
     """
     (x,), (dx,) = arrays, gradients
     assert dx is not None
-    twice = 2 * np.abs(options["beta"] * x)
-    gammas = _activations.gamma(twice + 2 * E + 3, y.dtype), _activations.gamma(twice + 3 * E + 4, y.dtype)
-    return 2 * gammas[0] * np.abs(y), 2 * gammas[1] * np.abs(dx)
+    z = np.abs(options["beta"] * x)
+    return _activations.twice(2 * z + 2 * E + 3, y), _activations.twice(2 * z + 3 * E + 4, dx)
 
 
 SOFTPLUS = Layer(

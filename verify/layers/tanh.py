@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from hypothesis import strategies as st
 
 from cnn_core import tanh
@@ -29,8 +28,7 @@ def _tolerance(
     - 1 - y^2, as in PyTorch, has an absolute error of 2 (2E + 2)u + 2u. 4 e / (1 + e)^2 has a relative error of
       (3E + 4)u, and is at most 1. With the product by dy this is at most (4E + 7)u |dy|.
     """
-    gammas = _activations.gamma(2 * E + 2, y.dtype), _activations.gamma(4 * E + 7, y.dtype)
-    return 2 * gammas[0] * np.abs(y), 2 * gammas[1] * np.abs(dy)
+    return _activations.twice(2 * E + 2, y), _activations.twice(4 * E + 7, dy)
 
 
 TANH = Layer(
