@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import numbers
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -134,6 +136,19 @@ def check_byte_order(name: str, array: Array) -> None:
     if not array.dtype.isnative:
         native = array.dtype.newbyteorder("=")
         raise TypeError(f"{name} has dtype {array.dtype.str}, of another byte order: cast it to {native}")
+
+
+def check_number(name: str, value: Any) -> float:
+    """Return an option that is one real number, as a float.
+
+    Raises TypeError if it is none, ValueError if it is not finite.
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number:
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not -sys.float_info.max <= value <= sys.float_info.max:  # NaN is not <=
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return float(value)
 
 
 def check_rank(name: str, array: Array, axes: str) -> None:
