@@ -8,15 +8,36 @@ version to use.
     dx, dw, db = conv2d.fast.backward(dy, cache)
 """
 
-from cnn_core import conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
+from cnn_core import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool2d,
+    conv2d,
+    flatten,
+    linear,
+    max_pool2d,
+    max_unpool2d,
+    pixel_shuffle,
+    relu,
+    softmax_cross_entropy,
+    upsample_bilinear2d,
+    upsample_nearest2d,
+)
 from cnn_core._arguments import Implementation
 
 __all__ = [
     "Implementation",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "avg_pool2d",
     "conv2d",
     "flatten",
     "linear",
     "max_pool2d",
+    "max_unpool2d",
+    "pixel_shuffle",
     "relu",
     "softmax_cross_entropy",
+    "upsample_bilinear2d",
+    "upsample_nearest2d",
 ]

@@ -10,6 +10,8 @@ import operator
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 Pair = int | tuple[int, int]
 Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | Literal["same", "valid"]
 
@@ -58,7 +60,7 @@ def pair(name: str, value: Any, minimum: int) -> tuple[int, int]:
     return height, width
 
 
-def whole_number(name: str, value: Any, minimum: int) -> int:
+def whole_number(name: str, value: Any, minimum: int | None = None) -> int:
     """Read an option that is one integer.
 
     Raises TypeError if it is none, ValueError if it is below `minimum`.
@@ -66,9 +68,40 @@ def whole_number(name: str, value: Any, minimum: int) -> int:
     if not _is_integer(value):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     number = operator.index(value)
-    if number < minimum:
+    if minimum is not None and number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
     return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """Read an option that is True or False. Raises TypeError otherwise: a string such as "no" would count as True."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def bins(output_size: Any, shape: tuple[int, int]) -> tuple[list[range], list[range]]:
+    """Return the rows of each bin and the columns of each bin, of an adaptive pool over `shape` = (H, W).
+
+    Bin `o` of `out` holds floor(o * size / out) up to, and without, ceil((o + 1) * size / out). Neighbours share an
+    entry if `out` does not divide `size`. `output_size` is a size for both axes or a pair. None stands for the size
+    of the axis.
+
+    Raises TypeError for other values, ValueError for a negative size and for an array without rows or columns.
+    """
+    if min(shape) < 1:
+        raise ValueError(f"x must have at least one row and one column, got H={shape[0]}, W={shape[1]}")
+    given = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    if len(given) != 2 or not all(out is None or _is_integer(out) for out in given):
+        raise TypeError(f"output_size must be an integer, None or a pair of them, got {output_size!r}")
+    outs = [size if out is None else operator.index(out) for out, size in zip(given, shape, strict=True)]
+    if min(outs) < 0:
+        raise ValueError(f"output_size must be at least 0, got {output_size!r}")
+    rows, columns = (
+        [range(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
+        for out, size in zip(outs, shape, strict=True)
+    )
+    return rows, columns
 
 
 def sliding_axes(
@@ -97,6 +130,37 @@ def sliding_axes(
         for each in zip(("height", "width"), shape, kernel_size, strides, dilations, pads, strict=True)
     )
     return rows, columns
+
+
+def pooling_axes(
+    shape: tuple[int, int],
+    kernel_size: tuple[int, int],
+    *,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair = 1,
+    ceil_mode: bool,
+) -> tuple[Axis, Axis]:
+    """Return the axes of `sliding_axes`, for a pool: each of its windows holds an entry of the array.
+
+    Raises ValueError, quoting the values, if one holds none, and if the padding is more than half the window.
+    """
+    axes = sliding_axes(
+        shape, kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=flag("ceil_mode", ceil_mode)
+    )
+    for name, axis in zip(("height", "width"), axes, strict=True):
+        window = axis.dilation * (axis.kernel - 1) + 1
+        if 2 * max(axis.before, axis.after) > window:
+            raise ValueError(
+                f"padding {(axis.before, axis.after)} is more than half the window {window} along the {name}"
+            )
+        for output in range(axis.out):
+            if not any(0 <= axis.source(output, tap) < axis.size for tap in range(axis.kernel)):
+                raise ValueError(
+                    f"window {output} along the {name} holds no entry of x ({name[0].upper()}={axis.size}, "
+                    f"kernel={axis.kernel}, padding={(axis.before, axis.after)}, dilation={axis.dilation})"
+                )
+    return axes
 
 
 def _axis(
