@@ -52,7 +52,7 @@ def pair(name: str, value: Any, minimum: int) -> tuple[int, int]:
     Raises TypeError if it is neither, ValueError if an entry is below `minimum`.
     """
     entries = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(entries) != 2 or not all(_is_integer(entry) for entry in entries):
+    if len(entries) != 2 or not all(is_integer(entry) for entry in entries):
         raise TypeError(f"{name} must be an integer or a pair of integers, got {value!r}")
     height, width = (operator.index(entry) for entry in entries)
     if min(height, width) < minimum:
@@ -65,7 +65,7 @@ def whole_number(name: str, value: Any, minimum: int | None = None) -> int:
 
     Raises TypeError if it is none, ValueError if it is below `minimum`.
     """
-    if not _is_integer(value):
+    if not is_integer(value):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     number = operator.index(value)
     if minimum is not None and number < minimum:
@@ -78,30 +78,6 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
-
-
-def bins(output_size: Any, shape: tuple[int, int]) -> tuple[list[range], list[range]]:
-    """Return the rows of each bin and the columns of each bin, of an adaptive pool over `shape` = (H, W).
-
-    Bin `o` of `out` holds floor(o * size / out) up to, and without, ceil((o + 1) * size / out). Neighbours share an
-    entry if `out` does not divide `size`. `output_size` is a size for both axes or a pair. None stands for the size
-    of the axis.
-
-    Raises TypeError for other values, ValueError for a negative size and for an array without rows or columns.
-    """
-    if min(shape) < 1:
-        raise ValueError(f"x must have at least one row and one column, got H={shape[0]}, W={shape[1]}")
-    given = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
-    if len(given) != 2 or not all(out is None or _is_integer(out) for out in given):
-        raise TypeError(f"output_size must be an integer, None or a pair of them, got {output_size!r}")
-    outs = [size if out is None else operator.index(out) for out, size in zip(given, shape, strict=True)]
-    if min(outs) < 0:
-        raise ValueError(f"output_size must be at least 0, got {output_size!r}")
-    rows, columns = (
-        [range(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
-        for out, size in zip(outs, shape, strict=True)
-    )
-    return rows, columns
 
 
 def sliding_axes(
@@ -212,7 +188,8 @@ def _pads(
     return (height_pad, height_pad), (width_pad, width_pad)
 
 
-def _is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
+    """Return whether a value is an integer. True and False are none."""
     if isinstance(value, bool):
         return False
     try:

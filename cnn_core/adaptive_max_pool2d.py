@@ -15,8 +15,8 @@ several NaN wins, as in PyTorch. Complex arrays (the complex step) are compared 
 Shapes: x (N, C, H, W), y and cache.indices (N, C, oH, oW). Dtypes: float32, float64, complex64, complex128. Indices
 are int64 and flat in the H x W plane.
 
-Options, as in torch.nn.functional.adaptive_max_pool2d: output_size, an integer or a pair (oH, oW). None stands for
-the size that x has along the axis.
+Options, as in torch.nn.functional.adaptive_max_pool2d: output_size, an integer or a pair (oH, oW). None in a pair
+stands for the size that x has along that axis.
 
 Raises TypeError for integer or object dtypes, for an output size that is no integer, and for a cache of another
 implementation. Raises ValueError, quoting the values, for a wrong rank, a negative output size, and H or W of 0.
@@ -32,7 +32,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
-from cnn_core._geometry import bins, positions
+from cnn_core._geometry import positions
+from cnn_core._resizing import bins
 
 
 class _Call(NamedTuple):
@@ -50,7 +51,7 @@ class _Kept(NamedTuple):
     x_shape: tuple[int, ...]
 
 
-def _prepare(x: Array, *, output_size: int | tuple[int | None, int | None] | None) -> _Call:
+def _prepare(x: Array, *, output_size: int | tuple[int | None, int | None]) -> _Call:
     check_arrays(x=x)
     check_rank("x", x, "N C H W")
     return _Call(x, *bins(output_size, (x.shape[2], x.shape[3])))

@@ -37,7 +37,7 @@ import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
 from cnn_core._geometry import Pair, flag, positions
-from cnn_core._scaling import Scale, scaled_axes
+from cnn_core._resizing import Scale, scaled_axes
 
 # For each output: the entries before and behind it, and how far it is from the first.
 _Places = list[tuple[int, int, Fraction]]

@@ -32,7 +32,7 @@ import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
 from cnn_core._geometry import Pair, positions
-from cnn_core._scaling import Scale, scaled_axes
+from cnn_core._resizing import Scale, scaled_axes
 
 
 class _Call(NamedTuple):

@@ -23,7 +23,7 @@ def adaptive_cases(draw: st.DrawFn, arrays: Callable[[tuple[int, ...]], st.Searc
     spans = [_span(draw) for _ in range(2)]
     x = draw(arrays((draw(st.integers(0, 2)), draw(st.integers(1, 2)), *(size for size, _ in spans))))
     given = tuple(None if out == size and draw(st.booleans()) else out for size, out in spans)
-    output_size = given[0] if given[0] == given[1] and draw(st.booleans()) else given
+    output_size = given[0] if given[0] == given[1] is not None and draw(st.booleans()) else given
     return Case((x,), {"output_size": output_size})
 
 
@@ -85,8 +85,9 @@ def _rejects(common: dict[str, Any], *options: tuple[str, dict[str, Any], type[E
 ADAPTIVE_REJECTS = _rejects(
     {"output_size": 1},
     ("negative size", {"output_size": (2, -1)}, ValueError, r"output_size must be at least 0, got \(2, -1\)"),
-    ("fractional size", {"output_size": 1.5}, TypeError, r"output_size must be an integer, None or .*, got 1\.5"),
-    ("boolean size", {"output_size": True}, TypeError, "output_size must be an integer, None or .*, got True"),
+    ("fractional size", {"output_size": 1.5}, TypeError, r"output_size must be an integer, or .*, got 1\.5"),
+    ("boolean size", {"output_size": True}, TypeError, "output_size must be an integer, or .*, got True"),
+    ("no size", {"output_size": None}, TypeError, "output_size must be an integer, or a pair .*, got None"),
     ("three sizes", {"output_size": (1, 2, 3)}, TypeError, r"output_size must be .*, got \(1, 2, 3\)"),
 )
 SCALED_REJECTS = _rejects(

@@ -1,22 +1,23 @@
-"""Integer geometry of up-sampling: which entries of x an output lies between, in exact fractions.
+"""Integer geometry of adaptive pools and of up-sampling: which entries of x belong to an output.
 
-The versions of a layer share this file. It computes with integers and fractions of them, never with data.
+The versions of a layer share this file. It computes with integers and exact fractions, never with data.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn_core._geometry import Pair, pair
+from cnn_core._geometry import Pair, is_integer, pair
 
 Scale = float | tuple[float, float]
 
 # A scale factor is taken for the nearest fraction up to this denominator: 0.1 is 1/10, and 1/3 is a third. Two such
-# fractions are 2^-40 apart or more. A float below 2^12 is nearer than half of that to what it was rounded from.
+# fractions are 2^-40 apart or more. A float below 2^10, or one over it, is off by less than half of that.
 _DENOMINATOR = 1 << 20
 
 
@@ -36,13 +37,39 @@ class Scaled(NamedTuple):
 
         Both entries are the last one if the output lies at it or beyond. At a step of 1 they are one entry as well.
         """
-        step = Fraction(self.size - 1, max(1, self.out - 1)) if align_corners else self.step
+        step = self.step
+        if align_corners:
+            step = Fraction(self.size - 1, self.out - 1) if self.out > 1 else Fraction(0)
         found = []
         for o in range(self.out):
             at = o * step if align_corners else max(Fraction(0), (o + Fraction(1, 2)) * step - Fraction(1, 2))
             first = int(at)
             found.append((first, first if step == 1 else min(first + 1, self.size - 1), at - first))
         return found
+
+
+def bins(output_size: Any, shape: tuple[int, int]) -> tuple[list[range], list[range]]:
+    """Return the rows of each bin and the columns of each bin, of an adaptive pool over `shape` = (H, W).
+
+    Bin `o` of `out` holds floor(o * size / out) up to, and without, ceil((o + 1) * size / out). Neighbours share an
+    entry if `out` does not divide `size`. `output_size` is a size for both axes or a pair. None in a pair stands
+    for the size of the axis.
+
+    Raises TypeError for other values, ValueError for a negative size and for an array without rows or columns.
+    """
+    if min(shape) < 1:
+        raise ValueError(f"x must have at least one row and one column, got H={shape[0]}, W={shape[1]}")
+    given = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    if output_size is None or len(given) != 2 or not all(out is None or is_integer(out) for out in given):
+        raise TypeError(f"output_size must be an integer, or a pair of integers or None, got {output_size!r}")
+    outs = [size if out is None else operator.index(out) for out, size in zip(given, shape, strict=True)]
+    if min(outs) < 0:
+        raise ValueError(f"output_size must be at least 0, got {output_size!r}")
+    rows, columns = (
+        [range(o * size // out, -(-(o + 1) * size // out)) for o in range(out)]
+        for out, size in zip(outs, shape, strict=True)
+    )
+    return rows, columns
 
 
 def scaled_axes(shape: tuple[int, int], *, size: Pair | None, scale_factor: Scale | None) -> tuple[Scaled, Scaled]:
