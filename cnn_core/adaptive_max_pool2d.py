@@ -92,9 +92,9 @@ def _vectorized_forward(call: _Call) -> tuple[Array, _Kept]:
         wide, size = len(columns[j]), len(rows[i]) * len(columns[j])
         inside = x.real[:, :, rows[i].start : rows[i].stop, columns[j].start : columns[j].stop]
         values = inside.reshape(images, channels, size)
-        nan = np.isnan(values)
-        last_nan = size - 1 - nan[..., ::-1].argmax(axis=2)
-        winner = np.where(nan.any(axis=2), last_nan, values.argmax(axis=2))
+        winner, nan = values.argmax(axis=2), np.isnan(values)
+        if nan.any():  # argmax is the first NaN, and the last one wins
+            winner = np.where(nan.any(axis=2), size - 1 - nan[..., ::-1].argmax(axis=2), winner)
         indices[:, :, i, j] = (rows[i].start + winner // wide) * width + columns[j].start + winner % wide
     planes = x.reshape(images, channels, height * width)
     y = np.take_along_axis(planes, indices.reshape(images, channels, len(rows) * len(columns)), axis=2)

@@ -111,24 +111,30 @@ def _window(i: int, j: int, windows: _Windows) -> tuple[list[tuple[int, int]], i
 
 
 def _im2col_forward(call: _Call) -> tuple[Array, _Kept]:
-    """Compute (y, cache) from x: unfold one tap of all windows at a time, add, and divide."""
+    """Compute (y, cache) from x: add the rows of all windows, tap by tap, then their columns, and divide."""
     x, windows = call
     (top, bottom), (left, right) = (_pads(axis) for axis in windows[:2])
     xp = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    in_rows = np.zeros((*x.shape[:2], windows.rows.out, xp.shape[3]), x.dtype)
+    for p in range(windows.rows.kernel):
+        in_rows += xp[:, :, _tap(windows.rows, p)]
     y = np.zeros((*x.shape[:2], windows.rows.out, windows.columns.out), x.dtype)
-    for p, q in positions(windows.rows.kernel, windows.columns.kernel):
-        y += xp[:, :, _tap(windows.rows, p), _tap(windows.columns, q)]
+    for q in range(windows.columns.kernel):
+        y += in_rows[..., _tap(windows.columns, q)]
     return y / _divisors(windows).astype(x.real.dtype), _Kept(x.shape, windows)
 
 
 def _im2col_backward(dy: Array, kept: _Kept) -> Gradients:
-    """Compute (dx,) from dy: divide, and fold it back to each tap of all windows."""
+    """Compute (dx,) from dy: divide, and fold back, tap by tap, to the columns and then to the rows of all windows."""
     (images, channels, height, width), windows = kept
     (top, bottom), (left, right) = (_pads(axis) for axis in windows[:2])
-    dxp = np.zeros((images, channels, top + height + bottom, left + width + right), dy.dtype)
     shares = dy / _divisors(windows).astype(dy.real.dtype)
-    for p, q in positions(windows.rows.kernel, windows.columns.kernel):
-        dxp[:, :, _tap(windows.rows, p), _tap(windows.columns, q)] += shares
+    in_rows = np.zeros((images, channels, windows.rows.out, left + width + right), dy.dtype)
+    for q in range(windows.columns.kernel):
+        in_rows[..., _tap(windows.columns, q)] += shares
+    dxp = np.zeros((images, channels, top + height + bottom, left + width + right), dy.dtype)
+    for p in range(windows.rows.kernel):
+        dxp[:, :, _tap(windows.rows, p)] += in_rows
     return (dxp[:, :, top : top + height, left : left + width].copy(),)
 
 

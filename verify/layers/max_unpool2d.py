@@ -150,7 +150,7 @@ def _bench(zoo: str, images: int, channels: int, size: int, naive: bool = False)
         shape = (images, channels, size, size)
         rows, columns = (2 * np.arange(size) + generator.integers(0, 2, shape) for _ in range(2))
         indices = rows.swapaxes(2, 3) * (2 * size) + columns
-        return generator.integers(-99, 100, shape).astype(np.float32), indices
+        return generator.integers(-99, 100, shape).astype(np.float32), np.ascontiguousarray(indices)
 
     return BenchCase(f"2x2 on {channels}x{size}x{size}, N = {images}", zoo, images, draw, {"kernel_size": 2}, naive)
 
