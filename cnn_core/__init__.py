@@ -9,7 +9,10 @@ version to use.
 """
 
 from cnn_core import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
     add,
+    avg_pool2d,
     concat,
     conv2d,
     conv_transpose2d,
@@ -22,7 +25,9 @@ from cnn_core import (
     leaky_relu,
     linear,
     max_pool2d,
+    max_unpool2d,
     pad2d,
+    pixel_shuffle,
     prelu,
     relu,
     sigmoid,
@@ -31,12 +36,17 @@ from cnn_core import (
     softplus,
     tanh,
     unfold2d,
+    upsample_bilinear2d,
+    upsample_nearest2d,
 )
 from cnn_core._arguments import Implementation
 
 __all__ = [
     "Implementation",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "add",
+    "avg_pool2d",
     "concat",
     "conv2d",
     "conv_transpose2d",
@@ -49,7 +59,9 @@ __all__ = [
     "leaky_relu",
     "linear",
     "max_pool2d",
+    "max_unpool2d",
     "pad2d",
+    "pixel_shuffle",
     "prelu",
     "relu",
     "sigmoid",
@@ -58,4 +70,6 @@ __all__ = [
     "softplus",
     "tanh",
     "unfold2d",
+    "upsample_bilinear2d",
+    "upsample_nearest2d",
 ]

@@ -10,6 +10,8 @@ import operator
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 Pair = int | tuple[int, int]
 Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | Literal["same", "valid"]
 
@@ -65,7 +67,7 @@ def pair(name: str, value: Any, minimum: int | None) -> tuple[int, int]:
     Raises TypeError if it is neither, ValueError if an entry is below `minimum`. None stands for no minimum.
     """
     entries = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(entries) != 2 or not all(_is_integer(entry) for entry in entries):
+    if len(entries) != 2 or not all(is_integer(entry) for entry in entries):
         raise TypeError(f"{name} must be an integer or a pair of integers, got {value!r}")
     height, width = (operator.index(entry) for entry in entries)
     if minimum is not None and min(height, width) < minimum:
@@ -86,17 +88,24 @@ def sides(name: str, value: Any, minimum: int | None) -> tuple[tuple[int, int], 
     return (height, height), (width, width)
 
 
-def whole_number(name: str, value: Any, minimum: int) -> int:
+def whole_number(name: str, value: Any, minimum: int | None = None) -> int:
     """Read an option that is one integer.
 
     Raises TypeError if it is none, ValueError if it is below `minimum`.
     """
-    if not _is_integer(value):
+    if not is_integer(value):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     number = operator.index(value)
-    if number < minimum:
+    if minimum is not None and number < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
     return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """Read an option that is True or False. Raises TypeError otherwise: a string such as "no" would count as True."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
 
 
 def sliding_axes(
@@ -172,6 +181,37 @@ def _transposed_axis(
     return Axis(size, kernel, stride, dilation, before, after, out)
 
 
+def pooling_axes(
+    shape: tuple[int, int],
+    kernel_size: tuple[int, int],
+    *,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair = 1,
+    ceil_mode: bool,
+) -> tuple[Axis, Axis]:
+    """Return the axes of `sliding_axes`, for a pool: each of its windows holds an entry of the array.
+
+    Raises ValueError, quoting the values, if one holds none, and if the padding is more than half the window.
+    """
+    axes = sliding_axes(
+        shape, kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=flag("ceil_mode", ceil_mode)
+    )
+    for name, axis in zip(("height", "width"), axes, strict=True):
+        window = axis.dilation * (axis.kernel - 1) + 1
+        if 2 * max(axis.before, axis.after) > window:
+            raise ValueError(
+                f"padding {(axis.before, axis.after)} is more than half the window {window} along the {name}"
+            )
+        for output in range(axis.out):
+            if not any(0 <= axis.source(output, tap) < axis.size for tap in range(axis.kernel)):
+                raise ValueError(
+                    f"window {output} along the {name} holds no entry of x ({name[0].upper()}={axis.size}, "
+                    f"kernel={axis.kernel}, padding={(axis.before, axis.after)}, dilation={axis.dilation})"
+                )
+    return axes
+
+
 def _axis(
     name: str,
     size: int,
@@ -216,7 +256,8 @@ def _pads(
     return sides("padding", padding, 0)
 
 
-def _is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
+    """Return whether a value is an integer. True and False are none."""
     if isinstance(value, bool):
         return False
     try:

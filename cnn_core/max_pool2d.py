@@ -31,7 +31,7 @@ import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
 from cnn_core._blocked import max_pool2d as blocks
-from cnn_core._geometry import Axis, Padding, Pair, pair, positions, sliding_axes
+from cnn_core._geometry import Axis, Padding, Pair, pair, pooling_axes, positions
 
 
 class _Call(NamedTuple):
@@ -63,7 +63,7 @@ def _prepare(
     check_arrays(x=x)
     check_rank("x", x, "N C H W")
     kernel = pair("kernel_size", kernel_size, 1)
-    axes = sliding_axes(
+    axes = pooling_axes(
         (x.shape[2], x.shape[3]),
         kernel,
         stride=kernel if stride is None else stride,
@@ -71,18 +71,6 @@ def _prepare(
         dilation=dilation,
         ceil_mode=ceil_mode,
     )
-    for name, axis in zip(("height", "width"), axes, strict=True):
-        window = axis.dilation * (axis.kernel - 1) + 1
-        if 2 * max(axis.before, axis.after) > window:
-            raise ValueError(
-                f"padding {(axis.before, axis.after)} is more than half the window {window} along the {name}"
-            )
-        for output in range(axis.out):
-            if not any(0 <= axis.source(output, tap) < axis.size for tap in range(axis.kernel)):
-                raise ValueError(
-                    f"window {output} along the {name} holds no entry of x ({name[0].upper()}={axis.size}, "
-                    f"kernel={axis.kernel}, padding={(axis.before, axis.after)}, dilation={axis.dilation})"
-                )
     return _Call(x, *axes)
 
 

@@ -221,9 +221,10 @@ def _arrays(
 
 
 @st.composite
-def windows(draw: st.DrawFn, *, pooling: bool = False) -> Window:
+def windows(draw: st.DrawFn, *, pooling: bool = False, dilated: bool = True) -> Window:
     """Windows for convolution or, with `pooling`, windows with padding of at most half the window and none empty.
 
+    Without `dilated` the options have no dilation, as those of average pooling.
     The output size is drawn first, then kernel, stride, dilation and padding. The image size follows from them.
     Every corner case therefore occurs:
 
@@ -234,7 +235,7 @@ def windows(draw: st.DrawFn, *, pooling: bool = False) -> Window:
     - windows wholly in the padding (for convolution)
     """
     form = draw(st.sampled_from(["valid", "same", "int", "pair", "sides"]))
-    kernel, dilation, out = _two(draw, 1, 3), _two(draw, 1, 3), _two(draw, 1, 3)
+    kernel, dilation, out = _two(draw, 1, 3), _two(draw, 1, 3 if dilated else 1), _two(draw, 1, 3)
     stride = (1, 1) if form == "same" else _two(draw, 1, 3)
     if pooling and form != "same" and draw(st.integers(0, 2)) == 0:
         stride = kernel  # the default of pools, and the most common call
@@ -250,7 +251,9 @@ def windows(draw: st.DrawFn, *, pooling: bool = False) -> Window:
         "pair": (pads[0][0], pads[1][0]),
         "sides": tuple(pads),
     }[form]
-    options = {"stride": _spelled(draw, stride), "padding": padding, "dilation": _spelled(draw, dilation)}
+    options = {"stride": _spelled(draw, stride), "padding": padding}
+    if dilated:
+        options["dilation"] = _spelled(draw, dilation)
     if pooling and draw(st.booleans()):
         options["ceil_mode"] = True
     return Window((axes[0].size, axes[1].size), kernel, options)

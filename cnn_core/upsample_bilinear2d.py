@@ -1,0 +1,139 @@
+"""Two-dimensional up-sampling by bilinear interpolation.
+
+    y[n, c, i, j] = (1 - a) * ((1 - b) * x[n, c, h, v] + b * x[n, c, h, w])
+                  +    a    * ((1 - b) * x[n, c, g, v] + b * x[n, c, g, w])
+
+Output row i lies at row s of x. Let h = floor(s) and a = s - h, and let g = h + 1 be the next row, or h itself if
+there is none. Output column j lies between the columns v and w, at b, in the same way. The place s is
+    max(0, (i + 1/2) * tH - 1/2), tH = H/oH, or one over the scale factor
+    i * (H - 1)/(oH - 1), or 0 if oH = 1, with align_corners
+Pixels are squares in the first, whose outer edges are aligned. They are points in the second, whose corners are.
+
+y is linear in x, with the same four weights for all n and c. Each goes back the way it came:
+    dx[n, c, k, l] = sum over (i, j) of p[i, k] * q[j, l] * dy[n, c, i, j]
+Here p[i, k] is the weight of row k in output row i: 1 - a if k = h, plus a if k = g, else 0. q is that of columns.
+
+The places are exact fractions, rounded once. PyTorch computes them in the dtype of x. At a scale factor that leaves
+the size as it is it copies x, whatever the factor: of 2 rows at a factor of 1.25 its output 1 is row 1, where
+(1 + 1/2)/1.25 - 1/2 = 0.7. An infinite entry of weight 0 makes NaN, as in PyTorch. At a step of 1, g = h.
+
+Shapes: x (N, C, H, W), y (N, C, oH, oW). Dtypes: float32, float64, complex64, complex128.
+
+Options, as in torch.nn.functional.interpolate: size, an integer or a pair (oH, oW), or scale_factor, a number or a
+pair, for oH = floor(H * scale_factor). A factor is read as a fraction: 0.1 is 1/10; align_corners.
+
+Raises TypeError for integer or object dtypes and for a cache of another implementation.
+Raises ValueError, quoting the values, for a wrong rank, sizes below 1, and unless size or scale_factor is given.
+
+Source: torch.nn.functional.interpolate, mode="bilinear".
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
+from cnn_core._geometry import Pair, flag, positions
+from cnn_core._resizing import Scale, scaled_axes
+
+# For each output: the entries before and behind it, and how far it is from the first.
+_Places = list[tuple[int, int, Fraction]]
+
+
+class _Call(NamedTuple):
+    """The argument of a call, and where the outputs lie."""
+
+    x: Array
+    rows: _Places
+    columns: _Places
+
+
+class _Kept(NamedTuple):
+    """What backward needs, and no entry of x."""
+
+    x_shape: tuple[int, ...]
+    rows: _Places
+    columns: _Places
+
+
+def _prepare(
+    x: Array, *, size: Pair | None = None, scale_factor: Scale | None = None, align_corners: bool = False
+) -> _Call:
+    check_arrays(x=x)
+    check_rank("x", x, "N C H W")
+    corners = flag("align_corners", align_corners)
+    axes = scaled_axes((x.shape[2], x.shape[3]), size=size, scale_factor=scale_factor)
+    rows, columns = (axis.between(align_corners=corners) for axis in axes)
+    return _Call(x, rows, columns)
+
+
+def _naive_forward(call: _Call) -> tuple[Array, _Kept]:
+    """Compute (y, cache) from x, one product at a time."""
+    x, rows, columns = call
+    y = np.zeros((*x.shape[:2], len(rows), len(columns)), x.dtype)
+    real = x.real.dtype.type
+    for n, c, i, j in positions(*y.shape):
+        (h, g, a), (v, w, b) = rows[i], columns[j]
+        y[n, c, i, j] += real((1 - a) * (1 - b)) * x[n, c, h, v]
+        y[n, c, i, j] += real((1 - a) * b) * x[n, c, h, w]
+        y[n, c, i, j] += real(a * (1 - b)) * x[n, c, g, v]
+        y[n, c, i, j] += real(a * b) * x[n, c, g, w]
+    return y, _Kept(x.shape, rows, columns)
+
+
+def _naive_backward(dy: Array, kept: _Kept) -> Gradients:
+    """Compute (dx,) from dy, one product at a time."""
+    dx = np.zeros(kept.x_shape, dy.dtype)
+    real = dy.real.dtype.type
+    for n, c, i, j in positions(*dy.shape):
+        (h, g, a), (v, w, b) = kept.rows[i], kept.columns[j]
+        dx[n, c, h, v] += real((1 - a) * (1 - b)) * dy[n, c, i, j]
+        dx[n, c, h, w] += real((1 - a) * b) * dy[n, c, i, j]
+        dx[n, c, g, v] += real(a * (1 - b)) * dy[n, c, i, j]
+        dx[n, c, g, w] += real(a * b) * dy[n, c, i, j]
+    return (dx,)
+
+
+def _vectorized_forward(call: _Call) -> tuple[Array, _Kept]:
+    """Compute (y, cache) from x: between the rows, then between the columns."""
+    x, rows, columns = call
+    between_rows = _interpolated(x.swapaxes(2, 3), rows).swapaxes(2, 3)
+    return _interpolated(between_rows, columns), _Kept(x.shape, rows, columns)
+
+
+def _vectorized_backward(dy: Array, kept: _Kept) -> Gradients:
+    """Compute (dx,) from dy: back to the columns, then back to the rows."""
+    x_shape, rows, columns = kept
+    in_columns = _spread(dy, columns, x_shape[3]).swapaxes(2, 3)
+    return (_spread(in_columns, rows, x_shape[2]).swapaxes(2, 3),)
+
+
+def _interpolated(x: Array, places: _Places) -> Array:
+    """Return x between the entries of its last axis."""
+    first, second, near, far = _taps(places, x.real.dtype)
+    between: Array = x[..., first] * near + x[..., second] * far
+    return between
+
+
+def _spread(dy: Array, places: _Places, size: int) -> Array:
+    """Return the adjoint of `_interpolated`. The outputs of an entry are neighbours, so each sum is of one run."""
+    first, second, near, far = _taps(places, dy.real.dtype)
+    dx = np.zeros((*dy.shape[:-1], size), dy.dtype)
+    for entries, weights in ((first, near), (second, far)):
+        met, starts = np.unique(entries, return_index=True)
+        dx[..., met] += np.add.reduceat(dy * weights, starts, axis=-1)
+    return dx
+
+
+def _taps(places: _Places, dtype: np.dtype[Any]) -> tuple[Array, ...]:
+    """Return, for all outputs, the two entries and their weights."""
+    first, second, far = zip(*places, strict=True)
+    return np.array(first), np.array(second), np.array([1 - a for a in far], dtype), np.array(far, dtype)
+
+
+naive = implement("naive", _prepare, _naive_forward, _naive_backward)
+vectorized = implement("vectorized", _prepare, _vectorized_forward, _vectorized_backward)
+fast = vectorized
