@@ -8,15 +8,38 @@ version to use.
     dx, dw, db = conv2d.fast.backward(dy, cache)
 """
 
-from cnn_core import conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
+from cnn_core import (
+    batch_norm2d,
+    conv2d,
+    flatten,
+    group_norm,
+    instance_norm2d,
+    layer_norm,
+    linear,
+    log_softmax,
+    max_pool2d,
+    mse_loss,
+    relu,
+    rms_norm,
+    softmax,
+    softmax_cross_entropy,
+)
 from cnn_core._arguments import Implementation
 
 __all__ = [
     "Implementation",
+    "batch_norm2d",
     "conv2d",
     "flatten",
+    "group_norm",
+    "instance_norm2d",
+    "layer_norm",
     "linear",
+    "log_softmax",
     "max_pool2d",
+    "mse_loss",
     "relu",
+    "rms_norm",
+    "softmax",
     "softmax_cross_entropy",
 ]

@@ -71,6 +71,34 @@ def whole_number(name: str, value: Any, minimum: int) -> int:
     return number
 
 
+def last_axes(shape: tuple[int, ...], normalized_shape: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Split a shape into its leading axes and the last ones, which must be `normalized_shape`.
+
+    Raises TypeError if that is neither an integer nor a sequence of integers, ValueError if the shape does not end so.
+    """
+    given = normalized_shape if isinstance(normalized_shape, (tuple, list)) else (normalized_shape,)
+    if not given or not all(_is_integer(size) for size in given):
+        raise TypeError(
+            f"normalized_shape must be an integer or a tuple of integers, at least one, got {normalized_shape!r}"
+        )
+    last = tuple(operator.index(size) for size in given)
+    if len(last) > len(shape) or shape[len(shape) - len(last) :] != last:
+        raise ValueError(f"the last axes of x must be normalized_shape={normalized_shape!r}, got shape {shape}")
+    return shape[: len(shape) - len(last)], last
+
+
+def axis_of(ndim: int, axis: Any) -> int:
+    """Return the index of one of `ndim` axes, counted from the front. A negative axis is counted from behind.
+
+    Raises TypeError if it is no integer, ValueError if there is no such axis.
+    """
+    if not _is_integer(axis):
+        raise TypeError(f"axis must be an integer, got {axis!r}")
+    if not -ndim <= operator.index(axis) < ndim:
+        raise ValueError(f"axis must lie in [{-ndim}, {ndim}), got {axis!r}")
+    return operator.index(axis) % ndim
+
+
 def sliding_axes(
     shape: tuple[int, int],
     kernel_size: tuple[int, int],
