@@ -81,9 +81,7 @@ _REJECTS = (
         running_mean=[0.0, 0.0, 0.0],
         running_variance=_VARIANCE,
     ),
-    _reject(
-        "integer x", "x must be a floating .* got dtype int64", TypeError, x=np.zeros((2, 3, 4, 5), np.int64)
-    ),
+    _reject("integer x", "x must be a floating .* got dtype int64", TypeError, x=np.zeros((2, 3, 4, 5), np.int64)),
     _reject("object x", "x must be a floating .* got dtype object", TypeError, x=np.zeros((2, 3, 4, 5), object)),
     _reject("mixed dtypes", "b has dtype float32, but x has float64", TypeError, b=np.zeros(3, np.float32)),
     _reject("momentum", "batch_norm2d takes x, w, b by position .* it has no momentum=0.1", TypeError, momentum=0.1),
