@@ -74,7 +74,7 @@ def _naive_backward(dy: Array, call: _Call) -> Gradients:
     return (np.moveaxis(dx, -1, call.axis),)
 
 
-@np.errstate(over="ignore", invalid="ignore")
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")  # log 0 of an empty row
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from x, all rows at once."""
     x, axis = call

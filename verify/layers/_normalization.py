@@ -19,7 +19,7 @@ def eighths(shape: tuple[int, ...]) -> st.SearchStrategy[Array]:
     """Arrays of multiples of 1/8 in [-4, 4]. Their sums are exact, so a constant array has a variance of exactly 0.
 
     The order of the terms does not change a sum then. A variance that is not 0 is at least that of one eighth, so no
-    case is ill-conditioned beyond what its size explains.
+    case is ill-conditioned beyond what its size explains. No product of such numbers is subnormal.
     """
     return strategies.integers(shape, 32).map(lambda array: array / 8)
 
@@ -73,6 +73,8 @@ def errors(
     8. A term of dw has an error of at most |dy| H, and their sum gamma_k of the sum of |dy h|, where k = `summed` + 8
        counts the terms. db has gamma_k of the sum of |dy|.
     """
+    if not x.size:
+        return Errors(*np.zeros((4, *x.shape)))
     unit = float(np.finfo(x.dtype).eps) / 2
     x, dy = x.astype(np.float64), dy.astype(np.float64)
     w, b = np.asarray(w, np.float64), np.asarray(b, np.float64)

@@ -10,7 +10,6 @@ import numpy as np
 from hypothesis import strategies as st
 
 from cnn_core import batch_norm2d
-from verify import strategies
 from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
 from verify.layers._normalization import eighths, errors, maybe
 
@@ -23,7 +22,7 @@ def batch_norm2d_cases(draw: st.DrawFn) -> Case:
     """
     images, channels, height, width = (draw(st.integers(low, high)) for low, high in ((0, 3), (1, 3), (1, 3), (1, 3)))
     x = draw(eighths((images, channels, height, width)))
-    w, b = draw(maybe(strategies.reals((channels,)))), draw(maybe(strategies.reals((channels,))))
+    w, b = draw(maybe(eighths((channels,)))), draw(maybe(eighths((channels,))))
     options: dict[str, Any] = {"eps": draw(st.sampled_from([1e-5, 1e-3, 0.5]))}
     if draw(st.booleans()):
         options["running_mean"] = draw(eighths((channels,)))

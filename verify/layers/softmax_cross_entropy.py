@@ -15,6 +15,15 @@ from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
 
 
 @st.composite
+def plain_cases(draw: st.DrawFn) -> Case:
+    """Valid calls with a reduction alone, on logits of two axes, also with one class and with no image."""
+    images, classes = draw(st.integers(0, 4)), draw(st.integers(1, 5))
+    x = draw(strategies.reals((images, classes)))
+    labels = draw(npst.arrays(np.int64, (images,), elements=st.integers(0, classes - 1), fill=st.nothing()))
+    return Case((x, labels), {"reduction": draw(st.sampled_from(["mean", "sum", "none"]))})
+
+
+@st.composite
 def softmax_cross_entropy_cases(draw: st.DrawFn) -> Case:
     """Valid calls: every reduction, weights, ignored labels and smoothing, one class, no image, two further axes.
 
