@@ -66,9 +66,11 @@ def _bench(zoo: str, images: int, channels: int, size: int, groups: int, naive: 
 
 
 def _torch(torch: Any, x: Any, w: Any, b: Any, *, num_groups: int, eps: float) -> Any:
-    """PyTorch refuses one image whose groups have one entry, and fails on no image with a bias alone."""
-    if x.numel() == num_groups or (not len(x) and w is None is not b):
+    """PyTorch refuses one image whose groups have one entry. With b it needs w, and has no gradients otherwise."""
+    if x.numel() == num_groups:
         return None
+    if w is None and b is not None:
+        w = torch.ones_like(b)
     return torch.nn.functional.group_norm(x, num_groups, w, b, eps)
 
 
