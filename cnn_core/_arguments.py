@@ -114,12 +114,12 @@ def _short(value: object) -> str:
 def check_arrays(optional: str = "", **arrays: object) -> None:
     """Raise TypeError unless all arrays are floating or complex and of one dtype.
 
-    The array named `optional` may be None. Nothing is promoted, because promotion would silently truncate
+    The arrays named in `optional`, "w b", may be None. Nothing is promoted, because promotion would silently truncate
     an integer array or change its dtype.
     """
     first: tuple[str, np.dtype[Any]] | None = None
     for name, array in arrays.items():
-        if array is None and name == optional:
+        if array is None and name in optional.split():
             continue
         if not isinstance(array, np.ndarray):
             raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
@@ -156,6 +156,43 @@ def check_rank(name: str, array: Array, axes: str) -> None:
     rank = len(axes.split())
     if array.ndim != rank:
         raise ValueError(f"{name} must have {rank} axes ({axes}), got shape {array.shape}")
+
+
+def check_parameters(shape: tuple[int, ...], what: str, **arrays: Array | None) -> None:
+    """Raise ValueError unless each array that is given has one entry for each `what`."""
+    for name, array in arrays.items():
+        if array is not None and array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, one entry {what}, got {array.shape}")
+
+
+def constant_array(name: str, array: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Return an array without a gradient, which is an option, in the dtype of the others.
+
+    Raises TypeError unless it is a real floating array, ValueError unless it has this shape.
+    """
+    if not isinstance(array, np.ndarray) or not np.issubdtype(array.dtype, np.floating):
+        raise TypeError(f"{name} must be a real floating array, got {_kind(array)}")
+    check_byte_order(name, array)
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    return array.astype(dtype)
+
+
+def real_number(name: str, value: Any, minimum: float, maximum: float = np.inf) -> float:
+    """Read an option that is one finite real number.
+
+    Raises TypeError if it is none, ValueError if it is not within these bounds.
+    """
+    if isinstance(value, (bool, np.bool)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
+    if not (np.isfinite(value) and minimum <= value <= maximum):
+        bounds = f"finite and at least {minimum}" if maximum == np.inf else f"in [{minimum}, {maximum}]"
+        raise ValueError(f"{name} must be {bounds}, got {value!r}")
+    return float(value)
+
+
+def _kind(value: object) -> str:
+    return f"dtype {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def check_upstream(dy: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

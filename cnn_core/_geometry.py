@@ -1,4 +1,4 @@
-"""Integer geometry of sliding windows: pairs, padding forms, output sizes, and their errors.
+"""Integer geometry of sliding windows: padding forms, output sizes, and their errors.
 
 The naive and the fast version of a layer share this file. It computes with integers, never with data.
 """
@@ -6,11 +6,10 @@ The naive and the fast version of a layer share this file. It computes with inte
 from __future__ import annotations
 
 import itertools
-import operator
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import numpy as np
+from cnn_core._options import flag, pair, sides
 
 Pair = int | tuple[int, int]
 Padding = int | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]] | Literal["same", "valid"]
@@ -59,53 +58,6 @@ class Axis(NamedTuple):
 def positions(*sizes: int) -> Iterator[tuple[int, ...]]:
     """Yield every index of an array of these sizes, in row-major order."""
     return itertools.product(*map(range, sizes))
-
-
-def pair(name: str, value: Any, minimum: int | None) -> tuple[int, int]:
-    """Read an option that is one integer for both axes or `(height, width)`.
-
-    Raises TypeError if it is neither, ValueError if an entry is below `minimum`. None stands for no minimum.
-    """
-    entries = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(entries) != 2 or not all(is_integer(entry) for entry in entries):
-        raise TypeError(f"{name} must be an integer or a pair of integers, got {value!r}")
-    height, width = (operator.index(entry) for entry in entries)
-    if minimum is not None and min(height, width) < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
-    return height, width
-
-
-def sides(name: str, value: Any, minimum: int | None) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Read an option that is an integer, `(height, width)` or `((top, bottom), (left, right))`; return the last.
-
-    Raises TypeError if it is none of these, ValueError if an entry is below `minimum`.
-    """
-    if isinstance(value, (tuple, list)) and any(isinstance(side, (tuple, list)) for side in value):
-        if len(value) != 2 or not all(isinstance(side, (tuple, list)) for side in value):
-            raise TypeError(f"{name} must be ((top, bottom), (left, right)), got {value!r}")
-        return pair(name, value[0], minimum), pair(name, value[1], minimum)
-    height, width = pair(name, value, minimum)
-    return (height, height), (width, width)
-
-
-def whole_number(name: str, value: Any, minimum: int | None = None) -> int:
-    """Read an option that is one integer.
-
-    Raises TypeError if it is none, ValueError if it is below `minimum`.
-    """
-    if not is_integer(value):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    number = operator.index(value)
-    if minimum is not None and number < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
-    return number
-
-
-def flag(name: str, value: Any) -> bool:
-    """Read an option that is True or False. Raises TypeError otherwise: a string such as "no" would count as True."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
 
 
 def sliding_axes(
@@ -254,14 +206,3 @@ def _pads(
         height, width = ((total // 2, total - total // 2) for total in totals)
         return height, width
     return sides("padding", padding, 0)
-
-
-def is_integer(value: Any) -> bool:
-    """Return whether a value is an integer. True and False are none."""
-    if isinstance(value, bool):
-        return False
-    try:
-        operator.index(value)
-    except TypeError:
-        return False
-    return True

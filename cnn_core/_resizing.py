@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn_core._geometry import Pair, is_integer, pair
+from cnn_core._geometry import Pair
+from cnn_core._options import is_integer, pair
 
 Scale = float | tuple[float, float]
 

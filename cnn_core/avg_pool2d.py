@@ -31,7 +31,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
-from cnn_core._geometry import Axis, Padding, Pair, flag, pair, pooling_axes, positions, whole_number
+from cnn_core._geometry import Axis, Padding, Pair, pooling_axes, positions
+from cnn_core._options import flag, pair, whole_number
 
 
 class _Windows(NamedTuple):

@@ -28,7 +28,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, implement
-from cnn_core._geometry import positions, whole_number
+from cnn_core._geometry import positions
+from cnn_core._options import whole_number
 
 
 class _Call(NamedTuple):

@@ -32,7 +32,8 @@ import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
 from cnn_core._blocked import conv2d as blocks
-from cnn_core._geometry import Axis, Padding, Pair, positions, sliding_axes, whole_number
+from cnn_core._geometry import Axis, Padding, Pair, positions, sliding_axes
+from cnn_core._options import whole_number
 
 
 class _Call(NamedTuple):

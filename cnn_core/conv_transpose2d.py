@@ -39,7 +39,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
-from cnn_core._geometry import Axis, Padding, Pair, positions, transposed_axes, whole_number
+from cnn_core._geometry import Axis, Padding, Pair, positions, transposed_axes
+from cnn_core._options import whole_number
 
 
 class _Call(NamedTuple):

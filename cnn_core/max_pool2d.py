@@ -31,7 +31,8 @@ import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
 from cnn_core._blocked import max_pool2d as blocks
-from cnn_core._geometry import Axis, Padding, Pair, pair, pooling_axes, positions
+from cnn_core._geometry import Axis, Padding, Pair, pooling_axes, positions
+from cnn_core._options import pair
 
 
 class _Call(NamedTuple):

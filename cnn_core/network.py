@@ -31,7 +31,7 @@ from numpy.typing import DTypeLike
 
 from cnn_core import conv2d, flatten, linear, max_pool2d, relu, softmax_cross_entropy
 from cnn_core._arguments import Array, Gradients, Implementation, check_cache
-from cnn_core._geometry import whole_number
+from cnn_core._options import whole_number
 
 Version = Literal["naive", "fast"]
 

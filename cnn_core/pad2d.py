@@ -37,7 +37,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
-from cnn_core._geometry import positions, sides
+from cnn_core._geometry import positions
+from cnn_core._options import sides
 
 # The modes, and their names in numpy.pad.
 _MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}

@@ -1,91 +1,135 @@
 """Softmax and cross-entropy in one, with integer labels.
 
-    loss[n] = log sum_c exp(x[n, c]) - x[n, labels[n]]
-    y = loss ("none"), sum_n loss[n] ("sum"), or sum_n loss[n] / N ("mean"; NaN for N = 0, as in PyTorch)
-    dx[n, c] = u[n] * p[n, c]  for c != labels[n],    dx[n, labels[n]] = -u[n] * sum of the other p[n, c]
+    p_c = exp(x_c) / sum_k exp(x_k)            k, c run over the classes of one image or position
+    q_c = weight_c ((1 - label_smoothing) [c = label] + label_smoothing / C)
+    loss = -sum_c q_c log p_c,    and 0 where label = ignore_index
+    y = loss ("none"), sum loss ("sum"), or sum loss / W ("mean"; W is the sum of weight_label where not ignored)
 
-Here p = softmax(x[n]), and u[n] is the upstream gradient of loss[n]: dy[n], dy, or dy / N. The gradient
-at the label is the sum of the other probabilities, not p - 1, which cancels to 0 for a confident
-prediction. The largest logit of each row is subtracted first, so no exp overflows.
+Without weights all are 1, and W counts the losses that are not ignored. Backward, for one image or position:
 
-Shapes: logits x (N, C), labels (N,) with integers in [0, C), y (N,) or (), dx (N, C).
-Dtypes: float32, float64, complex64, complex128. For complex logits (the complex step) the largest is found
-by real part.
+    1. log p_k = x_k - log sum_j exp(x_j):    d log p_k / dx_c = [c = k] - p_c
+    2. dx_c = -u sum_k q_k ([c = k] - p_c) = u (p_c sum_k q_k - q_c), and 0 where label = ignore_index
+    3. with sum_k p_k = 1:                    dx_c = u sum_{k != c} (q_k p_c - q_c p_k)
+
+Here u is the upstream gradient of that loss: its dy, dy, or dy / W. Line 2 cancels to 0 for a confident prediction,
+and line 3 does not. For q that is 0 except at the label, it is u q_label p_c at the other classes, and -u q_label times
+the sum of the other p at the label. The largest x_c is subtracted first, so no exp overflows.
+
+Shapes: logits x (N, C, ...), with further axes for segmentation, say (N, C, H, W). Labels (N, ...), integers in [0, C)
+or ignore_index. y (N, ...) or (), dx as x.
+Dtypes: float32, float64, complex64, complex128. For complex logits (the complex step) the largest is found by real
+part.
+
+Options, as in torch.nn.functional.cross_entropy: reduction, weight (real, one for each class, rounded to the dtype of
+x; a constant without a gradient), ignore_index, label_smoothing. The mean is NaN if W = 0: no image, or all ignored.
 
 Raises TypeError for logits that are integers or objects and for labels that are not integers.
 Raises TypeError for a cache of another implementation.
-Raises ValueError, quoting the values, for shapes that do not fit, labels out of range, no classes, and an
-unknown reduction.
+Raises ValueError, quoting the values, for shapes that do not fit, labels out of range, no classes, an
+unknown reduction, and a label_smoothing outside [0, 1].
 
-Source: torch.nn.functional.cross_entropy; Goodfellow, Bengio & Courville 2016, section 6.2.2.3.
+Source: torch.nn.functional.cross_entropy; Goodfellow, Bengio & Courville 2016, section 6.2.2.3;
+Szegedy et al. 2016, arXiv:1512.00567 (label smoothing).
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
+from cnn_core._arguments import Array, Gradients, check_arrays, constant_array, implement, real_number
 from cnn_core._geometry import positions
+from cnn_core._options import whole_number
 
 
 class _Call(NamedTuple):
-    """The arguments of a call, which backward needs too."""
+    """The arguments of a call, which backward needs too. Ignored labels are 0 here, and `counted` is False."""
 
     x: Array
     labels: Array
+    counted: Array
+    weight: Array
+    smoothing: float
     reduction: str
 
 
-def _prepare(x: Array, labels: Array, *, reduction: str = "mean") -> _Call:
+def _prepare(
+    x: Array,
+    labels: Array,
+    *,
+    reduction: str = "mean",
+    weight: Array | None = None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> _Call:
     check_arrays(x=x)
-    check_rank("x", x, "N C")
-    images, classes = x.shape
+    if x.ndim < 2:
+        raise ValueError(f"x must have at least 2 axes (N C ...), got shape {x.shape}")
+    classes, places = x.shape[1], (x.shape[0], *x.shape[2:])
     if classes < 1:
         raise ValueError(f"x must have at least one class, got shape {x.shape}")
     if not isinstance(labels, np.ndarray) or not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"labels must be an integer array, got {getattr(labels, 'dtype', type(labels).__name__)}")
-    if labels.shape != (images,):
-        raise ValueError(f"labels must have shape ({images},), one for each row of x {x.shape}, got {labels.shape}")
+    if labels.shape != places:
+        each = "row" if x.ndim == 2 else "position"
+        raise ValueError(f"labels must have shape {places}, one for each {each} of x {x.shape}, got {labels.shape}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'reduction must be "mean", "sum" or "none", got {reduction!r}')
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
-    if outside.size:
-        raise ValueError(f"labels must lie in [0, {classes}), got {labels[outside[0]]} at position {outside[0]}")
-    return _Call(x, labels, reduction)
+    counted = labels != whole_number("ignore_index", ignore_index, -(2**63))
+    for place in np.argwhere(counted & ((labels < 0) | (labels >= classes)))[:1]:
+        index = tuple(map(int, place))
+        where = index[0] if len(index) == 1 else index
+        raise ValueError(f"labels must lie in [0, {classes}), got {labels[index]} at position {where}")
+    given = np.ones(classes) if weight is None else weight
+    of_class = constant_array("weight", given, (classes,), x.dtype)
+    smoothing = real_number("label_smoothing", label_smoothing, 0, 1)
+    return _Call(x, np.where(counted, labels, 0), counted, of_class, smoothing, reduction)
 
 
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _naive_forward(call: _Call) -> tuple[Array, _Call]:
-    """Compute (y, cache) from (x, labels), image by image."""
-    x, labels, reduction = call
-    loss = np.zeros(len(x), x.dtype)
-    for n, row in enumerate(x):
-        loss[n] = np.log(sum(_exponentials(row))) + (_largest(row) - row[labels[n]])
+    """Compute (y, cache) from (x, labels), one loss after the other."""
+    x, labels, counted, weight, smoothing, reduction = call
+    rows = np.moveaxis(x, 1, -1)
+    loss, total, divisor = np.zeros(labels.shape, x.dtype), np.zeros((), x.dtype), x.dtype.type(0)
+    for place in positions(*labels.shape):
+        if counted[place]:
+            log_sum = np.log(sum(_exponentials(rows[place])))
+            for c in range(len(weight)):
+                if c == labels[place] or smoothing:  # else q is 0, also where log p is infinite
+                    loss[place] += _q(c, labels[place], call) * (log_sum + (_largest(rows[place]) - rows[place][c]))
+            total += loss[place]
+            divisor += weight[labels[place]]
     if reduction == "none":
         return loss, call
-    total = np.zeros((), x.dtype)
-    for n in range(len(loss)):
-        total += loss[n]
-    if reduction == "mean":
-        total = total / len(loss) if len(loss) else total * np.nan
-    return np.asarray(total, x.dtype), call
+    return np.asarray(total / divisor if reduction == "mean" else total, x.dtype), call
 
 
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _naive_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, entry by entry."""
-    x, labels, reduction = call
-    dx = np.zeros(x.shape, x.dtype)
-    for n, row in enumerate(x):
-        upstream = dy[n] if reduction == "none" else dy / len(x) if reduction == "mean" else dy
-        exponentials = _exponentials(row)
-        total = sum(exponentials)
-        for (c,) in positions(len(row)):
-            if c != labels[n]:
-                p = exponentials[c] / total
-                dx[n, c] += upstream * p
-                dx[n, labels[n]] -= upstream * p
-    return (dx,)
+    x, labels, counted, weight, smoothing, reduction = call
+    rows = np.moveaxis(x, 1, -1)
+    dx = np.zeros(rows.shape, x.dtype)
+    divisor = sum((weight[labels[place]] for place in positions(*labels.shape) if counted[place]), x.dtype.type(0))
+    for place in positions(*labels.shape):
+        if counted[place]:
+            upstream = dy[place] if reduction == "none" else dy / divisor if reduction == "mean" else dy
+            exponentials = _exponentials(rows[place])
+            total = sum(exponentials)
+            for c, k in positions(len(weight), len(weight)):
+                if c != k and (smoothing or labels[place] in (c, k)):
+                    q_c, q_k = _q(c, labels[place], call), _q(k, labels[place], call)
+                    dx[(*place, c)] += upstream * (q_k * exponentials[c] / total - q_c * exponentials[k] / total)
+    return (np.moveaxis(dx, -1, 1),)
+
+
+def _q(c: int, label: int, call: _Call) -> np.inexact:
+    """Return q_c for a label."""
+    q: np.inexact = call.weight[c] * ((1 - call.smoothing) * (c == label) + call.smoothing / len(call.weight))
+    return q
 
 
 def _exponentials(row: Array) -> list[np.inexact]:
@@ -98,30 +142,51 @@ def _largest(row: Array) -> np.floating:
     return max(value.real for value in row)
 
 
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
-    """Compute (y, cache) from (x, labels), all images at once."""
-    x, labels, reduction = call
-    largest = x.real.max(axis=1)
-    total = np.exp(x - largest[:, None]).sum(axis=1)
-    loss = np.log(total) + (largest - x[np.arange(len(x)), labels])
-    if reduction == "sum":
-        loss = loss.sum()
-    elif reduction == "mean":
-        loss = loss.sum() / len(x) if len(x) else np.nan
-    return np.asarray(loss, x.dtype), call
+    """Compute (y, cache) from (x, labels), all losses at once."""
+    x, _, counted, weight, smoothing, reduction = call
+    rows, labels = _rows(call)
+    largest, images = rows.real.max(axis=1), np.arange(len(rows))
+    log_sum = np.log(np.exp(rows - largest[:, None]).sum(axis=1))
+    loss = (1 - smoothing) * weight[labels] * (log_sum + (largest - rows[images, labels]))
+    if smoothing:
+        loss += (log_sum[:, None] + (largest[:, None] - rows)) @ (weight * (smoothing / len(weight)))
+    loss = np.where(counted.reshape(-1), loss, 0)
+    if reduction == "none":
+        return loss.reshape(counted.shape), call
+    return np.asarray(loss.sum() / _divisor(call) if reduction == "mean" else loss.sum(), x.dtype), call
 
 
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all entries at once."""
-    x, labels, reduction = call
-    upstream = dy / len(x) if reduction == "mean" and len(x) else dy
-    images = np.arange(len(x))
-    dx = np.exp(x - x.real.max(axis=1, keepdims=True))
+    _, _, counted, weight, smoothing, reduction = call
+    rows, labels = _rows(call)
+    upstream = dy.reshape(-1) if reduction == "none" else dy / _divisor(call) if reduction == "mean" else dy
+    upstream, images = np.where(counted.reshape(-1), upstream, 0), np.arange(len(rows))
+    dx = np.exp(rows - rows.real.max(axis=1, keepdims=True))
     total = dx.sum(axis=1)
+    smooth = smoothing / len(weight) * (dx * (weight.sum() / total)[:, None] - weight) if smoothing else None
     dx[images, labels] = 0
     dx[images, labels] = -dx.sum(axis=1)
-    dx *= (upstream / total)[:, None]
-    return (dx,)
+    dx *= ((1 - smoothing) * weight[labels] * upstream / total)[:, None]
+    if smooth is not None:
+        dx += upstream[:, None] * smooth
+    dx[~counted.reshape(-1)] = 0
+    return (np.moveaxis(dx.reshape(*counted.shape, len(weight)), -1, 1),)
+
+
+def _rows(call: _Call) -> tuple[Array, Array]:
+    """Return the logits with one row for each label, and the labels."""
+    shape = math.prod(call.labels.shape), call.x.shape[1]
+    return np.moveaxis(call.x, 1, -1).reshape(shape), call.labels.reshape(-1)
+
+
+def _divisor(call: _Call) -> np.inexact:
+    """Return W, by which a mean divides."""
+    divisor: np.inexact = np.where(call.counted, call.weight[call.labels], 0).sum()
+    return divisor
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

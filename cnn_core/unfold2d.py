@@ -30,7 +30,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
-from cnn_core._geometry import Axis, Padding, Pair, pair, positions, sliding_axes
+from cnn_core._geometry import Axis, Padding, Pair, positions, sliding_axes
+from cnn_core._options import pair
 
 
 class _Call(NamedTuple):

@@ -36,7 +36,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
-from cnn_core._geometry import Pair, flag, positions
+from cnn_core._geometry import Pair, positions
+from cnn_core._options import flag
 from cnn_core._resizing import Scale, scaled_axes
 
 # For each output: the entries before and behind it, and how far it is from the first.

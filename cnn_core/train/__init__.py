@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnn_core._arguments import Array
-from cnn_core._geometry import whole_number
+from cnn_core._options import whole_number
 from cnn_core.data import Dataset, scaled
 from cnn_core.network import Version, initial_parameters, tutorial_network
 from cnn_core.optim import Adam, Optimizer

@@ -302,7 +302,7 @@ OF_LAYERS: dict[str, dict[str, Callable[[Case], bool]]] = {
         "no image": lambda case: shape(case)[0] == 0,
         "one image": lambda case: shape(case)[0] == 1,
         "one class": lambda case: shape(case)[0] > 1 and shape(case)[1] == 1,
-        "first and last class": lambda case: {0, 2} <= set(array(case, 1)) and shape(case)[1] == 3,
+        "first and last class": lambda case: {0, 2} <= set(array(case, 1).flat) and shape(case)[1] == 3,
         "mean of several": lambda case: case.options["reduction"] == "mean" and shape(case)[0] > 1,
         "sum of several": lambda case: case.options["reduction"] == "sum" and shape(case)[0] > 1,
         "none of several": lambda case: case.options["reduction"] == "none" and shape(case)[0] > 1,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cnn_core import Implementation, linear
 from verify import strategies
 from verify.layers import LAYERS, Case
+from verify.layers.softmax_cross_entropy import plain_cases
 
 Array = NDArray[Any]
 
@@ -29,8 +30,11 @@ def both(name: str) -> pytest.MarkDecorator:
 
 
 def cases(name: str) -> st.SearchStrategy[Case]:
-    """Valid calls of a layer: the declared ones, or where a window slides quicker ones of the same geometry."""
-    quicker = {"conv2d": convolutions, "max_pool2d": poolings}
+    """Valid calls of a layer: the declared ones, or where a window slides quicker ones of the same geometry.
+
+    Losses have a reduction alone. Their other options have laws of their own.
+    """
+    quicker = {"conv2d": convolutions, "max_pool2d": poolings, "softmax_cross_entropy": plain_cases}
     return quicker.get(name, LAYERS[name].cases)()
 
 

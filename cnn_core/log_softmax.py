@@ -1,0 +1,98 @@
+"""Logarithm of the softmax along one axis.
+
+    y_c = (x_c - M) - log S         S = sum_k exp(x_k - M),    M = max_k x_k    (k, c along the axis)
+
+M changes nothing, as log S grows by what x_c - M shrinks, but no exp overflows, and no log is of 0: a probability that
+underflows still has a logarithm. Backward, with p = softmax(x):
+
+    1. y_c = x_c - log sum_k exp(x_k):    dy_c/dx_k = [c = k] - exp(x_k) / sum_j exp(x_j) = [c = k] - p_k
+    2. dx_k = sum_c dy_c ([c = k] - p_k):
+    dx_k = dy_k - p_k sum_c dy_c
+
+The entries of dx sum to 0.
+
+Shapes: x, y, dx of any one shape with at least one axis, also an empty one.
+Dtypes: float32, float64, complex64, complex128. For complex x (the complex step) M is found by real part.
+An entry of -inf (a mask) gets y = -inf. If all entries are -inf, or one is +inf or NaN, y is NaN along that axis, as
+in PyTorch.
+
+Option: axis, an integer, negative from behind (dim of torch.nn.functional.log_softmax). The default is the last axis.
+Raises TypeError for integer or object dtypes and for a cache of another implementation.
+Raises ValueError, quoting the values, for an axis that x does not have.
+
+Source: Goodfellow, Bengio & Courville 2016, section 6.2.2.3; torch.nn.functional.log_softmax.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cnn_core._arguments import Array, Gradients, check_arrays, implement
+from cnn_core._geometry import positions
+from cnn_core._options import axis_of
+
+
+class _Call(NamedTuple):
+    """The arguments of a call, which backward needs too."""
+
+    x: Array
+    axis: int
+
+
+def _prepare(x: Array, *, axis: int = -1) -> _Call:
+    check_arrays(x=x)
+    if x.ndim < 1:
+        raise ValueError(f"x must have at least one axis, got shape {x.shape}")
+    return _Call(x, axis_of(x.ndim, axis))
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _naive_forward(call: _Call) -> tuple[Array, _Call]:
+    """Compute (y, cache) from x, one row along the axis after the other."""
+    rows = np.moveaxis(call.x, call.axis, -1)
+    y = np.zeros(rows.shape, rows.dtype)
+    for row in positions(*rows.shape[:-1]):
+        largest = max((value.real for value in rows[row]), default=0)
+        total = sum(np.exp(value - largest) for value in rows[row])
+        for c in range(rows.shape[-1]):
+            y[(*row, c)] = (rows[(*row, c)] - largest) - np.log(total)
+    return np.moveaxis(y, -1, call.axis), call
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _naive_backward(dy: Array, call: _Call) -> Gradients:
+    """Compute (dx,) from dy, one row along the axis after the other."""
+    rows, upstream = np.moveaxis(call.x, call.axis, -1), np.moveaxis(dy, call.axis, -1)
+    dx = np.zeros(rows.shape, rows.dtype)
+    for row in positions(*rows.shape[:-1]):
+        largest = max((value.real for value in rows[row]), default=0)
+        exponentials = [np.exp(value - largest) for value in rows[row]]
+        total, sum_dy = sum(exponentials), sum(upstream[row])
+        for k, exponential in enumerate(exponentials):
+            dx[(*row, k)] = upstream[(*row, k)] - exponential / total * sum_dy
+    return (np.moveaxis(dx, -1, call.axis),)
+
+
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")  # log 0 of an empty row
+def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
+    """Compute (y, cache) from x, all rows at once."""
+    x, axis = call
+    y = x - x.real.max(axis=axis, keepdims=True, initial=-np.inf)
+    y -= np.log(np.exp(y).sum(axis=axis, keepdims=True))
+    return y, call
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
+    """Compute (dx,) from dy, all rows at once."""
+    x, axis = call
+    exponentials = np.exp(x - x.real.max(axis=axis, keepdims=True, initial=-np.inf))
+    factor = dy.sum(axis=axis, keepdims=True) / exponentials.sum(axis=axis, keepdims=True)
+    return (dy - exponentials * factor,)
+
+
+naive = implement("naive", _prepare, _naive_forward, _naive_backward)
+vectorized = implement("vectorized", _prepare, _vectorized_forward, _vectorized_backward)
+fast = vectorized
