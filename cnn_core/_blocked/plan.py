@@ -1,14 +1,27 @@
-"""The plan of a fast convolution: how its sizes decide into which blocks it is cut.
+"""The plan of a fast convolution: how its sizes decide into which blocks it is cut, and in which layout.
 
 A plan changes only the order of sums, so any plan is right for any sizes. `choose` weighs three costs:
 
 - Memory. One block is computed at a time, so memory does not grow with the batch. A block is several
   images or some rows of one image.
-- Copies. Unfolding along the width alone copies kH times fewer entries, but then kH products must be added.
-  A copy costs by the number of its contiguous runs. With the batch innermost, runs are long.
-  The rows of a window can then slide: one product for each row of outputs. This pays if there are few filters.
+- Copies. A copy costs by its entries and by the number of its contiguous runs. `layouts` says what each layout
+  copies.
 - Products. BLAS reads the filters less often if one product computes more outputs. It computes small products
   in one thread, which is faster if there are few filters.
+
+The constants below were fitted in float32 with two threads of OpenBLAS 0.3.31, to the zoo of convolutions in
+`verify/layers/conv2d.py`. The machine was a server of two cores with 1 MiB of level-2 and 32 MiB of level-3 cache,
+with the kernel for AVX-512 (SkylakeX). On an Intel Xeon (2 MiB of level-2 cache) both that kernel and the one
+without AVX-512 (Haswell) were measured later. The constants suit both, so none depends on the kernel.
+
+To fit them again:
+
+1. Run `pytest benchmarks/bench_layers.py -k "conv2d and both" --benchmark-json=before.json` on an idle machine.
+   Run it again with OPENBLAS_CORETYPE=Haswell in the environment. That kernel runs on every machine with AVX2.
+2. Halve or double one constant, and run the same two commands.
+3. Divide each time of "fast" by the time of "matmul" in its own run, since a machine's speed drifts. Keep the
+   constant if the geometric mean of these ratios falls with both kernels.
+4. `pytest verify/tests/test_plans.py` holds the limit of memory, and that every layout is still chosen.
 """
 
 from __future__ import annotations
@@ -21,10 +34,11 @@ from cnn_core._blocked.block import Block, Layout
 from cnn_core._blocked.layouts import BatchInnermost, RowByRow, SlidingRows, WholeWindow
 from cnn_core._geometry import Axis
 
-# Bytes of a block; few filters get half. Measured with 1 MiB of level-2 and 32 MiB of level-3 cache.
+# Bytes of a block. Few filters get half.
 # Smaller blocks need more calls. Larger blocks leave the cache, and fresh memory costs more than a copy.
 _BLOCK = 8 << 20
-# The fewest outputs of a product in several threads. With fewer, reading the filters dominates.
+# The fewest outputs of a product in several threads. With fewer, reading the filters dominates: 192 are 2 % slower
+# in the geometric mean, 256 channels on 14x14 up to 25 %. From 384 to 3,072 the mean changes by 2 % at most.
 _POSITIONS = 3072
 # An image of a 1x1 convolution with at least 128 outputs is multiplied in place. Smaller ones are copied together.
 _UNCOPIED = 128
