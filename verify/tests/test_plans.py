@@ -187,6 +187,23 @@ def remainders(axis: Axis) -> int:
 
 
 @each_layout
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"dilation": 2, "padding": 1}], ids=str)
+def test_blocks_of_one_image_agree_with_naive_bit_for_bit(layout: Layout, options: dict[str, int]) -> None:
+    generator = np.random.default_rng(0)
+    x, w = (generator.integers(-9, 10, shape).astype(float) for shape in ((2, 3, 9, 8), (4, 3, 3, 2)))
+    y, cache = conv2d.naive.forward(x, w, **options)
+    dy = generator.integers(-9, 10, y.shape).astype(float)
+    dx, dw, _ = conv2d.naive.backward(dy, cache)
+    assert dx is not None
+    assert dw is not None
+    axes, plan = (cache.rows, cache.columns, cache.groups), Plan(1, 3, layout, 5)
+    same("y", y, fast.correlate(x, w, None, *axes, plan))
+    same("dw", dw, fast.filter_gradient(x, w, dy, *axes, plan))
+    same("dx, folded", dx, fast.folded(dy, w, x.shape, *axes, plan))
+    same("dx, turned", dx, fast.turned(dy, w, x.shape, *axes, plan))
+
+
+@each_layout
 @pytest.mark.parametrize("stride", [1, 2])
 def test_more_filters_than_outputs_agree_with_naive_bit_for_bit(layout: Layout, stride: int) -> None:
     generator = np.random.default_rng(0)
