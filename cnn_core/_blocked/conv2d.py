@@ -5,17 +5,24 @@
 BLAS multiplies near the speed of the machine, so this file saves copies:
 
 - A block of columns stays in cache. The next block reuses its buffers.
-- A window is unfolded only as far as the products need. A 1x1 convolution is not unfolded at all.
-  A large window is unfolded along its width only. Each row of the window is then one product, and these
-  products read the same columns at different offsets.
-- Few filters on small images have the batch innermost. All rows of the window are then one product for each
-  row of outputs.
-- For dw the narrower of dy and the columns is transposed, because BLAS multiplies (K, P) by (P, F) fastest.
+- A window is unfolded only as far as the products need, in one of four layouts (`layouts`). A 1x1 convolution is
+  not unfolded at all.
+- For dw neither dy nor the columns are copied to transpose them. BLAS reads the narrower one transposed.
 - Filters of many channels are larger than all arrays of small images. The filters and dw are then not copied.
 - dx is a convolution of dy with the rotated kernel, wherever that copies less than folding.
   With a stride there is one such convolution for each remainder, with the taps that reach this remainder.
 
-`plan` chooses the blocks of a convolution from its sizes.
+`plan` chooses the blocks of a convolution and their layout from its sizes.
+
+What takes time beside the products is copying, and NumPy copies in one thread. In one thread both passes take 1.34
+times as long as their bare products: geometric mean over the convolutions timed, float32, CPU time, OpenBLAS's kernel
+Haswell. With n threads only the products are faster, so two threads give 1.66 by this sum. Two ways of copying less
+were tried and left out:
+
+- Blocks of one image, wherever it has at least 768 outputs, so that y and dy are used in place: 1 % faster.
+- dx and dw from one unfolding, that of dy, with dw = x @ (columns of dy)'. Backward took 0.93 to 0.98 of its time for
+  3x3 windows with stride 1, 0.83 to 0.88 in 32 groups. With a stride or many filters it took up to 4 times as long.
+  Each zero of the padding would also turn an infinite x into NaN.
 """
 
 from __future__ import annotations
@@ -26,8 +33,10 @@ import math
 import numpy as np
 
 from cnn_core._arguments import Array
+from cnn_core._blocked.block import Block, Scratch
+from cnn_core._blocked.layouts import SlidingRows, for_blas
 from cnn_core._blocked.plan import Plan, choose, filters_outweigh, in_one_row
-from cnn_core._blocked.unfold import Block, Scratch, fold, padded, planes, turned_axes, unfold
+from cnn_core._blocked.windows import fold, padded, planes, turned_axes
 from cnn_core._geometry import Axis
 
 
@@ -51,22 +60,20 @@ def _correlate(x: Array, w: Array, b: Array | None, y: Array, rows: Axis, column
     plan = plan or choose(len(x), w.shape, rows, columns, x.itemsize)
     x_planes = planes(x, groups, rows.size, columns.size)
     y_planes = planes(y, groups, rows.out, columns.out)
-    filters = _filters(w, plan)
-
-    scratch = Scratch(x.dtype)
+    layout, filters, scratch = plan.layout, plan.layout.filters(w), Scratch(x.dtype)
     for block in plan.blocks(len(x), rows):
         xp = padded(x_planes, block, rows, columns, scratch)
-        unfolded = unfold(xp, block, rows, columns, scratch, stacked=plan.stacked)
+        unfolded = layout.unfold(xp, block, rows, columns, scratch)
         target = y_planes[:, :, block.outputs, :, block.images]
-        direct = target.shape[-1] == 1 and y.flags.c_contiguous and not block.rows_first
-        raw, result = (target, target) if direct else scratch.take_block("results", target.shape, block)
-        total = raw.reshape(groups, unfolded[0].shape[1], filters_each, unfolded[0].shape[3])
+        total, result = layout.in_place(target), target
+        if total is None:
+            total, result = layout.arrange(scratch, "results", target.shape)
         _product(filters[0], unfolded[0], total, plan.tile)
-        for matrix, operand in zip(filters[1:], unfolded[1:], strict=True):
-            total += _product(matrix, operand, scratch.take("products", total.shape), plan.tile)
+        for matrices, operand in zip(filters[1:], unfolded[1:], strict=True):
+            total += _product(matrices, operand, scratch.take("products", total.shape), plan.tile)
         if b is not None:
             total += b.reshape(groups, 1, filters_each, 1)
-        if not direct:
+        if result is not target:
             target[...] = result
 
 
@@ -79,52 +86,24 @@ def filter_gradient(
     plan = plan or choose(len(x), shape, rows, columns, x.itemsize)
     x_planes = planes(x, groups, rows.size, columns.size)
     dy_planes = planes(dy, groups, rows.out, columns.out)
-    together = rows.kernel if plan.stacked or plan.batch_inner else 1  # rows of the window in one product
-    products, filters, taps = rows.kernel // together, shape[1], together * columns.kernel * shape[2]
-    as_is = products == 1 and filters_outweigh(filters, len(x), rows, columns)
-    narrow = filters <= taps and not as_is
-    # The sums are transposed at the end, so their rows get 16 spare entries: see Scratch.take_block.
+    layout, filters = plan.layout, shape[1]
+    products, taps = layout.products(rows), math.prod(shape[2:]) // layout.products(rows)
+    # BLAS takes its right factor transposed. This costs nothing if it is the narrower one, and up to a quarter
+    # (16 filters: three quarters) if it is the wider one: measured with OpenBLAS's kernels with and without AVX-512.
+    # dw is then transposed, and copied at the end. A dw larger than all other arrays is computed in its own order.
+    narrow = filters <= taps and not (products == 1 and filters_outweigh(filters, len(x), rows, columns))
+    # The sums are transposed at the end, so their rows get 16 spare entries: see Scratch.take_rows.
     sums = (products, groups, taps, filters + 16) if narrow else (products, groups, filters, taps)
     total = np.zeros(sums, x.dtype)[..., : filters if narrow else taps]
     scratch = Scratch(x.dtype)
     for block in plan.blocks(len(x), rows):
         xp = padded(x_planes, block, rows, columns, scratch)
-        unfolded = unfold(xp, block, rows, columns, scratch, stacked=plan.stacked)
-        upstream = (_transposed if narrow else _upstream)(dy_planes, block, scratch)
+        unfolded = layout.unfold(xp, block, rows, columns, scratch)
+        upstream = _upstream(dy_planes, block, scratch)
         for dfilters, operand in zip(total, unfolded, strict=True):
-            if narrow:
-                dfilters += _contraction(operand, upstream, scratch, plan.tile)
-            elif as_is:
-                dfilters += _contraction(upstream, operand.swapaxes(2, 3), scratch, plan.tile)
-            else:
-                turned = scratch.take("turned", (*upstream.shape[:2], upstream.shape[3], taps + 16))[..., :taps]
-                turned[...] = operand.swapaxes(2, 3)
-                dfilters += _contraction(upstream, turned, scratch, plan.tile)
-    return _as_filters(total.swapaxes(2, 3) if narrow else total, shape, plan).reshape(w.shape)
-
-
-def _filters(w: Array, plan: Plan) -> Array:
-    """Return w (G, F/G, C/G, kH, kW) as matrices (products, G, 1, F/G, K) that match the columns of `unfold`."""
-    groups, filters, channels, height, width = w.shape
-    if plan.stacked:
-        matrices = w.reshape(1, groups, 1, filters, channels * height * width)
-    elif plan.batch_inner:
-        matrices = w.transpose(0, 1, 3, 4, 2).reshape(1, groups, 1, filters, height * width * channels)
-    else:
-        matrices = w.transpose(3, 0, 1, 4, 2).reshape(height, groups, 1, filters, width * channels)
-    return _for_blas(matrices)
-
-
-def _as_filters(matrices: Array, shape: tuple[int, ...], plan: Plan) -> Array:
-    """Return matrices (products, G, F/G, K) as an array (G, F/G, C/G, kH, kW): the inverse of `_filters`."""
-    groups, filters, channels, height, width = shape
-    if plan.stacked:
-        result = matrices[0].reshape(shape)
-    elif plan.batch_inner:
-        result = matrices[0].reshape(groups, filters, height, width, channels).transpose(0, 1, 4, 2, 3)
-    else:
-        result = matrices.reshape(height, groups, filters, width, channels).transpose(1, 2, 4, 0, 3)
-    return np.ascontiguousarray(result)
+            factors = (operand, upstream) if narrow else (upstream, operand)
+            dfilters += _contraction(*factors, scratch, plan.tile)
+    return layout.as_filters(total.swapaxes(2, 3) if narrow else total, shape).reshape(w.shape)
 
 
 def input_gradient(dy: Array, w: Array, x_shape: tuple[int, ...], rows: Axis, columns: Axis, groups: int) -> Array:
@@ -146,7 +125,7 @@ def _turning_is_cheaper(images: int, w: Array, rows: Axis, columns: Axis, groups
     """
     (_, of_rows, sub_rows), (_, of_columns, sub_columns) = turned_axes(rows)[0], turned_axes(columns)[0]
     turned_w = by_group(w, groups).swapaxes(1, 2)[..., of_rows, of_columns]
-    slides = choose(images, turned_w.shape, sub_rows, sub_columns, itemsize).rows_first
+    slides = isinstance(choose(images, turned_w.shape, sub_rows, sub_columns, itemsize).layout, SlidingRows)
     entries, filters, channels = rows.size * columns.size // (rows.stride * columns.stride), len(w), w.shape[1]
     products = filters * channels / 16
     unfolding = entries * (filters / (rows.kernel if slides else 1) + products)
@@ -178,50 +157,27 @@ def folded(
     dx = np.zeros(x_shape, dy.dtype)
     dx_planes = planes(dx, groups, rows.size, columns.size)
     dy_planes = planes(dy, groups, rows.out, columns.out)
-    filters = _for_blas(w.reshape(*w.shape[:2], math.prod(w.shape[2:])).swapaxes(1, 2)[:, None])
+    filters = for_blas(w.reshape(*w.shape[:2], math.prod(w.shape[2:])).swapaxes(1, 2)[:, None])
     window = groups, w.shape[2], rows.kernel, columns.kernel
 
     scratch = Scratch(dy.dtype)
     for block in plan.blocks(len(dy), rows):
         operand = _upstream(dy_planes, block, scratch)
         images = len(range(*block.images.indices(len(dy))))
-        raw, unfolded = scratch.take_block("columns", (*window, block.rows, columns.out, images), block)
+        raw, unfolded = plan.layout.arrange(scratch, "columns", (*window, block.rows, columns.out, images))
         _product(filters, operand, raw.reshape(groups, operand.shape[1], filters.shape[2], operand.shape[3]), plan.tile)
         fold(unfolded, dx_planes, block, rows, columns, scratch)
     return dx
 
 
-def _for_blas(matrices: Array) -> Array:
-    """Return the matrices, copied if neither their rows nor their columns are contiguous."""
-    return matrices if matrices.itemsize in matrices.strides[-2:] else np.ascontiguousarray(matrices)
-
-
 def _upstream(dy: Array, block: Block, scratch: Scratch) -> Array:
-    """Return a block of dy (G, F/G, oH, oW, N) as (G, R, F/G, P), which matches the columns of x.
-
-    The result is a view if the block is one image and its rows are not first.
-    """
+    """Return a block of dy (G, F/G, oH, oW, N) as (G, R, F/G, P), which matches the columns of x."""
     upstream = dy[:, :, block.outputs, :, block.images]
-    groups, filters, rows, columns, images = upstream.shape
-    if images > 1 or block.rows_first:
-        raw, copied = scratch.take_block("upstream", upstream.shape, block)
+    raw = block.layout.in_place(upstream)
+    if raw is None:
+        raw, copied = block.layout.arrange(scratch, "upstream", upstream.shape)
         copied[...] = upstream
-        return raw
-    return upstream.reshape(groups, 1, filters, rows * columns)
-
-
-def _transposed(dy: Array, block: Block, scratch: Scratch) -> Array:
-    """Return a block of dy (G, F/G, oH, oW, N) transposed, (G, R, P, F/G): BLAS multiplies this order fastest."""
-    upstream = dy[:, :, block.outputs, :, block.images]
-    if upstream.strides[1] % 2048 == 0 and not block.batch_inner:  # see Scratch.take_block
-        _, apart = scratch.take_block("apart", upstream.shape, block)
-        apart[...] = upstream
-        upstream = apart
-    source = upstream.transpose((0, 2, 3, 4, 1) if block.batch_inner else (0, 2, 4, 3, 1))
-    copied = scratch.take("upstream", source.shape)
-    copied[...] = source
-    parts = block.rows if block.rows_first else 1
-    return copied.reshape(len(copied), parts, math.prod(copied.shape[1:4]) // parts, copied.shape[4])
+    return raw
 
 
 def _product(a: Array, b: Array, out: Array, tile: int) -> Array:
@@ -239,18 +195,17 @@ def _product(a: Array, b: Array, out: Array, tile: int) -> Array:
 
 
 def _contraction(a: Array, b: Array, scratch: Scratch, tile: int) -> Array:
-    """Return the sum over R of a @ b, for a (G, R, M, P) and b (G, R, P, K), `tile` outputs at a time."""
-    groups, parts, rows, length = a.shape
-    columns = b.shape[3]
+    """Return the sum over R of a @ b', for a (G, R, M, P) and b (G, R, K, P), `tile` outputs at a time."""
+    groups, parts, _, length = a.shape
     tile = min(tile, length)
     whole = length // tile * tile
     count = whole // tile
-    tiles = (
-        a[..., :whole].reshape(groups, parts, rows, count, tile).swapaxes(2, 3),
-        b[:, :, :whole].reshape(groups, parts, count, tile, columns),
+    left, right = (
+        array[..., :whole].reshape(*array.shape[:3], count, tile).transpose(0, 1, 3, 2, 4) for array in (a, b)
     )
-    products = np.matmul(*tiles, out=scratch.take("products", (groups, parts, count, rows, columns)))
+    products = scratch.take("products", (groups, parts, count, a.shape[2], b.shape[2]))
+    np.matmul(left, right.swapaxes(3, 4), out=products)
     total = products[:, 0, 0] if parts == count == 1 else products.sum(axis=(1, 2))
     if whole < length:
-        total += (a[..., whole:] @ b[:, :, whole:]).sum(axis=1)
+        total += (a[..., whole:] @ b[..., whole:].swapaxes(2, 3)).sum(axis=1)
     return total

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from cnn_core._arguments import Array
-from cnn_core._blocked.unfold import by_remainder, every
+from cnn_core._blocked.windows import by_remainder, every
 from cnn_core._geometry import Axis, positions
 
 # Bytes of x or of indices in a block: the private cache of one core of the measured machine. Half or twice is as fast.

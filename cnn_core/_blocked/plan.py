@@ -1,14 +1,27 @@
-"""The plan of a fast convolution: how its sizes decide into which blocks it is cut.
+"""The plan of a fast convolution: how its sizes decide into which blocks it is cut, and in which layout.
 
 A plan changes only the order of sums, so any plan is right for any sizes. `choose` weighs three costs:
 
 - Memory. One block is computed at a time, so memory does not grow with the batch. A block is several
   images or some rows of one image.
-- Copies. Unfolding along the width alone copies kH times fewer entries, but then kH products must be added.
-  A copy costs by the number of its contiguous runs. With the batch innermost, runs are long.
-  The rows of a window can then slide: one product for each row of outputs. This pays if there are few filters.
+- Copies. A copy costs by its entries and by the number of its contiguous runs. `layouts` says what each layout
+  copies.
 - Products. BLAS reads the filters less often if one product computes more outputs. It computes small products
   in one thread, which is faster if there are few filters.
+
+The constants below were fitted in float32 with two threads of OpenBLAS 0.3.31, to the zoo of convolutions in
+`verify/layers/conv2d.py`. The machine was a server of two cores with 1 MiB of level-2 and 32 MiB of level-3 cache,
+with the kernel for AVX-512 (SkylakeX). On an Intel Xeon (2 MiB of level-2 cache) both that kernel and the one
+without AVX-512 (Haswell) were measured later. The constants suit both, so none depends on the kernel.
+
+To fit them again:
+
+1. Run `pytest benchmarks/bench_layers.py -k "conv2d and both" --benchmark-json=before.json` on an idle machine.
+   Run it again with OPENBLAS_CORETYPE=Haswell in the environment. That kernel runs on every machine with AVX2.
+2. Halve or double one constant, and run the same two commands.
+3. Divide each time of "fast" by the time of "matmul" in its own run, since a machine's speed drifts. Keep the
+   constant if the geometric mean of these ratios falls with both kernels.
+4. `pytest verify/tests/test_plans.py` holds the limit of memory, and that every layout is still chosen.
 """
 
 from __future__ import annotations
@@ -17,13 +30,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cnn_core._arguments import Array
-from cnn_core._blocked.unfold import Block
+from cnn_core._blocked.block import Block, Layout
+from cnn_core._blocked.layouts import BatchInnermost, RowByRow, SlidingRows, WholeWindow
 from cnn_core._geometry import Axis
 
-# Bytes of a block; few filters get half. Measured with 1 MiB of level-2 and 32 MiB of level-3 cache.
+# Bytes of a block. Few filters get half.
 # Smaller blocks need more calls. Larger blocks leave the cache, and fresh memory costs more than a copy.
 _BLOCK = 8 << 20
-# The fewest outputs of a product in several threads. With fewer, reading the filters dominates.
+# The fewest outputs of a product in several threads. With fewer, reading the filters dominates: 192 are 2 % slower
+# in the geometric mean, 256 channels on 14x14 up to 25 %. From 384 to 3,072 the mean changes by 2 % at most.
 _POSITIONS = 3072
 # An image of a 1x1 convolution with at least 128 outputs is multiplied in place. Smaller ones are copied together.
 _UNCOPIED = 128
@@ -40,21 +55,15 @@ class Plan(NamedTuple):
 
     images: int  # images in a block
     outputs: int  # rows of outputs in a block
-    batch_inner: bool  # the batch is the innermost axis of a block
-    stacked: bool  # one product for the whole window; otherwise one for each of its rows or each row of outputs
+    layout: Layout
     tile: int  # outputs in one call of BLAS
-
-    @property
-    def rows_first(self) -> bool:
-        """Whether the rows of a window slide: each row of outputs is one product with a view of the columns."""
-        return self.batch_inner and not self.stacked
 
     def blocks(self, images: int, rows: Axis) -> Iterator[Block]:
         """Yield the blocks in order."""
         for n in range(0, images, self.images):
             for i in range(0, rows.out, self.outputs):
                 block = slice(n, min(n + self.images, images)), slice(i, min(i + self.outputs, rows.out))
-                yield Block(*block, self.batch_inner, self.rows_first)
+                yield Block(*block, self.layout)
 
 
 def choose(
@@ -63,37 +72,51 @@ def choose(
     """Return the plan for `images` images. If `whole`, every row of the window must be unfolded."""
     groups, filters, channels = w_shape[:3]
     width, plane = columns.kernel * channels, max(1, rows.out * columns.out)
-    # Entries for each output: those that a block reads, those it computes, and those it unfolds (stacked or not).
-    read, made = groups * channels * rows.size * columns.size / plane, groups * filters
-    unfolded = {True: groups * width * rows.kernel, False: groups * width * min(rows.kernel, rows.stride)}
-    # Unfolding along the width alone saves copies but adds products. It pays if the columns outnumber the results.
-    # Stacked products need no copy of the filters. That pays if there are more filters than outputs.
-    outweighed = filters_outweigh(filters, images, rows, columns)
-    stacked = whole or rows.kernel == 1 or width < 2 * filters or outweighed
-    # A run costs as much as 16 entries. Transposing an entry costs 2 entries more than copying it.
-    # Sliding rows need a product and a sum for each row of outputs, which costs too much if there are many filters.
-    # Dilated rows cannot slide without a copy.
     few = filters * width * rows.kernel <= _SMALL
-    slides = few and not whole and rows.kernel > 1 == rows.dilation
-    outside = unfolded[stacked] * (1 + 16 / max(1, columns.out)) + (0 if stacked else (rows.kernel - 1) * made)
-    inside = unfolded[not slides] + 2 * (read + made)
+    outweighed = filters_outweigh(filters, images, rows, columns)
+    outside, inside = _outside(filters, width, rows, whole=whole or outweighed), _inside(rows, whole=whole or not few)
+
+    # Entries for each output: those that a block reads, those it unfolds, and those it computes.
+    read, made = groups * channels * rows.size * columns.size / plane, groups * filters
+    unfolded = {layout: groups * width * layout.stored_rows(rows) for layout in (outside, inside)}
+    image = {layout: max(1, int(itemsize * plane * (read + unfolded[layout] + made))) for layout in unfolded}
     # Each block reads all filters and adds to all of dw. Large filters should need only one or two blocks.
     room = _BLOCK // 2 if few else 2 * _BLOCK if outweighed else _BLOCK
-    image = {each: max(1, int(itemsize * plane * (read + unfolded[each] + made))) for each in unfolded}
-    batch_inner = min(images, room // image[not slides]) >= 4 and inside < outside
-    if batch_inner:
-        stacked = not slides
-    most = max(1, room // image[stacked])
-    if batch_inner or few:
+    # A run costs as much as 16 entries. Transposing an entry costs 2 entries more than copying it.
+    cost = unfolded[outside] * (1 + 16 / max(1, columns.out)) + (outside.products(rows) - 1) * made
+    transposed = unfolded[inside] + 2 * (read + made)
+    innermost = min(images, room // image[inside]) >= 4 and transposed < cost
+
+    layout = inside if innermost else outside
+    most = max(1, room // image[layout])
+    if innermost or few:
         count = most
     elif rows.kernel == columns.kernel == rows.stride == columns.stride == 1 and plane >= _UNCOPIED:
         count = 1
     else:
         count = min(most, -(-_POSITIONS // plane))
-    bands = 1 if count > 1 else -(-image[stacked] // (2 * _BLOCK))
-    entries = max(1, filters * width * (rows.kernel if stacked else 1))
-    tile = _TILE // entries if few and not (batch_inner and slides) else _TILE
-    return Plan(max(1, min(count, images)), max(1, -(-rows.out // bands)), batch_inner, stacked, tile)
+    bands = 1 if count > 1 else -(-image[layout] // (2 * _BLOCK))
+    entries = max(1, filters * width * rows.kernel // layout.products(rows))
+    tile = _TILE // entries if few and not isinstance(layout, SlidingRows) else _TILE
+    return Plan(max(1, min(count, images)), max(1, -(-rows.out // bands)), layout, tile)
+
+
+def _outside(filters: int, width: int, rows: Axis, *, whole: bool) -> Layout:
+    """Return the better layout whose batch is not innermost.
+
+    Unfolding along the width alone saves copies but adds products. It pays if the columns outnumber the results.
+    The whole window needs no copy of the filters. That pays if there are more filters than outputs.
+    """
+    return WholeWindow() if whole or rows.kernel == 1 or width < 2 * filters else RowByRow()
+
+
+def _inside(rows: Axis, *, whole: bool) -> Layout:
+    """Return the better layout whose batch is innermost.
+
+    Sliding rows need a part and a sum for each row of outputs, which costs too much if there are many filters.
+    Dilated rows cannot slide without a copy.
+    """
+    return SlidingRows() if not whole and rows.kernel > 1 == rows.dilation else BatchInnermost()
 
 
 def filters_outweigh(filters: int, images: int, rows: Axis, columns: Axis) -> bool:

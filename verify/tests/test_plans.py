@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from cnn_core import conv2d, max_pool2d
 from cnn_core._blocked import conv2d as fast
 from cnn_core._blocked import max_pool2d as pooling
+from cnn_core._blocked.block import Layout, Scratch
+from cnn_core._blocked.layouts import BatchInnermost, RowByRow, SlidingRows, WholeWindow
 from cnn_core._blocked.plan import Plan, choose, filters_outweigh
-from cnn_core._blocked.unfold import Scratch, fold, padded, planes, unfold
+from cnn_core._blocked.windows import fold, padded, planes
 from cnn_core._geometry import Axis, sliding_axes
 from verify.layers import LAYERS, Case
 
@@ -29,9 +31,11 @@ Array = NDArray[Any]
 Geometry = tuple[Axis, Axis, int]
 
 # So few images, rows of outputs and outputs at a time that small cases have several pieces, and a shorter last one.
+LAYOUTS = WholeWindow(), RowByRow(), BatchInnermost(), SlidingRows()
 PLANS = st.builds(
-    Plan, st.integers(1, 3), st.integers(1, 3), st.booleans(), st.booleans(), st.sampled_from([1, 2, 3, 5, 1 << 18])
+    Plan, st.integers(1, 3), st.integers(1, 3), st.sampled_from(LAYOUTS), st.sampled_from([1, 2, 3, 5, 1 << 18])
 )
+each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: type(layout).__name__)
 
 
 class Drawn(NamedTuple):
@@ -80,7 +84,7 @@ def test_every_plan_agrees_with_naive_bit_for_bit_on_integers(drawn: Drawn, dtyp
     same("dx, turned", dx, fast.turned(dy, w, x.shape, *axes, plan))
 
 
-@pytest.mark.parametrize("plan", [None, Plan(1, 1, False, False, 1), Plan(2, 2, True, True, 2)])
+@pytest.mark.parametrize("plan", [None, Plan(1, 1, RowByRow(), 1), Plan(2, 2, BatchInnermost(), 2)])
 @pytest.mark.parametrize(
     ("x_shape", "w_shape", "padding"),
     [
@@ -106,8 +110,7 @@ def test_arrays_without_entries_are_no_trouble(
     same("dx, turned", dx, fast.turned(y, w, x.shape, *axes, plan))
 
 
-@pytest.mark.parametrize("batch_inner", [True, False])
-@pytest.mark.parametrize("stacked", [True, False])
+@each_layout
 @pytest.mark.parametrize(
     ("size", "kernel", "options"),
     [
@@ -118,7 +121,7 @@ def test_arrays_without_entries_are_no_trouble(
     ],
 )
 def test_windows_beside_the_image_agree_with_naive_bit_for_bit(
-    size: tuple[int, int], kernel: int, options: dict[str, int], stacked: bool, batch_inner: bool
+    size: tuple[int, int], kernel: int, options: dict[str, int], layout: Layout
 ) -> None:
     generator = np.random.default_rng(0)
     x, w = (generator.integers(-9, 10, shape).astype(float) for shape in ((3, 2, *size), (4, 2, kernel, kernel)))
@@ -127,7 +130,7 @@ def test_windows_beside_the_image_agree_with_naive_bit_for_bit(
     dx, dw, _ = conv2d.naive.backward(dy, cache)
     assert dx is not None
     assert dw is not None
-    axes, plan = (cache.rows, cache.columns, cache.groups), Plan(2, 1, batch_inner, stacked, 4)
+    axes, plan = (cache.rows, cache.columns, cache.groups), Plan(2, 1, layout, 4)
     same("y", y, fast.correlate(x, w, None, *axes, plan))
     same("dw", dw, fast.filter_gradient(x, w, dy, *axes, plan))
     same("dx, folded", dx, fast.folded(dy, w, x.shape, *axes, plan))
@@ -173,14 +176,36 @@ def on_rows(corner: Callable[[Plan, Axis], bool]) -> Callable[[Drawn], bool]:
     return lambda drawn: bool(given_arrays(drawn.case)[0].size) and corner(drawn.plan, geometry(drawn.case)[0])
 
 
+def whole(plan: Plan) -> bool:
+    """Whether a block has all entries of its windows."""
+    return isinstance(plan.layout, WholeWindow)  # BatchInnermost is one
+
+
 def remainders(axis: Axis) -> int:
     """How many of its strides' remainders a window touches."""
     return len({tap * axis.dilation % axis.stride for tap in range(axis.kernel)})
 
 
-@pytest.mark.parametrize("stacked", [True, False])
+@each_layout
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"dilation": 2, "padding": 1}], ids=str)
+def test_blocks_of_one_image_agree_with_naive_bit_for_bit(layout: Layout, options: dict[str, int]) -> None:
+    generator = np.random.default_rng(0)
+    x, w = (generator.integers(-9, 10, shape).astype(float) for shape in ((2, 3, 9, 8), (4, 3, 3, 2)))
+    y, cache = conv2d.naive.forward(x, w, **options)
+    dy = generator.integers(-9, 10, y.shape).astype(float)
+    dx, dw, _ = conv2d.naive.backward(dy, cache)
+    assert dx is not None
+    assert dw is not None
+    axes, plan = (cache.rows, cache.columns, cache.groups), Plan(1, 3, layout, 5)
+    same("y", y, fast.correlate(x, w, None, *axes, plan))
+    same("dw", dw, fast.filter_gradient(x, w, dy, *axes, plan))
+    same("dx, folded", dx, fast.folded(dy, w, x.shape, *axes, plan))
+    same("dx, turned", dx, fast.turned(dy, w, x.shape, *axes, plan))
+
+
+@each_layout
 @pytest.mark.parametrize("stride", [1, 2])
-def test_more_filters_than_outputs_agree_with_naive_bit_for_bit(stacked: bool, stride: int) -> None:
+def test_more_filters_than_outputs_agree_with_naive_bit_for_bit(layout: Layout, stride: int) -> None:
     generator = np.random.default_rng(0)
     x, w = (generator.integers(-9, 10, shape).astype(float) for shape in ((2, 3, 4, 5), (40, 3, 3, 2)))
     y, cache = conv2d.naive.forward(x, w, stride=stride, padding=1)
@@ -189,7 +214,7 @@ def test_more_filters_than_outputs_agree_with_naive_bit_for_bit(stacked: bool, s
     assert dx is not None
     assert dw is not None
     axes = cache.rows, cache.columns, cache.groups
-    plan = Plan(2, 4, True, stacked, 1 << 18)
+    plan = Plan(2, 4, layout, 1 << 18)
     assert filters_outweigh(len(w), len(x), *axes[:2]) == (stride == 2)
     same("y", y, fast.correlate(x, w, None, *axes, plan))
     same("dw", dw, fast.filter_gradient(x, w, dy, *axes, plan))
@@ -215,33 +240,40 @@ CORNERS: dict[str, Callable[[Drawn], bool]] = {
         lambda plan, rows: rows.out > plan.outputs and (rows.kernel - 1) * rows.dilation >= rows.stride
     ),
     "several images, the batch innermost": lambda drawn: (
-        drawn.plan.batch_inner and min(drawn.plan.images, len(given_arrays(drawn.case)[0])) > 1
+        drawn.plan.layout.batch_innermost and min(drawn.plan.images, len(given_arrays(drawn.case)[0])) > 1
     ),
     "rows that slide, of several images": on_rows(
-        lambda plan, rows: plan.rows_first and plan.images > 1 and rows.kernel > 1 and plan.outputs > 1 < rows.out
+        lambda plan, rows: (
+            isinstance(plan.layout, SlidingRows) and plan.images > 1 and rows.kernel > 1 and plan.outputs > 1 < rows.out
+        )
     ),
     "rows that slide, with a stride": on_rows(
-        lambda plan, rows: plan.rows_first and rows.kernel > 1 < rows.stride and plan.outputs > 1 < rows.out
+        lambda plan, rows: (
+            isinstance(plan.layout, SlidingRows) and rows.kernel > 1 < rows.stride and plan.outputs > 1 < rows.out
+        )
     ),
     "rows that slide, dilated": on_rows(
-        lambda plan, rows: plan.rows_first and rows.kernel > 1 < rows.dilation and plan.outputs > 1 < rows.out
+        lambda plan, rows: (
+            isinstance(plan.layout, SlidingRows) and rows.kernel > 1 < rows.dilation and plan.outputs > 1 < rows.out
+        )
     ),
     "several images, the batch outside": lambda drawn: (
-        not drawn.plan.batch_inner and min(drawn.plan.images, len(given_arrays(drawn.case)[0])) > 1
+        not drawn.plan.layout.batch_innermost and min(drawn.plan.images, len(given_arrays(drawn.case)[0])) > 1
     ),
-    "all rows in one product": on_rows(lambda plan, rows: plan.stacked and rows.kernel > 1),
-    "a product for each row": on_rows(lambda plan, rows: not plan.stacked and not plan.batch_inner and rows.kernel > 1),
+    "all rows in one product": on_rows(lambda plan, rows: whole(plan) and rows.kernel > 1),
+    "a product for each row": on_rows(lambda plan, rows: isinstance(plan.layout, RowByRow) and rows.kernel > 1),
     "a product for each row, of several remainders": on_rows(
-        lambda plan, rows: not plan.stacked and not plan.batch_inner and remainders(rows) > 1
+        lambda plan, rows: isinstance(plan.layout, RowByRow) and remainders(rows) > 1
     ),
     "a product for each row, whose remainder not all rows share": on_rows(
-        lambda plan, rows: not plan.stacked and not plan.batch_inner and 1 < remainders(rows) < rows.kernel
+        lambda plan, rows: isinstance(plan.layout, RowByRow) and 1 < remainders(rows) < rows.kernel
     ),
     "several tiles": lambda drawn: 1 < drawn.plan.tile < outputs(drawn) and outputs(drawn) % drawn.plan.tile == 0,
     "several tiles and a rest": lambda drawn: drawn.plan.tile < outputs(drawn) and outputs(drawn) % drawn.plan.tile > 0,
     "one tile": lambda drawn: 0 < outputs(drawn) < drawn.plan.tile,
     "an image multiplied where it lies": lambda drawn: (
         outputs(drawn) > 0
+        and isinstance(drawn.plan.layout, WholeWindow)
         and drawn.plan.images == 1
         and all(a.kernel == a.stride == 1 for a in geometry(drawn.case)[:2])
     ),
@@ -255,9 +287,9 @@ CORNERS: dict[str, Callable[[Drawn], bool]] = {
         lambda plan, rows: rows.stride > 1 and remainders(rows) < rows.kernel
     ),
     "filters more than the outputs, taken as they lie": lambda drawn: (
-        drawn.plan.stacked and outweighed(drawn) and given_arrays(drawn.case)[1][0].size > 1
+        whole(drawn.plan) and outweighed(drawn) and given_arrays(drawn.case)[1][0].size > 1
     ),
-    "filters more than the outputs, in another order": lambda drawn: not drawn.plan.stacked and outweighed(drawn),
+    "filters more than the outputs, in another order": lambda drawn: not whole(drawn.plan) and outweighed(drawn),
     "nothing to pad": lambda drawn: all(a.before == a.after == 0 for a in geometry(drawn.case)[:2]),
     "one filter a group": lambda drawn: len(given_arrays(drawn.case)[1]) == geometry(drawn.case)[2],
     "depthwise": lambda drawn: given_arrays(drawn.case)[1].shape[1] == 1 and geometry(drawn.case)[2] > 1,
@@ -286,21 +318,27 @@ TAKEN: dict[str, tuple[Callable[[Plan, int], bool], Sizes]] = {
     "tiles": (lambda plan, _: plan.tile < 1 << 18, ((64, 3, 32, 32), (64, 3, 3, 3), {"padding": 1})),
     "no tiles": (lambda plan, _: plan.tile == 1 << 18, ((8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1})),
     "stacked, as there are so many filters": (
-        lambda plan, _: plan.stacked and plan.images == 8,
+        lambda plan, _: whole(plan) and plan.images == 8,
         ((8, 512, 7, 7), (512, 512, 3, 3), {"padding": 1}),
     ),
-    "stacked": (lambda plan, _: plan.stacked, ((8, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "padding": 3})),
+    "stacked": (lambda plan, _: whole(plan), ((8, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "padding": 3})),
     "shifted": (
-        lambda plan, _: not plan.stacked and not plan.batch_inner,
+        lambda plan, _: isinstance(plan.layout, RowByRow),
         ((8, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}),
     ),
     "batch inner": (
-        lambda plan, _: plan.batch_inner and plan.stacked,
+        lambda plan, _: isinstance(plan.layout, BatchInnermost),
         ((8, 512, 14, 14), (512, 512, 3, 3), {"stride": 2, "padding": 1}),
     ),
-    "rows that slide": (lambda plan, _: plan.rows_first, ((128, 6, 14, 14), (16, 6, 5, 5), {})),
-    "rows that slide, of one channel": (lambda plan, _: plan.rows_first, ((128, 1, 28, 28), (2, 1, 5, 5), {})),
-    "batch outside": (lambda plan, _: not plan.batch_inner, ((64, 3, 32, 32), (64, 3, 3, 3), {"padding": 1})),
+    "rows that slide": (lambda plan, _: isinstance(plan.layout, SlidingRows), ((128, 6, 14, 14), (16, 6, 5, 5), {})),
+    "rows that slide, of one channel": (
+        lambda plan, _: isinstance(plan.layout, SlidingRows),
+        ((128, 1, 28, 28), (2, 1, 5, 5), {}),
+    ),
+    "batch outside": (
+        lambda plan, _: not plan.layout.batch_innermost,
+        ((64, 3, 32, 32), (64, 3, 3, 3), {"padding": 1}),
+    ),
     "an image": (lambda plan, _: plan.images == 1, ((8, 256, 56, 56), (64, 256, 1, 1), {})),
     "some images": (lambda plan, _: 1 < plan.images < 64, ((64, 512, 7, 7), (2048, 512, 1, 1), {})),
     "all images": (lambda plan, _: plan.images == 8, ((8, 512, 7, 7), (512, 512, 3, 3), {"padding": 1})),
@@ -321,7 +359,7 @@ def test_blocks_are_the_outputs_cut_up(drawn: Drawn) -> None:
     rows, _, _ = geometry(drawn.case)
     seen = np.zeros((len(given_arrays(drawn.case)[0]), rows.out), int)
     for block in drawn.plan.blocks(len(seen), rows):
-        assert block.batch_inner == drawn.plan.batch_inner
+        assert block.layout is drawn.plan.layout
         assert block.rows > 0
         seen[block.images, block.outputs] += 1
     assert (seen == 1).all()
@@ -333,23 +371,37 @@ def test_unfold_and_fold_are_adjoint_block_by_block(drawn: Drawn, seed: int) -> 
     generator = np.random.default_rng(seed)
     for block in drawn.plan.blocks(len(x), rows):
         xp = padded(planes(x, groups, rows.size, columns.size), block, rows, columns, Scratch(x.dtype))
-        together = block._replace(rows_first=False)
-        (unfolded,) = unfold(xp, together, rows, columns, Scratch(x.dtype), stacked=True)
+        layout, innermost = block.layout, block.layout.batch_innermost
+        together = block._replace(layout=BatchInnermost() if innermost else WholeWindow())
+        xp_together = padded(planes(x, groups, rows.size, columns.size), together, rows, columns, Scratch(x.dtype))
+        (unfolded,) = together.layout.unfold(xp_together, together, rows, columns, Scratch(x.dtype))
         channels, outs = xp[0].shape[1], (block.rows, columns.out, xp[0].shape[-1])
         dunfolded = generator.integers(-9, 10, (groups, channels, rows.kernel, columns.kernel, *outs)).astype(float)
         # P of `unfolded` lies as the block does: the batch inside, or before the columns.
-        ordered = dunfolded if block.batch_inner else dunfolded.swapaxes(-1, -2)
+        ordered = dunfolded if innermost else dunfolded.swapaxes(-1, -2)
         dx = np.zeros_like(x)
         fold(dunfolded, planes(dx, groups, rows.size, columns.size), block, rows, columns, Scratch(x.dtype))
         assert (unfolded * ordered.reshape(unfolded.shape)).sum() == (x * dx).sum()
-        # Stacked, K runs over (c, p, q); each row of the window has its (q, c), and rows that slide (p, q, c).
-        each = unfold(xp, block, rows, columns, Scratch(x.dtype), stacked=False)
+        # K runs over (c, p, q) of a whole window, over (q, c) of each of its rows, and over (p, q, c) if rows slide.
+        each = layout.unfold(xp, block, rows, columns, Scratch(x.dtype))
         by_tap = unfolded.reshape(groups, channels, rows.kernel, columns.kernel, block.rows, outs[1] * outs[2])
-        expected = [by_tap[:, :, p].swapaxes(1, 2) for p in range(rows.kernel)]
-        if block.rows_first:
+        if isinstance(layout, SlidingRows):
             expected = [by_tap.transpose(0, 4, 2, 3, 1, 5)]
+        elif isinstance(layout, RowByRow):
+            expected = [by_tap[:, :, p].swapaxes(1, 2) for p in range(rows.kernel)]
+        else:
+            expected = [unfolded]
         for right, operand in zip(expected, each, strict=True):
-            same("rows of the window", right.reshape(operand.shape), operand)
+            same("columns", right.reshape(operand.shape), operand)
+
+
+@given(drawn=DRAWN)
+def test_filters_become_matrices_and_matrices_filters_again(drawn: Drawn) -> None:
+    (_, w, _), (rows, _, groups), layout = given_arrays(drawn.case), geometry(drawn.case), drawn.plan.layout
+    grouped = fast.by_group(w, groups)
+    matrices = layout.filters(grouped)
+    assert len(matrices) == layout.products(rows)
+    same("filters", grouped, layout.as_filters(matrices[:, :, 0], grouped.shape))
 
 
 def memory(call: Callable[[], Any]) -> tuple[Any, int]:
