@@ -107,7 +107,7 @@ def _bench(zoo: str, images: int, channels: tuple[int, ...], size: int, naive: b
 
 
 def _torch(torch: Any, *arrays: Any, axis: int) -> Any:
-    return torch.cat(arrays, axis)
+    return torch.cat([array for array in arrays if array is not None], axis)
 
 
 CONCAT = Layer(
