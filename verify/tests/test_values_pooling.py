@@ -258,6 +258,14 @@ def test_both_axes_are_interpolated_at_their_own_places(layer: Typed) -> None:
     layer(image([0, 10]), scale_factor=(1, 1.25)).gives(image([0, 7]), roundings=6)
 
 
+@both("upsample_bilinear2d", [np.float32, np.float64])
+def test_an_infinite_neighbour_of_weight_zero_makes_nan_unless_the_size_stays(layer: Typed) -> None:
+    with np.errstate(invalid="ignore"):
+        # One row: h = g. The first column is 1 * 1 + 0 * inf where there is a second one beside it.
+        layer(image([1, INF]), size=1, align_corners=True).gives(image([NAN]))
+        layer(image([1, INF]), size=(1, 2)).gives(image([1, NAN]))
+
+
 @both("pixel_shuffle")
 def test_channels_become_pixels_rows_first(layer: Typed) -> None:
     x = np.array([[[[1, 2]], [[3, 4]], [[5, 6]], [[7, 8]]]])
