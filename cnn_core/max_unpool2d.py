@@ -8,9 +8,9 @@ add up: the last one is kept. y does not depend on the others, so
     dx[n, c, i, j] = dy[n, c, h, v], (h, v) = divmod(indices[n, c, i, j], oW), if no later entry has this index
     dx[n, c, i, j] = 0 if a later one has
 
-PyTorch's y is this one. Its gradient is dy at the index for all entries, also for those that y does not depend on.
-Of x = (1, 2) with the indices (1, 1) and dy = (0, 5) it says dx = (5, 5), where (0, 5) is right. Without a repeated
-index both agree.
+PyTorch's threads race for a repeated index, and any of its entries may be kept. Its gradient is dy at the index for
+all of them, also for those that its y does not depend on. Of x = (1, 2) with the indices (1, 1) and dy = (0, 5) it
+says dx = (5, 5). Here y = (0, 2) and dx = (0, 5). Without a repeated index both libraries agree.
 
 Shapes: x (N, C, H, W), indices (N, C, H, W) of integers in [0, oH*oW), y (N, C, oH, oW).
 Dtypes of x: float32, float64, complex64, complex128. The indices have no gradient.

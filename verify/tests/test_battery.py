@@ -18,19 +18,15 @@ from verify import LayerError, check_layer, parametrize_with_checks, strategies
 from verify.battery.checks import CHECKS
 from verify.layers import Case, Layer
 
-# Arrays with a batch axis, where it is not x alone. x of linear may have no axis but its features, x of add and concat
-# no batch axis.
-BATCH = {"linear": (), "softmax_cross_entropy": (0, 1), "add": (), "concat": ()}
-
 GENERATOR = np.random.default_rng(0)
 X, W = GENERATOR.normal(size=(5, 4)), GENERATOR.normal(size=(4, 3))
 
 
 @pytest.mark.parametrize(("layer", "implementation"), BOTH)
 def test_every_layer_passes_every_check(layer: Layer, implementation: Implementation) -> None:
-    batch = BATCH.get(layer.name, (0,) if layer.name != "relu" else ())
+    batch = tuple(k for k, axes in enumerate(layer.axes.values()) if axes.split()[0] == "N")
     report = check_layer(implementation, layer.cases(), structure=layer.structure, batch=batch, examples=6)
-    alone = {"each-gradient-alone"} if len(layer.names) == 1 or "labels" in layer.names else set()
+    alone = {"each-gradient-alone"} if len({*layer.names} - {*layer.constants}) == 1 else set()
     unbatched = set() if batch else {"gradients-of-an-empty-batch"}
     assert {result.check for result in report.results if result.verdict == "NOT APPLICABLE"} == alone | unbatched
     assert {result.verdict for result in report.results} <= {"PASS", "NOT APPLICABLE"}

@@ -258,6 +258,14 @@ def test_both_axes_are_interpolated_at_their_own_places(layer: Typed) -> None:
     layer(image([0, 10]), scale_factor=(1, 1.25)).gives(image([0, 7]), roundings=6)
 
 
+@both("upsample_bilinear2d", [np.float32, np.float64])
+def test_an_infinite_neighbour_of_weight_zero_makes_nan_unless_the_size_stays(layer: Typed) -> None:
+    with np.errstate(invalid="ignore"):
+        # One row: h = g. The first column is 1 * 1 + 0 * inf where there is a second one beside it.
+        layer(image([1, INF]), size=1, align_corners=True).gives(image([NAN]))
+        layer(image([1, INF]), size=(1, 2)).gives(image([1, NAN]))
+
+
 @both("pixel_shuffle")
 def test_channels_become_pixels_rows_first(layer: Typed) -> None:
     x = np.array([[[[1, 2]], [[3, 4]], [[5, 6]], [[7, 8]]]])
@@ -662,25 +670,14 @@ def test_pytorch_s_gradient_of_repeated_indices_is_not_that_of_its_output() -> N
     leaf = torch.tensor(x, dtype=torch.float64, requires_grad=True)
     y = torch.nn.functional.max_unpool2d(leaf, torch.tensor(indices), (1, 2))
     y.backward(torch.tensor(dy, dtype=torch.float64))
-    assert y.tolist() == image([0, 2, 0, 0]).tolist()
+    assert y.tolist() in (image([0, 2, 0, 0]).tolist(), image([0, 1, 0, 0]).tolist())  # its threads race
     assert leaf.grad.tolist() == image([5, 5]).tolist()
     for version in LAYERS["max_unpool2d"].implementations:
         got, cache = version.forward(x.astype(float), indices, kernel_size=(1, 2))
-        assert got.tolist() == y.tolist()
+        assert got.tolist() == image([0, 2, 0, 0]).tolist()
         (dx,) = version.backward(dy.astype(float), cache)
         assert dx is not None
         assert dx.tolist() == image([0, 5]).tolist()  # no change of the first entry moves y
-
-
-@versions("max_unpool2d")
-@given(data=st.data())
-def test_an_unpooled_image_is_pytorch_s_also_where_indices_repeat(layer: Implementation, data: st.DataObject) -> None:
-    torch = pytest.importorskip("torch")
-    case = data.draw(LAYERS["max_unpool2d"].cases())
-    y, _ = layer.forward(*case.arrays, **case.options)
-    x, indices = (torch.tensor(each) for each in case.arrays)
-    right = torch.ops.aten.max_unpool2d(x, indices.long(), y.shape[2:]).numpy()
-    np.testing.assert_array_equal(y, right, strict=True)
 
 
 def test_pytorch_misplaces_a_row_whose_place_is_a_whole_number() -> None:
