@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import pretty
 
@@ -17,6 +17,7 @@ from helpers import BOTH
 from verify import gradcheck
 from verify.battery.contracts import CONTRACTS, Call
 from verify.layers import LAYERS, Case, Layer, Reject
+from verify.profiles import EXAMPLES
 
 _PAIRS = [(layer, implementation) for layer in LAYERS.values() for implementation in layer.implementations]
 EACH = [pytest.param(layer, id=layer.name) for layer in LAYERS.values()]
@@ -26,6 +27,11 @@ ARGUMENTS = [
     for position, name in enumerate(layer.names)
     if name not in layer.constants
 ]
+
+# In the profile `quick` fewer cases serve where most cases show the same. With 25 cases the contracts, nine for every
+# version of every layer, took half of this file's time.
+_QUICK = settings().max_examples <= EXAMPLES["quick"]
+SOME, FEW = (settings(max_examples=10), settings(max_examples=5)) if _QUICK else (settings(), settings())
 
 
 def _draw(data: st.DataObject, layer: Layer) -> Case:
@@ -97,6 +103,7 @@ def test_all_versions_agree_up_to_rounding_where_there_are_no_integers(layer: La
 
 @pytest.mark.parametrize("contract", CONTRACTS)
 @pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@SOME
 @given(data=st.data())
 def test_contract_is_kept(layer: Layer, implementation: Implementation, contract: str, data: st.DataObject) -> None:
     case = _draw(data, layer)
@@ -118,6 +125,7 @@ def test_bad_input_is_refused_with_its_values(implementation: Implementation, re
 
 
 @pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@FEW
 @given(data=st.data())
 def test_bytes_in_another_order_are_refused(layer: Layer, implementation: Implementation, data: st.DataObject) -> None:
     case = _draw(data, layer)
@@ -133,6 +141,7 @@ def test_a_failing_case_is_printed_with_the_layer_s_name_alone(layer: Layer) -> 
 
 
 @pytest.mark.parametrize("layer", EACH)
+@FEW
 @given(data=st.data())
 def test_a_cache_of_another_version_is_refused(layer: Layer, data: st.DataObject) -> None:
     arrays, options = _draw(data, layer)
@@ -143,6 +152,7 @@ def test_a_cache_of_another_version_is_refused(layer: Layer, data: st.DataObject
 
 
 @pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@FEW
 @given(data=st.data())
 def test_an_upstream_gradient_unlike_y_is_refused(
     layer: Layer, implementation: Implementation, data: st.DataObject
