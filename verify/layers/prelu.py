@@ -59,7 +59,7 @@ def _jax(jax: Any, x: Any, w: Any) -> Any:
 PRELU = Layer(
     name="prelu",
     module=prelu,
-    arguments="x: N C ...; w: C or 1 -> y: N C ...",
+    arguments="x: ...; w: C or 1 -> y: ...",
     structure="piecewise-linear",
     cases=prelu_cases,
     rejects=_REJECTS,
