@@ -19,6 +19,9 @@ from verify.layers import LAYERS, Case, Layer
 Array = NDArray[Any]
 Results = tuple[Array | None, ...]
 
+# JAX compiles for each shape, which takes a hundred times as long as a call. So every shape serves for ten cases.
+_REDRAWN = 10
+
 # PyTorch says so of every even kernel under padding="same": a remark on speed.
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 
@@ -87,19 +90,37 @@ def test_y_and_every_gradient_are_those_of_pytorch(layer: Layer, data: st.DataOb
 
 
 @layers("jax")
-@settings(max_examples=max(1, settings().max_examples // 4))  # what is not compiled takes JAX milliseconds
+@settings(max_examples=max(1, settings().max_examples // (4 * _REDRAWN)))
 @given(data=st.data())
 def test_y_and_every_gradient_are_those_of_jax(layer: Layer, data: st.DataObject) -> None:
     pytest.importorskip("jax")
-    compare(layer, of_jax, data, [np.float64])
+    compare(layer, of_jax, data, [np.float64], _REDRAWN)
 
 
-def compare(layer: Layer, oracle: Callable[..., Results | None], data: st.DataObject, dtypes: list[type]) -> None:
-    """Compare every version with the oracle at a drawn case."""
+def compare(
+    layer: Layer, oracle: Callable[..., Results | None], data: st.DataObject, dtypes: list[type], draws: int = 1
+) -> None:
+    """Compare every version with the oracle at a drawn case, and at others of its shapes and options."""
     case = typed(data.draw(layer.cases(), label="case"), data.draw(st.sampled_from(dtypes), label="dtype"))
-    case = layer.complete(*case)
-    seed = data.draw(st.integers(0, 99), label="seed")
+    case, seed = layer.complete(*case), data.draw(st.integers(0, 99), label="seed")
+    for draw in range(draws):
+        _compare_at(layer, oracle, case if draw == 0 else redrawn(layer, case, seed + draw), seed)
 
+
+def redrawn(layer: Layer, case: Case, seed: int) -> Case:
+    """The case with the entries of its differentiable arrays in another order, with other signs."""
+    generator = np.random.default_rng(seed)
+
+    def other(k: int, array: Array | None) -> Array | None:
+        if array is None or k not in layer.differentiable:
+            return array
+        signs = generator.choice([-1.0, 1.0], array.shape).astype(array.dtype)
+        return np.asarray(signs * generator.permutation(array.reshape(-1)).reshape(array.shape))
+
+    return Case(tuple(other(k, array) for k, array in enumerate(case.arrays)), case.options)
+
+
+def _compare_at(layer: Layer, oracle: Callable[..., Results | None], case: Case, seed: int) -> None:
     def upstream(y: Array) -> Array:
         return np.asarray(np.random.default_rng(seed).integers(-4, 5, y.shape)).astype(y.dtype)
 
