@@ -19,11 +19,11 @@ Shapes: x (N, C, H, W), y (N, C, H + top + bottom, W + left + right). Dtypes: fl
 
 Options, as in torch.nn.functional.pad: pad, mode ("constant", "reflect", "replicate" or "circular"), value (of
 "constant"). pad is an integer for all sides, (height, width), or ((top, bottom), (left, right)). PyTorch's order is
-(left, right, top, bottom). It refuses a constant side that crops more than the whole image, here that is allowed.
+(left, right, top, bottom). A constant side may crop more than the whole image, which PyTorch refuses.
 
 Raises TypeError for integer or object dtypes and for a cache of another implementation.
 Raises ValueError, quoting the values, for a wrong rank, an unknown mode, a value of another mode than "constant" or
-beyond the dtype, and if y would have less than nothing along an axis. "reflect" pads less than the size, "circular" at
+beyond the dtype, and a y of negative size along an axis. "reflect" pads less than the size, "circular" at
 most what is left, and "replicate" needs an entry.
 Source: torch.nn.functional.pad.
 """
@@ -154,11 +154,10 @@ def _padded(array: Array, axes: Sequence[_Side], mode: str, value: float) -> Arr
     """Return a new array, padded and cropped along its last axes. What is circular is cropped first."""
     pads = [(0, 0)] * (array.ndim - len(axes)) + [(max(side.before, 0), max(side.after, 0)) for side in axes]
     crop = (..., *(slice(max(-side.before, 0), min(side.after, 0) or None) for side in axes))
-    if mode == "circular":
-        return np.pad(array[crop], pads, "wrap")
     constant = {"constant_values": value} if mode == "constant" else {}
-    padded: Array = np.pad(array, pads, _MODES[mode], **constant)  # type: ignore[call-overload]
-    return padded[crop]
+    first = array[crop] if mode == "circular" else array
+    padded: Array = np.pad(first, pads, _MODES[mode], **constant)  # type: ignore[call-overload]
+    return padded if mode == "circular" else padded[crop]
 
 
 def _vectorized_backward(dy: Array, kept: _Kept) -> Gradients:
