@@ -154,6 +154,7 @@ def _naive_backward(dy: Array, kept: _Kept) -> Gradients:
 def _vectorized_forward(call: _Call) -> tuple[Array, _Kept]:
     """Compute (y, cache) from (x, w, b), all channels at once."""
     x, w, b, running, eps = call
+    x = np.ascontiguousarray(x)  # sums then have one order, whatever the layout
     m = len(x) * x.shape[2] * x.shape[3]
     mean = running[0] if running else x.sum(axis=(0, 2, 3)) / m
     z = x - _per_channel(mean)
@@ -167,6 +168,7 @@ def _vectorized_forward(call: _Call) -> tuple[Array, _Kept]:
 def _vectorized_backward(dy: Array, kept: _Kept) -> Gradients:
     """Compute (dx, dw, db) from dy, all channels at once. The sums of dh = dy w are w db and w dw."""
     x, w, b, mean, variance, eps, training = kept
+    dy = np.ascontiguousarray(dy)  # gradients of a constant dy cancel: sums have one order, whatever the layout
     m = len(x) * x.shape[2] * x.shape[3]
     r = 1 / np.sqrt(variance + eps)
     h = (x - _per_channel(mean)) * _per_channel(r)

@@ -120,6 +120,7 @@ def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx, dw, db) from dy, all groups at once."""
     x, w, b, grouped, _ = call
     h, r = _vectorized_normalized(call)
+    dy = np.ascontiguousarray(dy)  # gradients of a constant dy cancel: sums have one order, whatever the layout
     upstream, m = dy.reshape(grouped), grouped[2] * grouped[3]
     dh = upstream if w is None else upstream * _by_group(w, call)
     sum_dh, sum_dh_h = dh.sum(axis=(2, 3)), np.einsum("ngck,ngck->ng", dh, h)
@@ -130,7 +131,7 @@ def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
 
 def _vectorized_normalized(call: _Call) -> tuple[Array, Array]:
     """Return h as (N, num_groups, C/num_groups, K), and r as (N, num_groups, 1, 1)."""
-    m, grouped = call.grouped[2] * call.grouped[3], call.x.reshape(call.grouped)
+    m, grouped = call.grouped[2] * call.grouped[3], np.ascontiguousarray(call.x).reshape(call.grouped)
     z = grouped - grouped.sum(axis=(2, 3))[..., None, None] / m
     r = 1 / np.sqrt(np.einsum("ngck,ngck->ng", z, z)[..., None, None] / m + call.eps)
     return z * r, r

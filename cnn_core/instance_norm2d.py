@@ -117,6 +117,7 @@ def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx, dw, db) from dy, all planes at once. The weight is the same for a whole plane."""
     x, w, b, _ = call
     h, r = _vectorized_normalized(call)
+    dy = np.ascontiguousarray(dy)  # gradients of a constant dy cancel: sums have one order, whatever the layout
     m = x.shape[2] * x.shape[3]
     sum_dy, sum_dy_h = dy.sum(axis=(2, 3)), np.einsum("nchw,nchw->nc", dy, h)
     dx = dy - sum_dy[..., None, None] / m - h * (sum_dy_h[..., None, None] / m)
@@ -126,7 +127,7 @@ def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
 
 def _vectorized_normalized(call: _Call) -> tuple[Array, Array]:
     """Return h, and r as (N, C, 1, 1)."""
-    x, m = call.x, call.x.shape[2] * call.x.shape[3]
+    x, m = np.ascontiguousarray(call.x), call.x.shape[2] * call.x.shape[3]
     z = x - x.sum(axis=(2, 3))[..., None, None] / m
     r = 1 / np.sqrt(np.einsum("nchw,nchw->nc", z, z)[..., None, None] / m + call.eps)
     return z * r, r

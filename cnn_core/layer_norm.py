@@ -118,6 +118,7 @@ def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx, dw, db) from dy, all rows at once."""
     x, w, b, _, last, _ = call
     h, r = _vectorized_normalized(call)
+    dy = np.ascontiguousarray(dy)  # gradients of a constant dy cancel: sums have one order, whatever the layout
     upstream, n = dy.reshape(h.shape), math.prod(last)
     dh = upstream if w is None else upstream * w.reshape(n)
     sum_dh, sum_dh_h = dh.sum(axis=1)[:, None], np.einsum("rk,rk->r", dh, h)[:, None]
@@ -129,7 +130,7 @@ def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
 def _vectorized_normalized(call: _Call) -> tuple[Array, Array]:
     """Return h as one row for each index of the leading axes, (R, n), and r, (R, 1)."""
     n = math.prod(call.last)
-    rows = call.x.reshape(math.prod(call.lead), n)
+    rows = np.ascontiguousarray(call.x).reshape(math.prod(call.lead), n)
     z = rows - rows.sum(axis=1)[:, None] / n
     r = 1 / np.sqrt(np.einsum("rk,rk->r", z, z)[:, None] / n + call.eps)
     return z * r, r

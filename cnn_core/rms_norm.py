@@ -121,8 +121,8 @@ def _vectorized_factor(call: _Call) -> Array:
 
 
 def _rows(array: Array, call: _Call) -> Array:
-    """Return the array with one row for each index of the leading axes: (R, n)."""
-    return array.reshape(math.prod(call.lead), math.prod(call.last))
+    """Return the array as (R, n), one row for each index of the leading axes. Sums of rows then have one order."""
+    return np.ascontiguousarray(array).reshape(math.prod(call.lead), math.prod(call.last))
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

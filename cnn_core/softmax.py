@@ -89,13 +89,13 @@ def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
 @np.errstate(over="ignore", invalid="ignore")
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all rows at once."""
-    y = _vectorized_probabilities(call)
+    y, dy = _vectorized_probabilities(call), np.ascontiguousarray(dy)  # of a constant dy the sums cancel
     return (y * (dy - (dy * y).sum(axis=call.axis, keepdims=True)),)
 
 
 def _vectorized_probabilities(call: _Call) -> Array:
     """Return y."""
-    x, axis = call
+    x, axis = np.ascontiguousarray(call.x), call.axis  # sums then have one order, whatever the layout
     exponentials: Array = np.exp(x - x.real.max(axis=axis, keepdims=True, initial=-np.inf))
     exponentials /= exponentials.sum(axis=axis, keepdims=True)
     return exponentials

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +19,33 @@ _ROUNDINGS = 8
 def eighths(shape: tuple[int, ...]) -> st.SearchStrategy[Array]:
     """Arrays of multiples of 1/8 in [-4, 4]. Their sums are exact, so a constant array has a variance of exactly 0.
 
-    The order of the terms does not change a sum then. A variance that is not 0 is at least that of one eighth, so no
-    case is ill-conditioned beyond what its size explains. No product of such numbers is subnormal.
+    The order of the terms does not change a sum then. No product of such numbers is subnormal.
     """
     return strategies.integers(shape, 32).map(lambda array: array / 8)
+
+
+class Drawn(NamedTuple):
+    """The eps of a case, and the strategy of its arrays."""
+
+    eps: float | None
+    arrays: Callable[[tuple[int, ...]], st.SearchStrategy[Array]]
+
+
+def drawn(n: int, small: tuple[float | None, ...] = (1e-5, 1e-3)) -> st.SearchStrategy[Drawn]:
+    """An eps for statistics of n entries, and arrays whose gradients are above their rounding for it.
+
+    A gradient has no component along the normalized entries h but for a share of eps / (variance + eps). With two
+    entries it has no other. With zeros and ties dy w is easily along h, so such arrays have an eps of at least 1/8:
+    that share is 1/130 or more. A `small` eps, with at least three entries, has multiples of 1/8 near normal numbers
+    from a drawn seed, where dy w is along h by accident only.
+    """
+    large = st.builds(Drawn, st.sampled_from([0.125, 0.5, 2.0]), st.just(eighths))
+    return large | st.builds(Drawn, st.sampled_from(small), st.just(_normal)) if n > 2 else large
+
+
+def _normal(shape: tuple[int, ...]) -> st.SearchStrategy[Array]:
+    seeds = st.integers(0, 2**32 - 1)
+    return seeds.map(lambda seed: np.asarray(np.rint(8 * np.random.default_rng(seed).normal(size=shape)) / 8))
 
 
 def maybe(strategy: st.SearchStrategy[Array]) -> st.SearchStrategy[Array | None]:

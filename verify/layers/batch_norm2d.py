@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cnn_core import batch_norm2d
 from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
-from verify.layers._normalization import eighths, errors, maybe
+from verify.layers._normalization import drawn, eighths, errors, maybe
 
 
 @st.composite
@@ -21,9 +21,10 @@ def batch_norm2d_cases(draw: st.DrawFn) -> Case:
     The running statistics are multiples of 1/8, which are exact in every dtype, and a variance may be 0.
     """
     images, channels, height, width = (draw(st.integers(low, high)) for low, high in ((0, 3), (1, 3), (1, 3), (1, 3)))
-    x = draw(eighths((images, channels, height, width)))
-    w, b = draw(maybe(eighths((channels,)))), draw(maybe(eighths((channels,))))
-    options: dict[str, Any] = {"eps": draw(st.sampled_from([1e-5, 1e-3, 0.5]))}
+    eps, arrays = draw(drawn(images * height * width))
+    x = draw(arrays((images, channels, height, width)))
+    w, b = draw(maybe(arrays((channels,)))), draw(maybe(arrays((channels,))))
+    options: dict[str, Any] = {"eps": eps}
     if draw(st.booleans()):
         options["running_mean"] = draw(eighths((channels,)))
         options["running_variance"] = np.abs(draw(eighths((channels,))))

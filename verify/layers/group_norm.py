@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import array_shapes
 
 from cnn_core import group_norm
 from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
-from verify.layers._normalization import eighths, errors, maybe
+from verify.layers._normalization import drawn, errors, maybe
 
 
 @st.composite
@@ -21,9 +21,10 @@ def group_norm_cases(draw: st.DrawFn) -> Case:
     groups, per_group = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     rest = draw(array_shapes(min_dims=0, max_dims=3, min_side=1, max_side=3))
     channels = groups * per_group
-    x = draw(eighths((draw(st.integers(0, 3)), channels, *rest)))
-    w, b = draw(maybe(eighths((channels,)))), draw(maybe(eighths((channels,))))
-    return Case((x, w, b), {"num_groups": groups, "eps": draw(st.sampled_from([1e-5, 1e-3, 0.5]))})
+    eps, arrays = draw(drawn(per_group * math.prod(rest)))
+    x = draw(arrays((draw(st.integers(0, 3)), channels, *rest)))
+    w, b = draw(maybe(arrays((channels,)))), draw(maybe(arrays((channels,))))
+    return Case((x, w, b), {"num_groups": groups, "eps": eps})
 
 
 def _reject(

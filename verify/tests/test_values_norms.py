@@ -558,6 +558,7 @@ AFFINE: dict[str, Callable[[Case], bool]] = {
     "no image": lambda case: of(case).shape[0] == 0,
     "a variance of zero": _constant,
     "a large eps": lambda case: case.options["eps"] == 0.5,
+    "the default eps": lambda case: case.options["eps"] == 1e-5 and of(case).size > 1,
 }
 IMAGES: dict[str, Callable[[Case], bool]] = {
     "one entry": lambda case: of(case).size == 1,
