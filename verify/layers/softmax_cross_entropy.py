@@ -168,7 +168,7 @@ def _tolerance(
     """
     x, labels = arrays
     classes, smoothing, reduction = x.shape[1], options.get("label_smoothing", 0.0), options.get("reduction", "mean")
-    weight = options.get("weight", np.ones(classes))
+    weight = np.ones(classes) if options.get("weight") is None else options["weight"]
     counted = labels != options.get("ignore_index", -100)
     of_label = np.where(counted, weight[np.where(counted, labels, 0)], 0.0)
     q = np.where(counted, (1 - smoothing) * of_label + smoothing * weight.mean(), 0.0)

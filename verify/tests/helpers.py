@@ -41,6 +41,12 @@ BOTH = [
     for layer in LAYERS.values()
     for implementation in layer.implementations
 ]
+# Those of six layers, one at least of each structure: enough to try the checker on.
+SAMPLE = [
+    pytest.param(LAYERS[name], implementation, id=f"{name}-{implementation.name}")
+    for name in ("conv2d", "flatten", "linear", "max_pool2d", "relu", "softmax_cross_entropy")
+    for implementation in LAYERS[name].implementations
+]
 STRUCTURES = ["auto", *ORACLES]
 # Three in the profile `quick`, five in the others.
 SEEDS = pytest.mark.parametrize("seed", range(3 if settings().max_examples <= EXAMPLES["quick"] else 5))

@@ -19,18 +19,20 @@ from verify.battery.checks import CHECKS
 from verify.layers import Case, Layer
 
 GENERATOR = np.random.default_rng(0)
+# Of each version of each layer; `test_layers.py` draws more.
+_EXAMPLES = 2
 X, W = GENERATOR.normal(size=(5, 4)), GENERATOR.normal(size=(4, 3))
 
 
 @pytest.mark.parametrize(("layer", "implementation"), BOTH)
 def test_every_layer_passes_every_check(layer: Layer, implementation: Implementation) -> None:
     batch = tuple(k for k, axes in enumerate(layer.axes.values()) if axes.split()[0] == "N")
-    report = check_layer(implementation, layer.cases(), structure=layer.structure, batch=batch, examples=6)
+    report = check_layer(implementation, layer.cases(), structure=layer.structure, batch=batch, examples=_EXAMPLES)
     alone = {"each-gradient-alone"} if len({*layer.names} - {*layer.constants}) == 1 else set()
     unbatched = set() if batch else {"gradients-of-an-empty-batch"}
     assert {result.check for result in report.results if result.verdict == "NOT APPLICABLE"} == alone | unbatched
     assert {result.verdict for result in report.results} <= {"PASS", "NOT APPLICABLE"}
-    assert {result.cases for result in report.results} == {6}
+    assert {result.cases for result in report.results} == {_EXAMPLES}
 
 
 def _forward(x: Any, w: Any) -> Any:
