@@ -131,6 +131,7 @@ def test_two_causes_of_two_gradients_are_two_sentences() -> None:
     assert [(cause.code, cause.argument) for cause in found.causes] == [("sign", "x"), ("constant-factor", "w")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("slug", ["flatten-noT", "maxpool-assign"])
 def test_an_exhibit_keeps_its_cause_when_the_case_shrinks(slug: str) -> None:
     exhibit, code = EXHIBITS[slug], {"flatten-noT": "features-batch-swapped", "maxpool-assign": "overlap-assigned"}

@@ -68,6 +68,7 @@ def test_one_layer_and_version_can_be_chosen_and_a_seed_repeats_the_run() -> Non
     assert one == two
 
 
+@pytest.mark.long
 def test_processes_give_the_rows_that_one_gives_in_the_same_order() -> None:
     layers = ("relu", "softmax_cross_entropy", "digits")  # the digits are long in both: fast alone
     chosen = ["run", "--implementation", "fast", "--examples", "9", *(f"--layer={layer}" for layer in layers)]
@@ -188,6 +189,7 @@ def test_interrupted_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "interrupted" in result.output
 
 
+@pytest.mark.long
 def test_every_exhibit_is_caught_in_all_versions_with_its_worst_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("verify.command.run.PHASES", (Phase.generate,))  # test_run.py shows what shrinking does
     result = _run("museum", "--examples", "25", "--json", "-")
