@@ -201,6 +201,7 @@ TRANSPOSED: dict[str, Callable[[Window], bool]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("corner", TRANSPOSED)
 def test_transposed_windows_reach(corner: str) -> None:
     assert reaches(strategies.transposed_windows(), TRANSPOSED[corner])
@@ -340,6 +341,7 @@ CORNERS: dict[str, dict[str, Callable[[Case], bool]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "corner"), [(name, corner) for name in CORNERS for corner in CORNERS[name]])
 def test_cases_reach(name: str, corner: str) -> None:
     assert reaches(LAYERS[name].cases(), CORNERS[name][corner])

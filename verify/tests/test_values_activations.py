@@ -647,6 +647,7 @@ CORNERS: dict[str, dict[str, Callable[[Case], bool]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", EVERY)
 def test_cases_of_an_activation_reach_every_corner(name: str) -> None:
     missing = corners(name)

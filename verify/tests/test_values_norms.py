@@ -635,6 +635,7 @@ CORNERS: dict[str, dict[str, Callable[[Case], bool]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "corner"), [(name, corner) for name in CORNERS for corner in CORNERS[name]])
 def test_cases_reach(name: str, corner: str) -> None:
     assert reaches(name, CORNERS[name][corner])

@@ -809,6 +809,7 @@ CORNERS: dict[str, dict[str, Callable[[Case], bool]]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "corner"), [(name, corner) for name in CORNERS for corner in CORNERS[name]])
 def test_cases_of_a_layer_reach(name: str, corner: str) -> None:
     assert reaches(LAYERS[name].cases(), CORNERS[name][corner])
