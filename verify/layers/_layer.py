@@ -140,7 +140,12 @@ class Layer:
     @property
     def differentiable(self) -> tuple[int, ...]:
         """The positions of the arrays that have a gradient."""
-        return tuple(k for k, name in enumerate(self.names) if name not in self.constants)
+        return self.with_gradient(len(self.names))
+
+    def with_gradient(self, count: int) -> tuple[int, ...]:
+        """The positions of the arrays that have a gradient, of `count` arrays. The last name may be of several."""
+        names = (*self.names, *(self.names[-1:] * (count - len(self.names))))
+        return tuple(k for k, name in enumerate(names[:count]) if name not in self.constants)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -150,5 +155,7 @@ class Layer:
 
     def complete(self, arrays: tuple[Array | None, ...], options: Mapping[str, Any]) -> Case:
         """Return a call with None for each array that is not given, and with the default of each option."""
-        missing = (None,) * (len(self.names) - len(arrays))
+        parameters = inspect.signature(self.reference.forward).parameters.values()
+        named = sum(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
+        missing = (None,) * (named - len(arrays))
         return Case((*arrays, *missing), {**self.options, **options})

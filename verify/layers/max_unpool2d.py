@@ -160,7 +160,7 @@ def _torch(torch: Any, x: Any, indices: Any, **options: Any) -> Any:
     planes = indices.reshape(-1, indices.shape[2] * indices.shape[3])
     if any(len(plane.unique()) < len(plane) for plane in planes):
         return None
-    if "kernel_size" not in options:
+    if options.get("kernel_size") is None:
         return torch.ops.aten.max_unpool2d(x, indices.long(), options["output_size"])
     return torch.nn.functional.max_unpool2d(x, indices.long(), **options)
 

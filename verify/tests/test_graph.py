@@ -76,6 +76,14 @@ def test_a_graph_without_branches_is_a_chain() -> None:
         np.testing.assert_array_equal(expected, got)
 
 
+def test_a_node_that_y_does_not_depend_on_is_not_asked_for_gradients() -> None:
+    layer = graph("one of two", ["x", "w"], {"unused": Node(linear.fast, ("x", "w")), "y": Node(relu.fast, ("x",))})
+    y, cache = layer.forward(X, W)
+    gradients: Any = layer.backward(np.ones_like(y), cache)
+    np.testing.assert_array_equal(gradients[0], X > 0)
+    np.testing.assert_array_equal(gradients[1], np.zeros_like(W))
+
+
 def test_a_bias_not_given_has_no_gradient() -> None:
     layer = graph("linear", ["x", "w", "b"], {"y": Node(linear.fast, ("x", "w", "b"))})
     y, cache = layer.forward(X, W, None)

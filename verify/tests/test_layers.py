@@ -180,3 +180,18 @@ def test_the_declared_names_are_the_forwards(layer: Layer) -> None:
     for implementation in layer.implementations:
         parameters = inspect.signature(implementation.forward).parameters.values()
         assert tuple(each.name for each in parameters if each.kind is not each.KEYWORD_ONLY) == layer.names
+
+
+@pytest.mark.parametrize("layer", EACH)
+def test_calls_that_do_not_fit_are_answered_with_the_layer_s_name_and_options(layer: Layer) -> None:
+    parameters = inspect.signature(layer.reference.forward).parameters.values()
+    several = any(each.kind is each.VAR_POSITIONAL for each in parameters)
+    arrays = [np.zeros((2, 2))] * len(layer.names)
+    for implementation in layer.implementations:
+        with pytest.raises(TypeError, match=rf"^{layer.name} takes x.*; it has no no_such_option=1$"):
+            implementation.forward(*arrays, **layer.options, no_such_option=1)
+        with pytest.raises(TypeError, match=rf"^{layer.name} takes x.* is missing$"):
+            implementation.forward()
+        if not several:
+            with pytest.raises(TypeError, match=rf"^{layer.name} takes x.* by position, the last 'one too many'$"):
+                implementation.forward(*arrays, "one too many", **layer.options)

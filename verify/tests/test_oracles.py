@@ -32,7 +32,7 @@ def of_torch(layer: Layer, case: Case, dy: Callable[[Array], Array]) -> Results 
 
     assert layer.torch is not None
     leaves = [
-        None if a is None else torch.tensor(a, requires_grad=k in layer.differentiable)
+        None if a is None else torch.tensor(a, requires_grad=k in layer.with_gradient(len(case.arrays)))
         for k, a in enumerate(case.arrays)
     ]
     y = layer.torch(torch, *leaves, **case.options)
@@ -40,7 +40,7 @@ def of_torch(layer: Layer, case: Case, dy: Callable[[Array], Array]) -> Results 
         return None
     found = y.detach().numpy()
     y.backward(torch.tensor(dy(found)))
-    wanted = [leaves[k] for k in layer.differentiable]
+    wanted = [leaves[k] for k in layer.with_gradient(len(leaves))]
     return (found, *(None if leaf is None else _grad(leaf) for leaf in wanted))
 
 
@@ -55,7 +55,8 @@ def of_jax(layer: Layer, case: Case, dy: Callable[[Array], Array]) -> Results | 
 
     jax.config.update("jax_enable_x64", True)
     assert layer.jax is not None
-    floating = [k for k in layer.differentiable if case.arrays[k] is not None]
+    differentiable = layer.with_gradient(len(case.arrays))
+    floating = [k for k in differentiable if case.arrays[k] is not None]
 
     def function(*given: Any) -> Any:
         arrays = list(case.arrays)
@@ -68,7 +69,7 @@ def of_jax(layer: Layer, case: Case, dy: Callable[[Array], Array]) -> Results | 
         return None
     y, pull_back = jax.vjp(function, *given)
     gradients = dict(zip(floating, pull_back(jax.numpy.asarray(dy(np.asarray(y)))), strict=True))
-    return (np.asarray(y), *(np.asarray(gradients[k]) if k in gradients else None for k in layer.differentiable))
+    return (np.asarray(y), *(np.asarray(gradients[k]) if k in gradients else None for k in differentiable))
 
 
 def typed(case: Case, dtype: type) -> Case:
@@ -112,7 +113,7 @@ def redrawn(layer: Layer, case: Case, seed: int) -> Case:
     generator = np.random.default_rng(seed)
 
     def other(k: int, array: Array | None) -> Array | None:
-        if array is None or k not in layer.differentiable:
+        if array is None or k not in layer.with_gradient(len(case.arrays)):
             return array
         signs = generator.choice([-1.0, 1.0], array.shape).astype(array.dtype)
         return np.asarray(signs * generator.permutation(array.reshape(-1)).reshape(array.shape))
