@@ -17,7 +17,6 @@ from helpers import BOTH
 from verify import gradcheck
 from verify.battery.contracts import CONTRACTS, Call
 from verify.layers import LAYERS, Case, Layer, Reject
-from verify.profiles import EXAMPLES
 
 _PAIRS = [(layer, implementation) for layer in LAYERS.values() for implementation in layer.implementations]
 EACH = [pytest.param(layer, id=layer.name) for layer in LAYERS.values()]
@@ -29,10 +28,7 @@ ARGUMENTS = [
 ]
 
 # Of 76 versions fewer cases each serve, where most show the same. `python -m verify` draws a hundred of each version.
-_MOST = settings().max_examples
-SOME, FEW = settings(max_examples=max(10, _MOST // 2)), settings(max_examples=max(5, _MOST // 4))
-if _MOST <= EXAMPLES["quick"]:
-    SOME, FEW = settings(max_examples=10), settings(max_examples=5)
+SOME, FEW = (settings(max_examples=settings().max_examples // share) for share in (2, 4))
 
 
 def _draw(data: st.DataObject, layer: Layer) -> Case:
