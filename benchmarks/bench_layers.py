@@ -108,8 +108,9 @@ def prepare(layer: Layer, case: BenchCase, dtype: np.dtype[Any], images: int) ->
     dy = generator.integers(-4, 5, y.shape) if layer.exact else generator.normal(size=y.shape)
     dy = np.asarray(dy).astype(dtype)
     gradients = layer.fast.backward(dy, cache)
-    allowed = layer.allowed(layer.complete(arrays, case.options), y, dy, gradients)
-    names = ("y", *(f"d{layer.names[k]}" for k in layer.differentiable))
+    complete = layer.complete(arrays, case.options)
+    allowed, count = layer.allowed(complete, y, dy, gradients), len(complete.arrays)
+    names = ("y", *(f"d{layer.names[min(k, len(layer.names) - 1)]}" for k in layer.with_gradient(count)))
     right = {
         name: (result, most)
         for name, result, most in zip(names, (y, *gradients), allowed, strict=True)
@@ -159,7 +160,7 @@ def _largest_partial_sum(layer: Layer, case: BenchCase, arrays: tuple[Array, ...
     if layer.structure == "piecewise-linear":
         results = (*arrays, *layer.fast.backward(np.abs(dy), cache))
     else:
-        fixed = [k not in layer.differentiable for k in range(len(arrays))]
+        fixed = [k not in layer.with_gradient(len(arrays)) for k in range(len(arrays))]
         positive = [a if same else np.abs(a).astype(np.float64) for a, same in zip(arrays, fixed, strict=True)]
         y, cache = layer.fast.forward(*positive, **case.options)
         results = (y, *layer.fast.backward(np.abs(dy).astype(np.float64), cache))

@@ -153,7 +153,7 @@ def _torch(
         return found.to(memory_format=torch.channels_last) if channels_last and array.ndim == 4 else found
 
     leaves = [None if array is None else tensor(array) for array in complete.arrays]
-    wanted = [leaf.requires_grad_() for k in layer.differentiable if (leaf := leaves[k]) is not None]
+    wanted = [leaf.requires_grad_() for k in layer.with_gradient(len(leaves)) if (leaf := leaves[k]) is not None]
     upstream = tensor(np.asarray(dy))
 
     def function() -> Any:
@@ -209,7 +209,7 @@ def _jax(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, ch
 
     inputs = [placed(complete.arrays[k], layout.get(k)) for k in given]
     upstream = placed(dy, of_y)
-    moving = [place for place, k in enumerate(given) if k in layer.differentiable]
+    moving = [place for place, k in enumerate(given) if k in layer.with_gradient(len(arrays))]
 
     def differentiated(*inputs: Any) -> Any:
         def of_moving(*values: Any) -> Any:

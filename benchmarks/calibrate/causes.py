@@ -129,7 +129,7 @@ def gradients(
         return array
 
     arrays = [
-        drawn(array) if array is not None and k in layer.differentiable else array
+        drawn(array) if array is not None and k in layer.with_gradient(len(case.arrays)) else array
         for k, array in enumerate(case.arrays)
     ]
     with np.errstate(all="ignore"):

@@ -76,7 +76,7 @@ def by_a_billionth(gradient: Any) -> float:
 
 def _targets(layer: Layer, case: Case) -> list[int]:
     """Return the positions of the arrays that are given and have a gradient."""
-    return [k for k in layer.differentiable if case.arrays[k] is not None]
+    return [k for k in layer.with_gradient(len(case.arrays)) if case.arrays[k] is not None]
 
 
 def _places(layer: Layer, case: Case) -> list[tuple[int, int]]:
@@ -87,7 +87,7 @@ def _places(layer: Layer, case: Case) -> list[tuple[int, int]]:
     """
     y, cache = layer.fast.forward(*case.arrays, **case.options)
     gradients = layer.fast.backward(np.random.default_rng(0).normal(size=y.shape), cache)
-    pairs = zip(layer.differentiable, gradients, strict=True)
+    pairs = zip(layer.with_gradient(len(case.arrays)), gradients, strict=True)
     return [(k, i) for i, (k, g) in enumerate(pairs) if g is not None and np.any(g)]
 
 

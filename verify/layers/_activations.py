@@ -88,11 +88,13 @@ def bench_case(
     *,
     more: Any = lambda generator, x: (),
     naive: bool = False,
+    whole: bool = False,
 ) -> BenchCase:
-    """One size to time. `more(generator, x)` draws the arrays after x."""
+    """One size to time. `more(generator, x)` draws the arrays after x. If `whole`, x has integers: an exact layer."""
 
     def draw(generator: np.random.Generator, images: int) -> tuple[Array, ...]:
-        x = generator.normal(size=(images, channels, size, size)).astype(np.float32)
+        shape = images, channels, size, size
+        x = (generator.integers(-99, 100, shape) if whole else generator.normal(size=shape)).astype(np.float32)
         return (x, *more(generator, x))
 
     return BenchCase(f"{channels}x{size}x{size}, N = {images}", zoo, images, draw, options or {}, naive)
