@@ -1,11 +1,12 @@
 """Two-dimensional transposed convolution: the adjoint of conv2d in its input, with a bias.
 
-    yp[n, g*F/groups + f, i*sH + p*dH, j*sW + q*dW] = sum of w[c, f, p, q] * x[n, c, i, j] over all that land there
+    yp[n, g*F/groups + f, i*sH + p*dH, j*sW + q*dW] = sum of w[c, f, p, q] * x[n, c, i, j]
+        over all that land there
     y[n, f, h, v] = b[f] + yp[n, f, top + h, left + v]
 
 Every entry x[n, c, i, j] lays the kernels w[c, f], multiplied by itself, on yp, and overlaps are summed. Here
-g = c // (C/groups) is the group of channel c, s the stride and d the dilation. y is yp without its rim: padding crops.
-output_padding adds rows and columns behind, where only the bias is.
+g = c // (C/groups) is the group of channel c, s the stride and d the dilation. The result y is yp without its rim:
+padding crops. With output_padding there are further rows and columns behind: only the bias.
 
 Each product w[c, f, p, q] * x[n, c, i, j] is added to one entry of yp. Let L be a function of y, with dy = dL/dy, and
 let dyp be dy padded with zeros where yp was cropped. Then dL/dyp = dyp, and the chain rule gives
@@ -16,14 +17,18 @@ let dyp be dy padded with zeros where yp was cropped. Then dL/dyp = dyp, and the
 So dx is conv2d of dy with these kernels, and y without its bias is the dx of a conv2d with the upstream gradient x.
 An infinite entry of w or x times a zero around dy is NaN. PyTorch agrees in float64. Its float32 may skip the zeros.
 
-Shapes: x (N, C, H, W), w (C, F/groups, kH, kW), b (F,) or None, y (N, F, oH, oW) with
-oH = (H - 1)*sH + dH*(kH - 1) + 1 - top - bottom + output_padding, and oW likewise. N = 0 is allowed.
-One dtype for all arrays: float32, float64, complex64 or complex128. For complex arrays backward is
+Shapes: x (N, C, H, W), w (C, F/groups, kH, kW), b (F,) or None. The result y has shape (N, F, oH, oW) with
+    oH = (H - 1)*sH + dH*(kH - 1) + 1 - top - bottom + output_padding, and oW likewise
+N = 0 is allowed. One dtype for all arrays: float32, float64, complex64 or complex128. For complex arrays backward is
 the holomorphic derivative (nothing is conjugated).
 
-Options, as in torch.nn.functional.conv_transpose2d: stride, padding, output_padding, dilation (an integer or a pair),
-groups. output_padding must be less than the stride or the dilation. Padding may also be
-((top, bottom), (left, right)), "valid" (none), or "same": what conv2d pads with it, which needs stride 1.
+Options, as in torch.nn.functional.conv_transpose2d:
+
+- stride, padding, output_padding and dilation, each an integer or a pair.
+- groups.
+
+The output_padding must be less than the stride or the dilation. Padding may also be ((top, bottom), (left, right)),
+"valid" (none) or "same". The last one is what conv2d pads with it, and needs stride 1.
 
 Raises TypeError for integer, object or mixed dtypes and for a cache of another implementation.
 Raises ValueError, quoting the values, for ranks, channels, groups and sizes that do not fit.

@@ -4,8 +4,8 @@
     dx = dy * mask * scale
 
 p is the probability that an entry is dropped. `scale` keeps the mean: an entry of a mask is True with probability
-1 - p, so the mean of mask * scale is 1. For p = 1 everything is dropped, and y = 0, as in PyTorch. y is linear in x,
-and each entry of y depends on its own x alone, so dx is dy times the slope mask * scale.
+1 - p, so the mean of mask * scale is 1. For p = 1 everything is dropped, and y = 0, as in PyTorch. The layer is
+linear in x, and each entry of y depends on its own x alone. So dx is dy times the slope mask * scale.
 
 The mask is an argument because a layer is a pure function. It is boolean: True keeps an entry, False drops it. A
 boolean array cannot be taken for weights or for one with a gradient, and has an eighth of float64's bytes. To make one:
@@ -18,9 +18,9 @@ As in PyTorch a dropped NaN or infinity gives NaN, which is 0 times it.
 Shapes: x, mask, y, dx of any one shape. Dtypes: x float32, float64, complex64 or complex128, mask bool.
 Options: p, a number in [0, 1], 0.5 by default.
 
-Raises TypeError for an x of integers or objects, for a mask that is not boolean, for a p that is no number and for a
-cache of another implementation. Raises ValueError, quoting the values, for a mask of another shape than x and for a
-p outside [0, 1].
+Raises TypeError for an x of integers or objects, and for a mask that is not boolean.
+Raises TypeError for a p that is no number, and for a cache of another implementation.
+Raises ValueError, quoting the values, for a mask of another shape than x and for a p outside [0, 1].
 
 Source: Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15, section
 10 (the scaling in training); torch.nn.functional.dropout.

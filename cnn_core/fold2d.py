@@ -12,16 +12,16 @@ Every entry of x is added to one entry of y, or dropped. Let L be a function of 
 So backward is `unfold2d`, and the two are adjoint: sum(dy * fold2d(x)) = sum(unfold2d(dy) * x). They are no inverses:
 fold2d(unfold2d(x)) is x times the number of windows that cover each entry.
 
-Shapes: x (N, C*kH*kW, oH*oW), y (N, C, H, W) with (H, W) = output_size, of which oH*oW windows are taken:
-oH = (H + top + bottom - dH*(kH - 1) - 1) // sH + 1, and oW likewise. N = 0 is allowed. Dtypes: float32, float64,
-complex64, complex128.
+Shapes: x (N, C*kH*kW, oH*oW), y (N, C, H, W) with (H, W) = output_size. There are oH*oW windows:
+    oH = (H + top + bottom - dH*(kH - 1) - 1) // sH + 1, and oW likewise
+N = 0 is allowed. Dtypes: float32, float64, complex64, complex128.
 
 Options, as in torch.nn.functional.fold: output_size, kernel_size, stride, padding, dilation (an integer or a pair).
 Padding may also be ((top, bottom), (left, right)), "valid" (none) or "same". The last one needs stride 1.
 
 Raises TypeError for integer or object dtypes and for a cache of another implementation.
-Raises ValueError, quoting the values, for a wrong rank, and if x does not have as many rows or columns as the options
-say, or the window is larger than the padded image.
+Raises ValueError, quoting the values, for a wrong rank, and for a window larger than the padded image.
+Raises ValueError, quoting the values, if x does not have as many rows or columns as the options say.
 Source: torch.nn.functional.fold.
 """
 

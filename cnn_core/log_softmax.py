@@ -2,8 +2,8 @@
 
     y_c = (x_c - M) - log S         S = sum_k exp(x_k - M),    M = max_k x_k    (k, c along the axis)
 
-M changes nothing, as log S grows by what x_c - M shrinks, but no exp overflows, and no log is of 0: a probability that
-underflows still has a logarithm. Backward, with p = softmax(x):
+M changes nothing, as log S grows by what x_c - M shrinks. With it no exp overflows, and no log is of 0. A probability
+that underflows still has a logarithm. Backward, with p = softmax(x):
 
     1. y_c = x_c - log sum_k exp(x_k):    dy_c/dx_k = [c = k] - exp(x_k) / sum_j exp(x_j) = [c = k] - p_k
     2. dx_k = sum_c dy_c ([c = k] - p_k):

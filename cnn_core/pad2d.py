@@ -17,14 +17,22 @@ rule dL/dx[n, c, h, v] is the sum of dy over the copies of x[n, c, h, v]:
 
 Shapes: x (N, C, H, W), y (N, C, H + top + bottom, W + left + right). Dtypes: float32, float64, complex64, complex128.
 
-Options, as in torch.nn.functional.pad: pad, mode ("constant", "reflect", "replicate" or "circular"), value (of
-"constant"). pad is an integer for all sides, (height, width), or ((top, bottom), (left, right)). PyTorch's order is
-(left, right, top, bottom). A constant side may crop more than the whole image, which PyTorch refuses.
+Options, as in torch.nn.functional.pad:
+
+- pad is an integer for all sides, (height, width), or ((top, bottom), (left, right)). PyTorch's order is
+  (left, right, top, bottom).
+- mode is "constant", "reflect", "replicate" or "circular".
+- value is that of "constant".
+
+A constant side may crop more than the whole image, which PyTorch refuses.
 
 Raises TypeError for integer or object dtypes and for a cache of another implementation.
-Raises ValueError, quoting the values, for a wrong rank, an unknown mode, a value of another mode than "constant" or
-beyond the dtype, and a y of negative size along an axis. "reflect" pads less than the size, "circular" at
-most what is left, and "replicate" needs an entry.
+Raises ValueError, quoting the values, for a wrong rank, an unknown mode, and a y of negative size along an axis.
+Raises ValueError for a value of another mode than "constant" or beyond the dtype, and for a pad the mode cannot do:
+
+- "reflect" pads less than the size.
+- "circular" pads no more than what is left.
+- "replicate" needs an entry.
 Source: torch.nn.functional.pad.
 """
 

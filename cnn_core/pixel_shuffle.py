@@ -13,7 +13,8 @@ Raises TypeError for integer or object dtypes, a factor that is no integer, and 
 Raises ValueError, quoting the values, for a wrong rank, a factor below 1, and channels that r*r does not divide.
 
 Source: Shi et al. 2016, "Real-time single image and video super-resolution using an efficient sub-pixel
-convolutional neural network", arXiv:1609.05158, equation 4; torch.nn.functional.pixel_shuffle (the order of channels).
+convolutional neural network", arXiv:1609.05158, equation 4. The order of channels is that of
+torch.nn.functional.pixel_shuffle.
 """
 
 from __future__ import annotations

@@ -12,16 +12,19 @@ Without weights all are 1, and W counts the losses that are not ignored. Backwar
     3. with sum_k p_k = 1:                    dx_c = u sum_{k != c} (q_k p_c - q_c p_k)
 
 Here u is the upstream gradient of that loss: its dy, dy, or dy / W. Line 2 cancels to 0 for a confident prediction,
-and line 3 does not. For q that is 0 except at the label, it is u q_label p_c at the other classes, and -u q_label times
-the sum of the other p at the label. The largest x_c is subtracted first, so no exp overflows.
+and line 3 does not. Let q be 0 except at the label. Then line 3 is u q_label p_c at the other classes. At the label it
+is -u q_label times the sum of the other p. The largest x_c is subtracted first, so no exp overflows.
 
 Shapes: logits x (N, C, ...), with further axes for segmentation, say (N, C, H, W). Labels (N, ...), integers in [0, C)
 or ignore_index. y (N, ...) or (), dx as x.
 Dtypes: float32, float64, complex64, complex128. For complex logits (the complex step) the largest is found by real
 part.
 
-Options, as in torch.nn.functional.cross_entropy: reduction, weight (real, one for each class, rounded to the dtype of
-x; a constant without a gradient), ignore_index, label_smoothing. The mean is NaN if W = 0: no image, or all ignored.
+Options, as in torch.nn.functional.cross_entropy:
+
+- reduction: "mean", "sum" or "none". The mean is NaN if W = 0: no image, or all ignored.
+- weight: one real number for each class, rounded to the dtype of x. It is a constant without a gradient.
+- ignore_index and label_smoothing.
 
 Raises TypeError for logits that are integers or objects and for labels that are not integers.
 Raises TypeError for a cache of another implementation.

@@ -11,7 +11,8 @@ Pixels are squares in the first, whose outer edges are aligned. They are points 
 
 y is linear in x, with the same four weights for all n and c. Each goes back the way it came:
     dx[n, c, k, l] = sum over (i, j) of p[i, k] * q[j, l] * dy[n, c, i, j]
-Here p[i, k] is the weight of row k in output row i: 1 - a if k = h, plus a if k = g, else 0. q is that of columns.
+Here p[i, k] is the weight of row k in output row i. It is 1 - a if k = h, plus a if k = g, else 0. Likewise q is that
+of columns.
 
 The places are exact fractions, rounded once. PyTorch computes them in the dtype of x. At a scale factor that leaves
 the size as it is it copies x, whatever the factor: of 2 rows at a factor of 1.25 its output 1 is row 1, where
@@ -19,8 +20,11 @@ the size as it is it copies x, whatever the factor: of 2 rows at a factor of 1.2
 
 Shapes: x (N, C, H, W), y (N, C, oH, oW). Dtypes: float32, float64, complex64, complex128.
 
-Options, as in torch.nn.functional.interpolate: size, an integer or a pair (oH, oW), or scale_factor, a number or a
-pair, for oH = floor(H * scale_factor). A factor is read as a fraction: 0.1 is 1/10; align_corners.
+Options, as in torch.nn.functional.interpolate, of which one of the first two is given:
+
+- size is an integer or a pair (oH, oW).
+- scale_factor is a number or a pair, for oH = floor(H * scale_factor). It is read as a fraction: 0.1 is 1/10.
+- align_corners is True or False.
 
 Raises TypeError for integer or object dtypes and for a cache of another implementation.
 Raises ValueError, quoting the values, for a wrong rank, sizes below 1, and unless size or scale_factor is given.

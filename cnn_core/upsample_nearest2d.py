@@ -9,14 +9,16 @@ Each output is one entry of x, so an entry collects the gradients of its outputs
     dx[n, c, h, v] = sum of dy[n, c, i, j] over all (i, j) with floor(i * tH) = h and floor(j * tW) = v
 
 The places are computed in integers. PyTorch computes them in float32. Of 26 rows at size 22 it takes row 12 for
-output 11, where 11 * 26/22 = 13. For a scale factor that leaves the size as it is, or doubles it by rounding
-down, it copies each entry once or twice, whatever the factor: of 2 rows at a factor of 1.25 the output 1 is
-row 1, where floor(1 / 1.25) = 0.
+output 11, where 11 * 26/22 = 13. A scale factor may leave the size as it is, or double it by rounding down. Then
+PyTorch copies each entry once or twice, whatever the factor. Of 2 rows at a factor of 1.25 its output 1 is row 1,
+where floor(1 / 1.25) = 0.
 
 Shapes: x (N, C, H, W), y (N, C, oH, oW). Dtypes: float32, float64, complex64, complex128.
 
-Options, as in torch.nn.functional.interpolate: size, an integer or a pair (oH, oW), or scale_factor, a number or a
-pair, for oH = floor(H * scale_factor). A factor is read as a fraction: 0.1 is 1/10.
+Options, as in torch.nn.functional.interpolate, of which one is given:
+
+- size is an integer or a pair (oH, oW).
+- scale_factor is a number or a pair, for oH = floor(H * scale_factor). It is read as a fraction: 0.1 is 1/10.
 
 Raises TypeError for integer or object dtypes and for a cache of another implementation.
 Raises ValueError, quoting the values, for a wrong rank, sizes below 1, and unless one of both options is given.

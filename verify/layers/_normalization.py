@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from verify import strategies
 from verify.layers._layer import Array
 
-# Roundings beside those of the sums: at most 6 in a difference from the mean, also in the form x (r w) + (b - mean r w)
-# of some libraries; a square, a square root, a quotient and two products in the rest.
+# Roundings beside those of the sums. A difference from the mean has at most 6, also in the form
+# x (r w) + (b - mean r w) of some libraries. The rest has a square, a square root, a quotient and two products.
 _ROUNDINGS = 8
 
 
@@ -77,25 +77,32 @@ def errors(
     """Twice the largest rounding error of one version of y = w h + b, h = (x - mean) r, r = (variance + eps)^(-1/2).
 
     Sums run over `axes`, w and b broadcast against x. `fixed` holds a mean and a variance that are given. Without
-    `centred` the mean is 0. Let u = eps/2 of the dtype, n the entries of a sum, gamma_k = k u / (1 - k u) (Higham
-    2002, section 3.1), X the largest |x| and |mean| of a sum, s = 1/r, k = n + 8.
+    `centred` the mean is 0. The letters:
 
-    1. The mean has an error of at most gamma_n X, and z = x - mean one of at most D = gamma_k X: an error that is
-       common to all z, and u |z|. A given mean leaves the second, and D = gamma_8 X.
-    2. s is the root mean square of the vector of all z, extended by sqrt(eps). A norm moves by no more than its
-       vector, so s has an error of at most D + gamma_k s. Relative to s this is rho = D/s + gamma_k. A given
+    - u is eps/2 of the dtype, and gamma_k = k u / (1 - k u) (Higham 2002, section 3.1).
+    - n is the number of entries of a sum, and k = n + 8.
+    - X is the largest |x| and |mean| of a sum, and s = 1/r.
+
+    The errors:
+
+    1. The mean has an error of at most gamma_n X. Then z = x - mean has one of at most D = gamma_k X. It consists of
+       an error that is common to all z, and of u |z|. A given mean leaves the second, and D = gamma_8 X.
+    2. The divisor s is the root mean square of the vector of all z, extended by sqrt(eps). A norm moves by no more
+       than its vector, so s has an error of at most D + gamma_k s. Relative to s this is rho = D/s + gamma_k. A given
        variance leaves gamma_8.
-    3. h = z/s has an error of at most H = (D/s + (rho + 2u) |h|) / (1 - rho). The divisor bounds the terms of second
-       order. D/s = gamma_k X/s is the conditioning: digits are lost where x is large beside its deviation.
-    4. y has an error of at most |w| H + gamma_3 (|w h| + |b|).
-    5. Let g = w dy. The mean of g has an error of at most gamma_k mean|g|, that of g h at most
+    3. The quotient h = z/s has an error of at most H = (D/s + (rho + 2u) |h|) / (1 - rho). Division by 1 - rho bounds
+       the terms of second order. The term D/s = gamma_k X/s is the conditioning. Digits are lost where x is large
+       beside its deviation.
+    4. The error of y is at most |w| H + gamma_3 (|w h| + |b|).
+    5. Let g = w dy. The mean of g has an error of at most gamma_k mean|g|. The mean of g h has one of at most
        mean(|g| H) + gamma_k mean|g h|.
-    6. q = g - mean(g) - h mean(g h) has an error Q of at most gamma_k (|g| + mean|g| + |h| mean|g h|)
-       + H |mean(g h)| + |h| mean(|g| H). A library that computes mean(g h) as r (mean(g x) - mean(x) mean(g)) loses
-       gamma_k X/s mean|g| more, times |h|.
-    7. dx = q/s has an error of at most (Q + (rho + 2u) |q|) / (s (1 - rho)).
-    8. A term of dw has an error of at most |dy| H, and their sum gamma_k of the sum of |dy h|, where k = `summed` + 8
-       counts the terms. db has gamma_k of the sum of |dy|.
+    6. Let q = g - mean(g) - h mean(g h). It has an error Q, which is at most
+       gamma_k (|g| + mean|g| + |h| mean|g h|) + H |mean(g h)| + |h| mean(|g| H).
+       Some libraries compute mean(g h) as r (mean(g x) - mean(x) mean(g)). They lose gamma_k X/s mean|g| more, times
+       |h|.
+    7. The error of dx = q/s is at most (Q + (rho + 2u) |q|) / (s (1 - rho)).
+    8. A term of dw has an error of at most |dy| H. Their sum adds gamma_k of the sum of |dy h|. Here k = `summed` + 8
+       counts the terms. For db it is gamma_k of the sum of |dy|.
     """
     if not x.size:
         return Errors(*np.zeros((4, *x.shape)))

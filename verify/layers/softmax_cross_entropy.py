@@ -161,8 +161,9 @@ def _tolerance(
     - q_c takes 4 roundings, and the loss is a sum of C products with q_c. Its error is at most gamma_k (Q + loss).
     - The sum of M losses adds M u of itself, so its error is at most gamma_k (sum Q + y). W has a relative error of
       M u, and a mean one of at most gamma_k (sum Q / W + y).
-    - A gradient is the upstream times p_c Q - q_c, or sums of that size. p_c has an error of (d_c + 2E + 2C + 1)u p_c,
-      and d_c p_c < 1. With the sums over C and W that is at most gamma_k times the upstream times Q.
+    - A gradient is the upstream times p_c Q - q_c, or sums of that size. The error of p_c is
+      (d_c + 2E + 2C + 1)u p_c, and d_c p_c < 1. With the sums over C and W that is at most gamma_k times the
+      upstream times Q.
 
     k = 2M + 5C + 2E + 8 is at least what each of these needs. An ignored loss has Q = 0.
     """

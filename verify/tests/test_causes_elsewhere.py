@@ -1,4 +1,4 @@
-"""Causes that are the true gradient of another function: at other options, at y, with statistics held constant."""
+"""Causes that are the true gradient of another function: at other options, at y, with constant statistics."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def of_softmax(dy: Any, y: Any) -> Any:
     return y * (dy - (dy * y).sum(axis=1, keepdims=True))
 
 
-# What backward is given, x or y; its formula; the code.
+# What backward is given (x or y), its formula, the code.
 EXCHANGED: dict[str, tuple[Any, Any, str]] = {
     "sigmoid, x(1 - x)": (sigmoid, lambda dy, x, y: dy * x * (1 - x), "at-input"),
     "tanh, 1 - x^2": (np.tanh, lambda dy, x, y: dy * (1 - x**2), "at-input"),

@@ -1,4 +1,4 @@
-"""A small constant apart; several gradients in one sentence; what a FAIL costs."""
+"""A small constant apart, several gradients in one sentence, and what a FAIL costs."""
 
 from __future__ import annotations
 
@@ -177,8 +177,9 @@ def softmax(x: Any) -> Any:
     return y, y
 
 
-# Layer, right gradients, arrays. The last is how many forwards a FAIL without a name may have beside ten times a PASS:
-# what the objections ask before the judge says FAIL, 56 an argument that is multilinear, 180 one that is analytic.
+# Layer, right gradients, arrays. The last is how many forwards a FAIL without a name may have beside ten times a PASS.
+# The objections ask for these before the judge says FAIL: 56 for an argument that is multilinear, 180 for one that is
+# analytic.
 COSTS: dict[str, tuple[Any, Any, tuple[Any, ...], int]] = {
     "convolution": (
         lambda x, w, b: conv2d.im2col.forward(x, w, b, padding=1),

@@ -49,7 +49,7 @@ class Call:
                 self._agree(gradient, right, roundings)
 
     def _agree(self, got: Any, value: Any, roundings: int) -> None:
-        """Equal in shape, dtype and value, here and there to so many relative roundings."""
+        """Check shape, dtype and value. The value may differ by `roundings` relative roundings."""
         right: Array = np.array(value, self.dtype)
         if not roundings:
             np.testing.assert_array_equal(got, right, strict=True)
@@ -106,7 +106,7 @@ def test_convolution_does_not_flip_its_kernel(layer: Typed) -> None:
 
 @both("conv2d")
 def test_convolution_pads_and_strides_each_side_by_its_own_amount(layer: Typed) -> None:
-    # A row of zeros above, two columns behind; stride 2 along the width leaves the fifth column unread:
+    # A row of zeros above, two columns behind. Stride 2 along the width leaves the fifth column unread.
     #   0 0 0 0 0        windows at rows 0, 1 and columns 0, 2
     #   1 2 3 0 0        dx[0,0] = 1*100 + 3*1: tap (1,0) of window (0,0), tap (0,0) of window (1,0)
     #   4 5 6 0 0        dw[1,0] = 1*1 - 2*3 + 3*4 + 4*6
@@ -217,7 +217,7 @@ def test_the_first_tied_maximum_in_row_major_order_takes_all(layer: Typed) -> No
 
 @both("max_pool2d")
 def test_the_last_nan_of_a_window_wins_over_every_number(layer: Typed) -> None:
-    # Three planes: NaN before infinity; NaN twice in a column; NaN in the last place.
+    # Three planes: NaN before infinity, NaN twice in a column, NaN in the last place.
     call = layer([[[[NAN, INF], [1, 2]], [[NAN, 1], [NAN, 2]], [[INF, 1], [2, NAN]]]], kernel_size=2)
     call.gives(pixels([NAN, NAN, NAN]))
     call.picks(pixels([0, 2, 3]))
@@ -296,7 +296,7 @@ def test_pooling_spreads_its_taps_by_the_dilation_of_each_axis(layer: Typed) -> 
 
 @both("max_pool2d")
 def test_pooling_strides_by_its_kernel_unless_told(layer: Typed) -> None:
-    # By (1, 2), neither by 1 nor by 2 along both axes; told (2, 1), by that.
+    # By (1, 2), neither by 1 nor by 2 along both axes. If a stride of (2, 1) is given, by that.
     x = image([1, 2, 3, 4], [8, 7, 6, 5])
     call = layer(x, kernel_size=(1, 2))
     call.gives(image([2, 4], [8, 6]))
@@ -405,7 +405,7 @@ def test_flatten_of_one_axis_and_of_empty_axes_keeps_the_batch(layer: Typed) -> 
 @both("linear")
 @pytest.mark.parametrize("lead", [(), (1,), (1, 1), (1, 1, 1)], ids=["none", "one", "two", "three"])
 def test_linear_maps_the_last_axis_whatever_leads(layer: Typed, lead: tuple[int, ...]) -> None:
-    # y = (1*1 + 2*10 + 5, 1*100 + 2*1000 + 6, 1*3 - 2*1 + 7); dx[0] = 1*1 - 1*100 + 2*3; dw = dy' x.
+    # y = (1*1 + 2*10 + 5, 1*100 + 2*1000 + 6, 1*3 - 2*1 + 7). dx[0] = 1*1 - 1*100 + 2*3. dw = dy' x.
     call = layer(np.reshape([1, 2], (*lead, 2)), [[1, 10], [100, 1000], [3, -1]], [5, 6, 7])
     call.gives(np.reshape([26, 2106, 8], (*lead, 3)))
     dx, dw = np.reshape([-93, -992], (*lead, 2)), [[1, 2], [-1, -2], [2, 4]]

@@ -115,7 +115,7 @@ def spread(x: Array, steps: tuple[int, int]) -> Array:
 
 
 def turned(case: Case) -> Case:
-    """The same case with height and width exchanged in every array and option."""
+    """A case with height and width exchanged in every array and option."""
     options = {key: value[::-1] if isinstance(value, tuple) else value for key, value in case.options.items()}
     arrays = tuple(array.swapaxes(2, 3) if array is not None and array.ndim == 4 else array for array in case.arrays)
     return Case(arrays, options)
@@ -509,16 +509,17 @@ def test_linear_takes_leading_axes_as_so_many_rows(layer: Implementation, case: 
 
 
 def gamma(roundings: int) -> float:
-    """The relative error of so many roundings in a row (Higham 2002, lemma 3.1)."""
+    """The relative error of a number of roundings in a row (Higham 2002, lemma 3.1)."""
     return roundings * EPS / 2 / (1 - roundings * EPS / 2)
 
 
 def loss_error(x: Array) -> float:
     """Bound on the error of one loss at these logits, in absolute terms.
 
-    exp(x - m) errs by |x - m| u for its argument and 2u for itself, their sum by C u, so the logarithm
-    by (spread + 2 + C) u and 2u of itself; m - x errs by spread u, the last addition by u of the loss,
-    which is at most spread + log C.
+    - exp(x - m) errs by |x - m| u for its argument and 2u for itself, and their sum by C u.
+    - So the logarithm errs by (spread + 2 + C) u and 2u of itself.
+    - m - x errs by spread u.
+    - The last addition errs by u of the loss, which is at most spread + log C.
     """
     classes = x.shape[1]
     spread = float(np.ptp(x)) if x.size else 0.0

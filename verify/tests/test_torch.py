@@ -191,8 +191,8 @@ def test_what_pytorch_refuses_is_refused(what: str) -> None:
 @pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("padding", range(3))
 def test_pooling_accepts_what_pytorch_accepts_and_gives_as_many_windows(padding: int, ceil_mode: bool) -> None:
-    # But for windows that jump over the whole image, to which PyTorch gives minus infinity and an index outside it;
-    # and beyond what PyTorch accepts, padding of half a dilated window.
+    # There are two exceptions. To windows that jump over the whole image PyTorch gives minus infinity and an index
+    # outside it. And padding of half a dilated window is accepted beyond what PyTorch accepts.
     for size, kernel, stride, dilation in itertools.product(range(1, 6), range(1, 4), range(1, 4), range(1, 4)):
         x = np.arange(size, dtype=np.float64).reshape(1, 1, size, 1)
         options = {

@@ -154,7 +154,7 @@ LOSSES: dict[str, tuple[dict[str, Any], list[int], Any, Any]] = {
         [0.75 * L0 + 0.25 * L1, 0.25 * L0 + 0.75 * L1],
         [[-0.5, 0.5], [0, 0]],
     ),
-    # q = (2 * 3/4, 4 * 1/4) and (2 * 1/4, 4 * 3/4); p (sum q) - q; the mean divides by 2 + 4.
+    # q = (2 * 3/4, 4 * 1/4) and (2 * 1/4, 4 * 3/4). The gradient is p (sum q) - q. The mean divides by 2 + 4.
     "smoothed, weighted mean": (
         {"label_smoothing": 0.5, "weight": np.array([2.0, 4.0])},
         [0, 1],
@@ -696,8 +696,8 @@ def test_extreme_values_give_what_pytorch_gives(name: str, extreme: str, version
 
 @both(*NORMS, "rms_norm")
 def test_squares_that_overflow_are_not_hidden(name: str, layer: Implementation) -> None:
-    # The squares of 1e200 are infinite, and r is 0: as in PyTorch nothing is rescaled. y is 0 or NaN, never finite
-    # and wrong, and the other rows are as ever.
+    # The squares of 1e200 are infinite, and r is 0: as in PyTorch nothing is rescaled. So y is 0 or NaN, never finite
+    # and wrong. The other rows are as ever.
     x = np.array([[1e200, -1e200, 0, 1e199], [1, 2, 3, 4]])[:, None, :, None]
     options: dict[str, Any] = {"group_norm": {"num_groups": 1}, "batch_norm2d": {}, "instance_norm2d": {}}.get(
         name, {"normalized_shape": (1, 4, 1)}

@@ -224,7 +224,7 @@ def test_a_scale_factor_sets_the_step_not_only_the_size(layer: Typed) -> None:
 
 @both("upsample_bilinear2d")
 def test_outer_edges_are_aligned_unless_corners_are(layer: Typed) -> None:
-    # At -1/4 (held at 0), 1/4, 3/4, 5/4 (held at 1). dx[0] = 4 + 3/4*8 + 1/4*12.
+    # At -1/4 (moved to 0), 1/4, 3/4, 5/4 (moved to 1). dx[0] = 4 + 3/4*8 + 1/4*12.
     call = layer(image([1, 5]), size=(1, 4))
     call.gives(image([1, 2, 4, 5]))
     call.pulls(image([4, 8, 12, 16]), image([13, 27]))
