@@ -190,7 +190,8 @@ def _jax(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, ch
 
     jax.config.update("jax_enable_x64", arrays[0].dtype == np.float64)
     complete = layer.complete(arrays, case.options)
-    given = [k for k, array in enumerate(complete.arrays) if array is not None]
+    # Labels, masks and indices are constants: a compiler of shapes may need their values.
+    given = [k for k in layer.with_gradient(len(complete.arrays)) if complete.arrays[k] is not None]
     # Images to N H W C, filters to kH kW C F.
     orders = {"N C H W": (0, 2, 3, 1), "kH kW": (2, 3, 1, 0)} if channels_last else {}
     layout = {k: order for k, of in enumerate(layer.axes.values()) for end, order in orders.items() if of.endswith(end)}
@@ -200,7 +201,7 @@ def _jax(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, ch
         return jax.device_put(array if order is None else np.ascontiguousarray(np.transpose(array, order)))
 
     def function(*values: Any) -> Any:
-        named: list[Any] = [None] * len(complete.arrays)
+        named: list[Any] = list(complete.arrays)
         for k, value in zip(given, values, strict=True):
             named[k] = value.transpose(np.argsort(layout[k])) if k in layout else value
         assert layer.jax is not None
@@ -209,16 +210,9 @@ def _jax(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, ch
 
     inputs = [placed(complete.arrays[k], layout.get(k)) for k in given]
     upstream = placed(dy, of_y)
-    moving = [place for place, k in enumerate(given) if k in layer.with_gradient(len(arrays))]
 
     def differentiated(*inputs: Any) -> Any:
-        def of_moving(*values: Any) -> Any:
-            every = list(inputs)
-            for place, value in zip(moving, values, strict=True):
-                every[place] = value
-            return function(*every)
-
-        return jax.vjp(of_moving, *(inputs[place] for place in moving))
+        return jax.vjp(function, *inputs)
 
     if jax.eval_shape(function, *inputs) is None:
         return None
@@ -241,5 +235,5 @@ def _jax(layer: Layer, case: BenchCase, arrays: tuple[Array, ...], dy: Array, ch
     def read(result: Any, order: tuple[int, ...] | None) -> Array:
         return np.asarray(result) if order is None else np.transpose(result, np.argsort(order))
 
-    gradients = (read(each, layout.get(given[place])) for place, each in zip(moving, calls["backward"](), strict=True))
+    gradients = (read(each, layout.get(k)) for k, each in zip(given, calls["backward"](), strict=True))
     return Contender(calls, (read(calls["forward"](), of_y), *gradients))
