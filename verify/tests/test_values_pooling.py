@@ -532,6 +532,8 @@ def test_a_mirrored_image_is_interpolated_to_a_mirrored_one(layer: Implementatio
     case = Case(case.arrays, options)
     x = array(case)
     y, _ = layer.forward(x, **options)
+    if options["align_corners"] and 1 in y.shape[2:]:
+        return  # a single output is the first entry, and not the middle
     mirrored, _ = layer.forward(x[:, :, ::-1, ::-1].copy(), **options)
     close("upsample_bilinear2d", case, mirrored[:, :, ::-1, ::-1], y, y, 0)
 
