@@ -1,12 +1,26 @@
-"""Gradient bugs of real code, as mutations of this project's layers.
+"""Gradient bugs of real code, planted in this project's layers.
 
-`python -m verify museum` and the tests must catch every exhibit.
+`python -m verify museum` and the tests must catch every exhibit. Every module here that makes an Exhibit is found.
 """
 
-from verify.museum._exhibit import Exhibit
-from verify.museum.linear import FLATTEN_NO_T
-from verify.museum.pooling import MAXPOOL_ASSIGN
+from __future__ import annotations
 
-__all__ = ["EXHIBITS", "Exhibit"]
+import importlib
+import pkgutil
 
-EXHIBITS = {exhibit.slug: exhibit for exhibit in (FLATTEN_NO_T, MAXPOOL_ASSIGN)}
+from verify.museum._exhibit import EQUIVALENT, FORWARD, GRADIENT, STATE, Exhibit
+
+__all__ = ["EQUIVALENT", "EXHIBITS", "FORWARD", "GRADIENT", "STATE", "Exhibit"]
+
+
+def _exhibits() -> dict[str, Exhibit]:
+    found = {}
+    for info in pkgutil.iter_modules(__path__):
+        if info.name.startswith("_"):
+            continue
+        module = importlib.import_module(f"{__name__}.{info.name}")
+        found.update({each.slug: each for each in vars(module).values() if isinstance(each, Exhibit)})
+    return found
+
+
+EXHIBITS = _exhibits()

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from verify.checker.point import Array
-from verify.museum._exhibit import Exhibit
+from verify.diagnosis.causes import CauseCode as C
+from verify.museum._exhibit import Call, Gradients, gradient
 
 
-def _flatten_no_t(dy: Array, cache: Any, right: tuple[Array | None, ...]) -> tuple[Array | None, ...]:
-    (dx,) = right
-    assert dx is not None
-    return (dy.T.reshape(dx.shape).copy(),)
-
-
-FLATTEN_NO_T = Exhibit(
-    slug="flatten-noT",
-    layer="flatten",
+@gradient(
+    "flatten-noT",
+    "flatten",
     wrong="the gradient, (features, N), is reshaped to the images' shape without a transpose: it mixes images",
     shows="N > 1",
     source="Simple CNN using NumPy, parts V and VI (Adhok, Analytics Vidhya)",
-    backward=_flatten_no_t,
+    code=C.FEATURES_BATCH_SWAPPED,
 )
+def flatten_no_t(dy: Array, call: Call) -> Gradients:
+    return call.instead(dy, dx=lambda dx: dy.T.reshape(dx.shape))
