@@ -1,4 +1,4 @@
-"""The command line: `python -m verify [run]`, `museum` and `layers`. `check` and `sweep` are in files of their own."""
+"""The command line: `python -m verify [run]` and `layers`. The other commands are in files of their own."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS
 from verify.command import jobs, output
 from verify.command.check import check
 from verify.command.jobs import NETWORK
+from verify.command.museum import museum
 from verify.command.output import json_option, seed_option
-from verify.command.run import ERROR, Row, exit_code, verify_layer
+from verify.command.run import ERROR, Row, exit_code
 from verify.command.sweep import sweep
 from verify.layers import LAYERS, markdown_table
-from verify.museum import EXHIBITS
 from verify.profiles import EXAMPLES
 
 _VERSIONS = ("naive", "im2col", "vectorized", "blocked", "fast")
@@ -126,42 +126,8 @@ def run(
     sys.exit(code)
 
 
-@cli.command()
-@click.option(
-    "--examples",
-    type=click.IntRange(EXAMPLES["quick"]),
-    default=EXAMPLES["ci"],
-    show_default=True,
-    help="Cases for each version. With too few, no case may show a bug.",
-)
-@seed_option
-@json_option
-def museum(examples: int, seed: int, json_path: str | None) -> None:
-    """Plant every historical bug in our layers, and show which check catches it at which entry.
-
-    The exit code is 0 if every bug is caught in every version, and 1 if one is missed.
-    """
-    output.check_writable(json_path)
-    console = output.console(json_path)
-    rows = []
-    for exhibit in EXHIBITS.values():
-        layer = LAYERS[exhibit.layer]
-        console.print(f"\n[bold]{exhibit.slug}[/] ({exhibit.layer}): {exhibit.wrong}", highlight=False)
-        console.print(f"shows when: {exhibit.shows}; source: {exhibit.source}", highlight=False)
-        for implementation in layer.implementations:
-            row = verify_layer(layer, exhibit.mutate(implementation), examples, seed)
-            row.layer = exhibit.slug
-            rows.append(row)
-    missed = [row for row in rows if row.verdict != FAIL]
-    console.print()
-    _report(rows, console, sum(row.seconds for row in rows))
-    console.print(f"{len(rows) - len(missed)} of {len(rows)} mutants caught", highlight=False)
-    code = 1 if missed else 0
-    output.write(json_path, {"command": "museum", "seed": seed, "examples": examples, "exit_code": code}, rows)
-    sys.exit(code)
-
-
 cli.add_command(check)
+cli.add_command(museum)
 cli.add_command(sweep)
 
 

@@ -30,10 +30,10 @@ _SECONDS = 10.0
 
 
 class Job(NamedTuple):
-    """A check of one version: its name, and the call that makes its row. All of it can be sent to a process."""
+    """A check: its name, and the call that makes its row. All of it can be sent to a process."""
 
     name: str
-    check: Callable[..., Row]
+    check: Callable[..., Any]
     arguments: tuple[Any, ...]
 
 
@@ -82,7 +82,7 @@ def verify_version(
     return verify_layer(LAYERS[layer], implementation, examples, seed, progress)
 
 
-def rows(found: Sequence[Job], processes: int) -> Iterator[Row]:
+def rows(found: Sequence[Job], processes: int) -> Iterator[Any]:
     """Yield the row of each job, in the order of the jobs, with as many of them at once as there are processes."""
     _load()
     with _Shown(len(found)) as shown:
@@ -99,12 +99,12 @@ def rows(found: Sequence[Job], processes: int) -> Iterator[Row]:
             shown.end(job.name)
 
 
-def _in_processes(found: Sequence[Job], processes: int, shown: _Shown) -> Iterator[Row]:
+def _in_processes(found: Sequence[Job], processes: int, shown: _Shown) -> Iterator[Any]:
     """Yield the rows from processes that import everything anew: to fork is not safe where threads run."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(found)), context, _begin) as pool:
         # The network's jobs come last and take longest. They begin first, so that no process idles at the end.
-        futures: dict[int, Future[Row]] = {}
+        futures: dict[int, Future[Any]] = {}
         for place in sorted(range(len(found)), key=lambda place: found[place].check is verify_version):
             job = found[place]
             futures[place] = pool.submit(job.check, *job.arguments)
@@ -176,4 +176,4 @@ class _Shown:
         now = time.monotonic()
         if self._lines and now - self._printed >= _SECONDS:
             self._printed = now
-            click.echo(f"{self._done} of {self._total} versions checked in {now - self._started:.0f} s", err=True)
+            click.echo(f"{self._done} of {self._total} checks done in {now - self._started:.0f} s", err=True)

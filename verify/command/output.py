@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import rich_click as click
 from rich.console import Console
 
 from verify.checker.certificate import finite
-from verify.command.run import Row
 
 # The width of the table without broken words.
 WIDE = 116
@@ -50,8 +50,8 @@ def check_writable(json_path: str | None) -> None:
         raise click.UsageError(f"--json {json_path!r}: {error}") from error
 
 
-def write(json_path: str | None, about: dict[str, Any], rows: list[Row]) -> None:
-    """Write the rows and the facts in `about` as JSON."""
+def write(json_path: str | None, about: dict[str, Any], rows: Sequence[Any]) -> None:
+    """Write the rows, each by its `to_dict()`, and the facts in `about` as JSON."""
     if json_path is None:
         return
     text = json.dumps(finite({**about, "rows": [row.to_dict() for row in rows]}), indent=1)
