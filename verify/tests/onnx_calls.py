@@ -1,7 +1,7 @@
 """The calls of our layers that the operators of ONNX stand for.
 
-A translator takes the inputs and the attributes of an operator, with the defaults of ONNX, and returns the call. An
-attribute that it has no parameter for is a TypeError.
+A translator takes the inputs and the attributes of an operator, with the defaults of ONNX, and returns the call. It has
+parameters for what the cases use. Any other attribute is a TypeError.
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ def windows(
     strides, pads = strides or [1 for _ in axes], pads or [0 for _ in axes] * 2
     padding = [(pads[k], pads[k + len(kernel)]) for k in axes]
     if auto_pad.startswith("SAME"):
-        reach = [(dilations or [1, 1])[k] * (kernel[k] - 1) + 1 for k in axes]
-        totals = [(-(-sizes[k] // strides[k]) - 1) * strides[k] + reach[k] - sizes[k] for k in axes]
+        totals = [(-(-sizes[k] // strides[k]) - 1) * strides[k] + kernel[k] - sizes[k] for k in axes]
         padding = [ends(max(0, total), auto_pad) for total in totals]
     found = {"stride": tuple(strides), "padding": tuple(padding)}
     return {**found, "dilation": tuple(dilations)} if dilations else found
@@ -67,18 +66,16 @@ def also_of_rows(translate: Callable[..., Call]) -> Callable[..., Call]:
     def translated(*arrays: Array, **attributes: Any) -> Call:
         if arrays[0].ndim != 3:
             return translate(*arrays, **attributes)
-        longer = {
-            name: [1, *value] if name in ("kernel_shape", "strides") else value for name, value in attributes.items()
-        }
-        return translate(*(array[:, :, None] for array in arrays), **longer)._replace(
-            results=lambda y, _: (y[:, :, 0],)
-        )
+        longer = {name: [1, *value] for name, value in attributes.items()}
+        call = translate(*(array[:, :, None] for array in arrays), **longer)
+        return call._replace(results=lambda y, cache: (y[:, :, 0],))
 
     return translated
 
 
-def conv(x: Array, w: Array, b: Any = None, *, group: int = 1, kernel_shape: Any = None, **window: Any) -> Call:
-    return Call("conv2d", (x, w, b), {"groups": group, **windows(x.shape[2:], w.shape[2:], **window)})
+def conv(x: Array, w: Array, *, kernel_shape: Any = None, **window: Any) -> Call:
+    """No case has groups or a bias, except those of CausalConvWithState."""
+    return Call("conv2d", (x, w), windows(x.shape[2:], w.shape[2:], **window))
 
 
 def causal_conv(x: Array, w: Array, b: Any = None, state: Any = None, *, activation: str = "none") -> Call:
@@ -93,7 +90,6 @@ def causal_conv(x: Array, w: Array, b: Any = None, state: Any = None, *, activat
 def conv_transpose(
     x: Array,
     w: Array,
-    b: Any = None,
     *,
     group: int = 1,
     kernel_shape: Any = None,
@@ -104,15 +100,15 @@ def conv_transpose(
     output_shape: Any = None,
     output_padding: Any = None,
 ) -> Call:
-    """Of a wanted size follows the padding, or how much is missing behind."""
-    s, d, behind = strides or [1, 1], dilations or [1, 1], output_padding or [0, 0]
-    options = windows(x.shape[2:], w.shape[2:], s, pads, d)
+    """A wanted size says how much to crop, or how much is missing behind."""
+    s, behind = strides or [1, 1], output_padding or [0, 0]
+    options = windows(x.shape[2:], w.shape[2:], s, pads, dilations)
     wanted = output_shape or (auto_pad != "NOTSET" and [x.shape[2] * s[0], x.shape[3] * s[1]])
     if wanted:
-        whole = [(x.shape[2 + k] - 1) * s[k] + d[k] * (w.shape[2 + k] - 1) + 1 + behind[k] - wanted[k] for k in (0, 1)]
-        options["padding"] = tuple(ends(max(0, total), auto_pad) for total in whole)
-        behind = [behind[k] + max(0, -whole[k]) for k in (0, 1)]
-    return Call("conv_transpose2d", (x, w, b), {**options, "groups": group, "output_padding": tuple(behind)})
+        totals = [(x.shape[2 + k] - 1) * s[k] + w.shape[2 + k] + behind[k] - wanted[k] for k in (0, 1)]
+        options["padding"] = tuple(ends(max(0, total), auto_pad) for total in totals)
+        behind = [behind[k] + max(0, -totals[k]) for k in (0, 1)]
+    return Call("conv_transpose2d", (x, w), {**options, "groups": group, "output_padding": tuple(behind)})
 
 
 def average_pool(x: Array, *, kernel_shape: Any, ceil_mode: int = 0, count_include_pad: int = 0, **window: Any) -> Call:
@@ -122,12 +118,12 @@ def average_pool(x: Array, *, kernel_shape: Any, ceil_mode: int = 0, count_inclu
 
 
 def max_pool(x: Array, *, kernel_shape: Any, ceil_mode: int = 0, storage_order: int = 0, **window: Any) -> Call:
-    """ONNX counts the winners through all planes, with storage_order=1 column by column."""
+    """ONNX counts the winners of a plane row by row, or column by column with storage_order=1."""
 
     def results(y: Array, cache: Any) -> tuple[Array, ...]:
-        N, C, H, W = x.shape
-        flat = cache.indices % W * H + cache.indices // W if storage_order else cache.indices
-        return y.astype(x.dtype), flat + np.arange(N * C).reshape(N, C, 1, 1) * H * W
+        H, W = x.shape[2:]
+        by_column = cache.indices % W * H + cache.indices // W
+        return y.astype(x.dtype), by_column if storage_order else cache.indices
 
     options = {"kernel_size": tuple(kernel_shape), "ceil_mode": bool(ceil_mode)}
     return Call("max_pool2d", (floating(x),), {**options, **windows(x.shape[2:], kernel_shape, **window)}, results)
@@ -189,7 +185,7 @@ def along_axis(layer: str) -> Callable[..., Call]:
 def cross_entropy(
     x: Array, labels: Array, weight: Any = None, *, reduction: str = "mean", ignore_index: int = -100
 ) -> Call:
-    """The second output are the logarithms of the probabilities."""
+    """The second output is the logarithms of the probabilities."""
     options = {"weight": weight, "reduction": reduction, "ignore_index": ignore_index}
     results = lambda y, cache: (y, log_softmax.fast.forward(x, axis=1)[0])  # noqa: E731
     return Call("softmax_cross_entropy", (x, labels), options, results)
