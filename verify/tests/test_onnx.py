@@ -108,7 +108,7 @@ LISTED = {
         "resize_upsample_scales_cubic resize_upsample_scales_cubic_align_corners "
         "resize_upsample_scales_cubic_asymmetric resize_upsample_sizes_cubic",
     ),
-    "antialiasing, and bicubic weights that PyTorch has not either": (
+    "antialiasing, or bicubic weights of another kind than those of PyTorch": (
         "unexpected keyword argument '(antialias|cubic_coeff_a|exclude_outside)'",
         "resize_downsample_scales_cubic_A_n0p5_exclude_outside resize_downsample_scales_cubic_antialias "
         "resize_downsample_scales_linear_antialias resize_downsample_sizes_cubic_antialias "
