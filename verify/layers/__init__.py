@@ -29,7 +29,8 @@ def markdown_table() -> str:
     rows = [titles, ("---",) * len(titles)]
     for layer in LAYERS.values():
         versions = ", ".join(implementation.name for implementation in layer.implementations)
-        oracles = [name for name, has in (("PyTorch", layer.torch), ("JAX", layer.jax)) if has is not None]
+        libraries = (("PyTorch", layer.torch), ("JAX", layer.jax), ("ONNX", layer.onnx))
+        oracles = [name for name, has in libraries if has]
         options = ", ".join(
             name if default is inspect.Parameter.empty else f"{name}={default!r}"
             for name, default in layer.options.items()

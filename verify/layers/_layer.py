@@ -65,6 +65,7 @@ class Layer:
     - `structure` is one of verify.gradcheck's. `cases` makes the strategy of valid cases.
     - `torch(torch, *tensors, **options)` and `jax(jax, *arrays, **options)` compute y there, from the module and a
       complete case: every array, or None, and every option. They return None for a case that the library does not have.
+    - `onnx` names the operators of ONNX whose test cases the layer is compared with.
     - `tolerance(arrays, options, y, dy, gradients)` gives how far two right versions may differ: in y and in each
       gradient, as numbers or arrays. A layer that is exact on integers has none.
     - `constants` names the arrays that have no gradient: labels, masks, indices.
@@ -82,6 +83,7 @@ class Layer:
     source: str
     torch: Callable[..., Any] | None = None
     jax: Callable[..., Any] | None = None
+    onnx: tuple[str, ...] = ()
     tolerance: Callable[..., tuple[Any, ...]] | None = None
     products: Callable[..., int] | None = None
     constants: tuple[str, ...] = ()

@@ -62,5 +62,6 @@ ADAPTIVE_AVG_POOL2D = Layer(
     source="torch.nn.functional.adaptive_avg_pool2d; Lin et al. 2014, arXiv:1312.4400",
     torch=lambda torch, x, output_size: torch.nn.functional.adaptive_avg_pool2d(x, output_size),
     jax=_jax,
+    onnx=("GlobalAveragePool",),
     tolerance=_tolerance,
 )

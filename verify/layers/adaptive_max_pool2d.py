@@ -47,4 +47,5 @@ ADAPTIVE_MAX_POOL2D = Layer(
     source="torch.nn.functional.adaptive_max_pool2d; He et al. 2014, arXiv:1406.4729",
     torch=_torch,
     jax=_jax,
+    onnx=("GlobalMaxPool",),
 )

@@ -80,4 +80,5 @@ ADD = Layer(
     source="He et al. 2016, arXiv:1512.03385",
     torch=lambda torch, x, z: x + z,
     jax=lambda jax, x, z: x + z,
+    onnx=("Add", "Sum"),
 )

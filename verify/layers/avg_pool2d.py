@@ -176,5 +176,6 @@ AVG_POOL2D = Layer(
     source="torch.nn.functional.avg_pool2d; LeCun et al. 1998, Proc. IEEE 86",
     torch=_torch,
     jax=_jax,
+    onnx=("AveragePool",),
     tolerance=_tolerance,
 )

@@ -155,5 +155,6 @@ BATCH_NORM2D = Layer(
     source="Ioffe & Szegedy 2015, arXiv:1502.03167",
     torch=_torch,
     jax=_jax,
+    onnx=("BatchNormalization", "MeanVarianceNormalization"),
     tolerance=_tolerance,
 )

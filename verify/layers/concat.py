@@ -125,4 +125,5 @@ CONCAT = Layer(
     source="Ronneberger et al. 2015, arXiv:1505.04597; torch.cat",
     torch=_torch,
     jax=lambda jax, *arrays, axis: jax.numpy.concatenate(arrays, axis),
+    onnx=("Concat",),
 )

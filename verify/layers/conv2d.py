@@ -244,6 +244,7 @@ CONV2D = Layer(
     source="Dumoulin & Visin 2016, arXiv:1603.07285",
     torch=_torch,
     jax=_jax,
+    onnx=("Conv", "CausalConvWithState"),
     products=_products,
     scope=_scope,
 )

@@ -153,5 +153,6 @@ CONV_TRANSPOSE2D = Layer(
     source="torch.nn.functional.conv_transpose2d; Dumoulin & Visin 2016, arXiv:1603.07285",
     torch=_torch,
     jax=_jax,
+    onnx=("ConvTranspose",),
     products=lambda arrays, options, y: arrays[0].size * arrays[1][0].size,
 )

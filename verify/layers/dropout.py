@@ -78,5 +78,6 @@ DROPOUT = Layer(
     source="Srivastava et al. 2014, JMLR 15",
     torch=_torch,
     jax=lambda jax, x, mask, *, p: x * mask * (1 / (1 - p) if p < 1 else 0.0),
+    onnx=("Dropout",),
     constants=("mask",),
 )

@@ -42,5 +42,6 @@ ELU = Layer(
     source="Clevert, Unterthiner & Hochreiter 2016, arXiv:1511.07289",
     torch=lambda torch, x, **options: torch.nn.functional.elu(x, **options),
     jax=lambda jax, x, **options: jax.nn.elu(x, **options),
+    onnx=("Elu",),
     tolerance=_tolerance,
 )

@@ -42,4 +42,5 @@ FLATTEN = Layer(
     # PyTorch wants an axis to flatten. A single one is a batch of single features.
     torch=lambda torch, x: torch.flatten(x if x.ndim > 1 else x[:, None], 1),
     jax=lambda jax, x: x.reshape(x.shape[0], math.prod(x.shape[1:])),
+    onnx=("Flatten",),
 )

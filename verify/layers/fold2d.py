@@ -127,4 +127,5 @@ FOLD2D = Layer(
     source="torch.nn.functional.fold",
     torch=_torch,
     jax=_jax,
+    onnx=("Col2Im",),
 )

@@ -53,5 +53,6 @@ GELU = Layer(
     source="Hendrycks & Gimpel 2016, arXiv:1606.08415",
     torch=lambda torch, x: torch.nn.functional.gelu(x, approximate="tanh"),
     jax=lambda jax, x: jax.nn.gelu(x, approximate=True),
+    onnx=("Gelu",),
     tolerance=_tolerance,
 )

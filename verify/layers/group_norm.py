@@ -113,5 +113,6 @@ GROUP_NORM = Layer(
     source="Wu & He 2018, arXiv:1803.08494",
     torch=_torch,
     jax=_jax,
+    onnx=("GroupNormalization",),
     tolerance=_tolerance,
 )

@@ -42,5 +42,6 @@ HARDSIGMOID = Layer(
     source="Howard et al. 2019, arXiv:1905.02244",
     torch=_torch,
     jax=lambda jax, x: jax.nn.hard_sigmoid(x),
+    onnx=("HardSigmoid", "HardSwish"),
     tolerance=_tolerance,
 )

@@ -93,5 +93,6 @@ INSTANCE_NORM2D = Layer(
     source="Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022",
     torch=_torch,
     jax=_jax,
+    onnx=("InstanceNormalization",),
     tolerance=_tolerance,
 )

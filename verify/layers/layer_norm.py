@@ -112,5 +112,6 @@ LAYER_NORM = Layer(
     source="Ba, Kiros & Hinton 2016, arXiv:1607.06450",
     torch=_torch,
     jax=_jax,
+    onnx=("LayerNormalization",),
     tolerance=_tolerance,
 )

@@ -44,5 +44,6 @@ LEAKY_RELU = Layer(
     source="Maas, Hannun & Ng 2013, ICML",
     torch=lambda torch, x, **options: torch.nn.functional.leaky_relu(x, **options),
     jax=_jax,
+    onnx=("LeakyRelu",),
     tolerance=_tolerance,
 )

@@ -73,5 +73,6 @@ LINEAR = Layer(
     source="torch.nn.functional.linear",
     torch=lambda torch, x, w, b: torch.nn.functional.linear(x, w, b),
     jax=lambda jax, x, w, b: x @ w.T if b is None else x @ w.T + b,
+    onnx=("Gemm", "MatMul"),
     products=lambda arrays, options, y: y.size * arrays[1].shape[1],
 )

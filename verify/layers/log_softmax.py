@@ -47,5 +47,6 @@ LOG_SOFTMAX = Layer(
     source="torch.nn.functional.log_softmax; Goodfellow, Bengio & Courville 2016",
     torch=lambda torch, x, *, axis: torch.nn.functional.log_softmax(x, dim=axis),
     jax=lambda jax, x, *, axis: jax.nn.log_softmax(x, axis=axis),
+    onnx=("LogSoftmax",),
     tolerance=_tolerance,
 )

@@ -186,5 +186,6 @@ MAX_POOL2D = Layer(
     source="torch.nn.functional.max_pool2d; Ranzato et al. 2007, CVPR",
     torch=_torch,
     jax=_jax,
+    onnx=("MaxPool",),
     scope=_scope,
 )

@@ -178,5 +178,6 @@ MAX_UNPOOL2D = Layer(
     ),
     source="Zeiler & Fergus 2014, arXiv:1311.2901; torch.nn.functional.max_unpool2d",
     torch=_torch,
+    onnx=("MaxUnpool",),
     constants=("indices",),
 )

@@ -177,4 +177,5 @@ PAD2D = Layer(
     source="torch.nn.functional.pad",
     torch=_torch,
     jax=_jax,
+    onnx=("Pad",),
 )

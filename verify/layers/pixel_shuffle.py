@@ -76,4 +76,5 @@ PIXEL_SHUFFLE = Layer(
     ),
     source="Shi et al. 2016, arXiv:1609.05158",
     torch=_torch,
+    onnx=("DepthToSpace",),
 )

@@ -72,4 +72,5 @@ PRELU = Layer(
     source="He et al. 2015, arXiv:1502.01852",
     torch=lambda torch, x, w: torch.nn.functional.prelu(x, w),
     jax=_jax,
+    onnx=("PRelu",),
 )

@@ -44,4 +44,5 @@ RELU = Layer(
     source="Nair & Hinton 2010, ICML",
     torch=lambda torch, x: torch.nn.functional.relu(x),
     jax=lambda jax, x: jax.nn.relu(x),
+    onnx=("Relu",),
 )

@@ -115,5 +115,6 @@ RMS_NORM = Layer(
     source="Zhang & Sennrich 2019, arXiv:1910.07467",
     torch=_torch,
     jax=_jax,
+    onnx=("RMSNormalization",),
     tolerance=_tolerance,
 )

@@ -42,5 +42,6 @@ SIGMOID = Layer(
     source="Goodfellow, Bengio & Courville 2016, section 3.10",
     torch=lambda torch, x: torch.nn.functional.sigmoid(x),
     jax=lambda jax, x: jax.nn.sigmoid(x),
+    onnx=("Sigmoid",),
     tolerance=_tolerance,
 )

@@ -43,5 +43,6 @@ SILU = Layer(
     source="Elfwing, Uchibe & Doya 2018, arXiv:1702.03118",
     torch=lambda torch, x: torch.nn.functional.silu(x),
     jax=lambda jax, x: jax.nn.silu(x),
+    onnx=("Swish",),
     tolerance=_tolerance,
 )

@@ -48,5 +48,6 @@ SOFTMAX = Layer(
     source="Bridle 1990; torch.nn.functional.softmax",
     torch=lambda torch, x, *, axis: torch.nn.functional.softmax(x, dim=axis),
     jax=lambda jax, x, *, axis: jax.nn.softmax(x, axis=axis),
+    onnx=("Softmax",),
     tolerance=_tolerance,
 )

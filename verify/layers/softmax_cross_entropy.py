@@ -199,6 +199,7 @@ SOFTMAX_CROSS_ENTROPY = Layer(
     source="torch.nn.functional.cross_entropy",
     torch=_torch,
     jax=_jax,
+    onnx=("SoftmaxCrossEntropyLoss",),
     tolerance=_tolerance,
     constants=("labels",),
 )

@@ -62,5 +62,6 @@ SOFTPLUS = Layer(
     source="Dugas et al. 2001, NIPS",
     torch=lambda torch, x, **options: torch.nn.functional.softplus(x, **options),
     jax=_jax,
+    onnx=("Softplus",),
     tolerance=_tolerance,
 )

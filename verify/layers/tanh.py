@@ -42,5 +42,6 @@ TANH = Layer(
     source="LeCun, Bottou, Orr & Müller 1998, section 4.4",
     torch=lambda torch, x: torch.nn.functional.tanh(x),
     jax=lambda jax, x: jax.nn.tanh(x),
+    onnx=("Tanh",),
     tolerance=_tolerance,
 )

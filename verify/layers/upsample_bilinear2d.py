@@ -87,5 +87,6 @@ UPSAMPLE_BILINEAR2D = Layer(
     source="torch.nn.functional.interpolate",
     torch=_torch,
     jax=_jax,
+    onnx=("Resize",),
     tolerance=_tolerance,
 )

@@ -48,4 +48,5 @@ UPSAMPLE_NEAREST2D = Layer(
     source="torch.nn.functional.interpolate",
     torch=_torch,
     jax=_jax,
+    onnx=("Resize", "Upsample"),
 )
