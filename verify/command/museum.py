@@ -13,14 +13,13 @@ import numpy as np
 import rich_click as click
 from rich.console import Console
 
-from verify.command import evidence, jobs, output
-from verify.command.evidence import RIGHT, Compared, Row
+from verify.command import jobs, output
 from verify.command.output import json_option, seed_option
 from verify.command.run import verify_layer
+from verify.evidence import hall, others, tables
+from verify.evidence.tables import RIGHT, Compared, Row
 from verify.layers import LAYERS
 from verify.museum import EXHIBITS, Exhibit
-from verify.museum import _hall as hall
-from verify.museum import _others as others
 from verify.profiles import EXAMPLES
 
 
@@ -125,7 +124,7 @@ def _in_full(exhibit: Exhibit, rows: Sequence[Row], examples: int, seed: int, co
     console.print(f"\n[bold]{exhibit.slug}[/]: {exhibit.wrong}", highlight=False)
     console.print(f"layer: {exhibit.layer}; shows when: {exhibit.shows}; source: {exhibit.source}", highlight=False)
     message = rows[-1].message
-    if rows[-1].check == evidence.GRADIENTS:
+    if rows[-1].check == tables.GRADIENTS:
         layer = LAYERS[exhibit.layer]
         message = verify_layer(layer, exhibit.mutate(layer.fast), examples, seed).message
     console.print(f"\n{message}", highlight=False, markup=False, soft_wrap=True)
@@ -175,23 +174,23 @@ def museum(
     started = time.perf_counter()
     chosen = [EXHIBITS[slug] for slug in dict.fromkeys(slugs)] or list(EXHIBITS.values())
     rows = list(jobs.rows(_looks(chosen, examples, seed), processes))
-    console.print(evidence.table(rows))
+    console.print(tables.table(rows))
     for exhibit in chosen if slugs else ():
         _in_full(exhibit, [row for row in rows if row.slug == exhibit.slug], examples, seed, console)
     found: list[Compared] = []
     if libraries:
         found = [each for several in jobs.rows(_asked(chosen, libraries, seed), processes) for each in several]
-        console.print(evidence.beside(found))
+        console.print(tables.beside(found))
     for row in rows:
         if row.kind == RIGHT and row.check:
             console.print(
                 f"\n{row.layer}, {row.version}, has no bug, but {row.check} says:", style="bold", highlight=False
             )
             console.print(row.message, highlight=False, markup=False, soft_wrap=True)
-    said = f"\n{evidence.summary(rows)} ({time.perf_counter() - started:.0f} s)"
+    said = f"\n{tables.summary(rows)} ({time.perf_counter() - started:.0f} s)"
     console.print(said, highlight=False, soft_wrap=True)
     if markdown is not None:
-        markdown.write_text(evidence.page(rows, found, examples, seed), encoding="utf-8")
+        markdown.write_text(tables.page(rows, found, examples, seed), encoding="utf-8")
     code = 0 if all(row.as_it_should_be for row in rows) else 1
     settings = {"command": "museum", "seed": seed, "examples": examples, "exit_code": code}
     output.write(json_path, settings, [*rows, *found])

@@ -17,7 +17,7 @@ from verify.museum._exhibit import Call, Gradients, gradient
     source="enggen/Deep-Learning-Coursera#7; Kulbear/deep-learning-coursera#34",
     code=C.STRIDE_IGNORED,
 )
-def conv_dx_nostride(dy: Array, call: Call) -> Gradients:
+def _conv_dx_nostride(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dx=call.elsewhere(dy, stride=1)[0])
 
 
@@ -29,7 +29,7 @@ def conv_dx_nostride(dy: Array, call: Call) -> Gradients:
     source="a pattern of loops over a batch",
     code=C.ONE_IMAGE_ONLY,
 )
-def conv_batch_assign(dy: Array, call: Call) -> Gradients:
+def _conv_batch_assign(dy: Array, call: Call) -> Gradients:
     last = np.zeros_like(dy)
     last[-1:] = dy[-1:]
     _, dw, _ = call.right(last)

@@ -15,5 +15,5 @@ from verify.museum._exhibit import Call, Gradients, gradient
     source="Simple CNN using NumPy, parts V and VI (Adhok, Analytics Vidhya)",
     code=C.FEATURES_BATCH_SWAPPED,
 )
-def flatten_no_t(dy: Array, call: Call) -> Gradients:
+def _flatten_no_t(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dx=lambda dx: dy.T.reshape(dx.shape))

@@ -20,7 +20,7 @@ from verify.museum._exhibit import Call, Gradients, Value, after, forward, gradi
     source="Simple CNN using NumPy, part V; FluxML/NNlib.jl#205; jmschrei/tangermeme#95",
     code=C.OVERLAP_ASSIGNED,
 )
-def maxpool_assign(dy: Array, call: Call) -> Gradients:
+def _maxpool_assign(dy: Array, call: Call) -> Gradients:
     (dx,) = call.right(dy)
     wrong = np.zeros((*dx.shape[:2], math.prod(dx.shape[2:])), dx.dtype)
     windows = (*dy.shape[:2], math.prod(dy.shape[2:]))
@@ -36,7 +36,7 @@ def maxpool_assign(dy: Array, call: Call) -> Gradients:
     source="HIPS/autograd#245",
     value=Value((np.array([[[[1.0, 2.0], [3.0, 4.0]]]]),), {"kernel_size": 1}, [[[[1, 2], [3, 4]]]]),
 )
-def pool_fwd_axes(version: Implementation) -> Implementation:
+def _pool_fwd_axes(version: Implementation) -> Implementation:
     return after(
         version,
         lambda y, call: y.swapaxes(2, 3).reshape(y.shape).copy(),

@@ -10,11 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from verify.command.cli import cli
-from verify.command.evidence import Row
+from verify.evidence import hall, others
+from verify.evidence.tables import Row
 from verify.layers import LAYERS
 from verify.museum import EQUIVALENT, EXHIBITS, FORWARD, GRADIENT, STATE, Exhibit
-from verify.museum import _hall as hall
-from verify.museum import _others as others
 from verify.museum._exhibit import gradient
 from verify.profiles import EXAMPLES
 
