@@ -15,6 +15,7 @@ from rich.table import Table
 from cnn_core.data import Dataset, load_digits, load_idx
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS
 from verify.command import jobs, output
+from verify.command.campaign import campaign
 from verify.command.check import check
 from verify.command.jobs import NETWORK
 from verify.command.museum import museum
@@ -126,6 +127,7 @@ def run(
     sys.exit(code)
 
 
+cli.add_command(campaign)
 cli.add_command(check)
 cli.add_command(museum)
 cli.add_command(sweep)

@@ -84,7 +84,7 @@ def verify_version(
 
 def rows(found: Sequence[Job], processes: int) -> Iterator[Any]:
     """Yield the row of each job, in the order of the jobs, with as many of them at once as there are processes."""
-    _load()
+    load()
     with _Shown(len(found)) as shown:
         if min(processes, len(found)) > 1:
             yield from _in_processes(found, processes, shown)
@@ -122,10 +122,10 @@ def _in_processes(found: Sequence[Job], processes: int, shown: _Shown) -> Iterat
 def _begin() -> None:
     """Leave Ctrl-C to the process that waits for this one, and load what it has loaded."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _load()
+    load()
 
 
-def _load() -> None:
+def load() -> None:
     """Import every module that a check may need.
 
     Hypothesis also draws constants that it finds in the loaded modules of a checkout. Otherwise the cases of a seed

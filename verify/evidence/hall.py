@@ -172,7 +172,7 @@ def _versions(subject: Planted, examples: int, seed: int) -> Seen:
             _large(subject.layer, drawn_case, np.float32),
         ):
             count += 1
-            if what := _differs(subject, case, seed + count):
+            if what := differs(subject, case, seed + count):
                 return Seen("versions", count, "", what)
     return Seen("", count)
 
@@ -186,7 +186,7 @@ def _large(layer: Layer, case: Case, dtype: type) -> Case:
     return Case(tuple(made), case.options)
 
 
-def _differs(subject: Planted, case: Case, seed: int) -> str:
+def differs(subject: Planted, case: Case, seed: int) -> str:
     """Return which result differs by more than two right versions may; empty if none does."""
     y, cache = subject.other.forward(*case.arrays, **case.options)
     dy = np.asarray(np.random.default_rng(seed).integers(-4, 5, y.shape)).astype(y.dtype)

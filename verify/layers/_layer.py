@@ -70,6 +70,7 @@ class Layer:
       gradient, as numbers or arrays. A layer that is exact on integers has none.
     - `constants` names the arrays that have no gradient: labels, masks, indices.
     - `scope(bound)` gives every configuration within a bound, in parts that a sweep shares out.
+    - `plan(arrays, options)` names how the fast version goes about a call, if it has several ways.
     - `products(arrays, options, y)` counts the products of a forward. A layer that does not multiply by w has none.
     """
 
@@ -88,6 +89,7 @@ class Layer:
     products: Callable[..., int] | None = None
     constants: tuple[str, ...] = ()
     scope: Callable[[int], Sequence[Callable[[], Iterator[Configuration]]]] | None = None
+    plan: Callable[[tuple[Any, ...], Mapping[str, Any]], str] | None = None
 
     def __repr__(self) -> str:
         return f"LAYERS[{self.name!r}]"

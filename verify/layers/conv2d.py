@@ -11,6 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from cnn_core import conv2d
+from cnn_core._blocked.conv2d import by_group
+from cnn_core._blocked.plan import choose, in_one_row
 from verify import strategies
 from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, Reject
 
@@ -174,6 +176,16 @@ def _jax(jax: Any, x: Any, w: Any, b: Any, *, stride: Any, padding: Any, dilatio
     return y if b is None else y + b[:, None, None]
 
 
+def _plan(arrays: tuple[Any, ...], options: Mapping[str, Any]) -> str:
+    """The layout of the blocks of y, and whether they are several images or rows."""
+    x, w = arrays[:2]
+    y, cache = conv2d.blocked.forward(*arrays, **options)
+    rows, columns = in_one_row(cache.rows, cache.columns, x, y)
+    plan = choose(len(x), by_group(w, options["groups"]).shape, rows, columns, x.itemsize)
+    blocks = "one-block" if len(list(plan.blocks(len(x), rows))) < 2 else "blocks"
+    return f"{type(plan.layout).__name__}-{blocks}"
+
+
 def _products(arrays: tuple[Array, ...], options: Mapping[str, Any], y: Array) -> int:
     return int(y.size * arrays[1][0].size)
 
@@ -247,4 +259,5 @@ CONV2D = Layer(
     onnx=("Conv", "CausalConvWithState"),
     products=_products,
     scope=_scope,
+    plan=_plan,
 )

@@ -1,0 +1,113 @@
+"""Work in processes, or on a Dask cluster. Whoever has work sees a `concurrent.futures.Executor`, and only here.
+
+`finished` yields results as they come. If a worker is killed, its tasks are done again by another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple, TypeVar
+
+Key = TypeVar("Key")
+Made = Callable[[], Executor]
+
+# A choice: so many tasks wait for each worker. Then none idles, and little is lost when the run is stopped.
+_AHEAD = 2
+# A choice: a task in whose company so many workers died is taken to kill them.
+_DEATHS = 3
+
+
+class Workers(NamedTuple):
+    """How to make an executor, and how many tasks it does at once."""
+
+    make: Made
+    at_once: int
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker died again and again at the same tasks."""
+
+
+def processes(count: int, begin: Callable[[], None] = lambda: None) -> Workers:
+    """Workers that are processes of this machine. Each imports everything anew: to fork is not safe where threads run.
+
+    `begin`, a function of a module, is called first in each.
+    """
+    context = multiprocessing.get_context("spawn")
+    return Workers(lambda: ProcessPoolExecutor(count, context, _begin, (begin,)), count)
+
+
+def dask(address: str) -> Workers:
+    """Workers of the Dask cluster at this address. Raises ModuleNotFoundError without Dask, OSError if none answers."""
+    from distributed import Client
+
+    client = Client(address)
+    return Workers(client.get_executor, max(1, sum(client.ncores().values())))
+
+
+def _begin(begin: Callable[[], None]) -> None:
+    """Leave Ctrl-C to the process that waits for this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begin()
+
+
+def finished(
+    tasks: Iterable[tuple[Key, Callable[..., Any], tuple[Any, ...]]], workers: Workers
+) -> Iterator[tuple[Key, Any]]:
+    """Yield (key, function(*arguments)) of each task (key, function, arguments), in the order in which they end.
+
+    Tasks are taken as workers become free. An exception of a task is raised here, and ends the work. Raises
+    WorkerDiedError if workers die again and again at the same tasks.
+    """
+    todo, again, deaths = iter(tasks), list[Any](), Counter[Any]()
+    running: dict[Future[Any], Any] = {}
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(_closing(workers.make()))
+        while True:
+            try:
+                _submit(pool, running, todo, again, _AHEAD * workers.at_once)
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield running.pop(future)[0], result
+            except BrokenProcessPool as broken:
+                again += running.values()
+                running.clear()
+                deaths.update(task[0] for task in again)
+                if max(deaths.values(), default=0) >= _DEATHS:
+                    keys = ", ".join(str(task[0]) for task in again)
+                    raise WorkerDiedError(f"a worker died {_DEATHS} times at one of the tasks {keys}") from broken
+                pool = stack.enter_context(_closing(workers.make()))
+
+
+def _submit(pool: Executor, running: dict[Future[Any], Any], todo: Iterator[Any], again: list[Any], most: int) -> None:
+    """Submit tasks until `most` are running: those to be done again first."""
+    while len(running) < most:
+        if not again:
+            again += itertools.islice(todo, 1)
+        if not again:
+            return
+        _, function, arguments = again[-1]
+        running[pool.submit(function, *arguments)] = again.pop()
+
+
+@contextlib.contextmanager
+def _closing(pool: Executor) -> Iterator[Executor]:
+    """Close a pool. When work ends early, what runs is not waited for."""
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children() if isinstance(pool, ProcessPoolExecutor) else ():
+            child.terminate()
+        raise
+    else:
+        pool.shutdown(wait=False, cancel_futures=True)
