@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cnn_core import upsample_nearest2d
 from verify import strategies
 from verify.layers._layer import Case, Layer
-from verify.layers._resizing import SCALED_REJECTS, bench, scaled_cases, steps
+from verify.layers._resizing import SCALED_REJECTS, bench, scaled_cases, scaled_scope, steps
 
 
 def upsample_nearest2d_cases() -> st.SearchStrategy[Case]:
@@ -48,4 +48,5 @@ UPSAMPLE_NEAREST2D = Layer(
     source="torch.nn.functional.interpolate",
     torch=_torch,
     jax=_jax,
+    scope=scaled_scope,
 )
