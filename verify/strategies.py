@@ -11,7 +11,6 @@ strategy is made.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -34,17 +33,6 @@ class Window(NamedTuple):
     size: tuple[int, int]
     kernel: tuple[int, int]
     options: dict[str, Any]
-
-
-class Sliding(NamedTuple):
-    """One axis of a window: the size of the image, and kernel, stride, dilation and padding of the window."""
-
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-    after: int
 
 
 class _Axis(NamedTuple):
@@ -257,22 +245,6 @@ def windows(draw: st.DrawFn, *, pooling: bool = False, dilated: bool = True) -> 
     if pooling and draw(st.booleans()):
         options["ceil_mode"] = True
     return Window((axes[0].size, axes[1].size), kernel, options)
-
-
-def every_axis(bound: int, *, pooling: bool = False, asymmetric: bool = False) -> list[Sliding]:
-    """Every window along one axis that fits, with all numbers up to the bound.
-
-    With `pooling` the padding is at most half the window, and no window misses the image.
-    """
-    numbers = range(1, bound + 1)
-    found = []
-    for size, kernel, stride, dilation in itertools.product(numbers, repeat=4):
-        window = dilation * (kernel - 1) + 1
-        for before, after in itertools.product(range(bound + 1), repeat=2):
-            fits = window <= size + before + after and (asymmetric or before == after)
-            if fits and not (pooling and (2 * max(before, after) > window or dilation > size)):
-                found.append(Sliding(size, kernel, stride, dilation, before, after))
-    return found
 
 
 @st.composite

@@ -13,7 +13,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import rich_click as click
 
 import cnn_core
@@ -67,10 +66,10 @@ class _Journal:
 
 def _check_part(name: str, bound: int, number: int, seed: int) -> _Part:
     """Check one part. Its draws depend on its number alone, so a sweep that is resumed draws as one that is not."""
-    layer, generator, count = LAYERS[name], np.random.default_rng([seed, number]), 0
+    layer, draws, count = LAYERS[name], library.Draws([seed, number]), 0
     for configuration in library.parts(layer, bound)[number]():
         count += 1
-        wrong = library.check(layer, configuration, generator)
+        wrong = library.check(layer, configuration, draws)
         if wrong is not None:
             return _Part(count, f"{wrong.what}\n{library.call(layer, wrong)}")
     return _Part(count)
@@ -95,7 +94,7 @@ def _run(name: str, bound: int, seed: int, jobs: int, journal: _Journal, total: 
                     journal.add(running.pop(future), part)
                     yield part
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 @click.command()
@@ -111,6 +110,7 @@ def _run(name: str, bound: int, seed: int, jobs: int, journal: _Journal, total: 
 def sweep(layer: str, bound: int, jobs: int, state: Path | None, seed: int) -> None:
     """Check every configuration of a layer up to a bound: versions bit for bit, gradients exactly.
 
+    A layer that rounds is compared within its tolerance. The docstring of its scope says what is in it.
     Started again after an end of any kind, it goes on where it was. The exit code is 1 if something is wrong.
     """
     declared = LAYERS[layer]

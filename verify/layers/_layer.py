@@ -129,6 +129,10 @@ class Layer:
             raise TypeError(f"the declaration of {self.name} needs a tolerance: its arithmetic rounds")
         return self.tolerance(case.arrays, case.options, y, dy, gradients)
 
+    def configurations(self, bound: int) -> int:
+        """Return how many configurations a sweep within the bound goes through."""
+        return sum(1 for part in (self.scope(bound) if self.scope else ()) for _ in part())
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the arrays, in order: ("x", "w", "b")."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +13,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from verify import strategies
-from verify.layers._layer import Array, BenchCase, Case, Reject
+from verify.layers import _scopes
+from verify.layers._layer import Array, BenchCase, Case, Configuration, Reject
 
 # Fractions below and above 1, whole numbers, and floats that no fraction of small numbers is.
 _FACTORS = (1 / 3, 0.5, 0.7, 1.0, 1.25, 1.3, 1.5, 2.0, 2.5, 3.0)
@@ -120,3 +123,37 @@ def bench(zoo: str, images: int, channels: int, side: int, *, naive: bool = Fals
 
     how = ", ".join(f"{name}={value}" for name, value in options.items())
     return BenchCase(f"{how} on {channels}x{side}x{side}, N = {images}", zoo, images, draw, options, naive)
+
+
+def adaptive_scope(bound: int) -> list[_scopes.Part]:
+    """Every size of an image, with every output size from 0 and None, and every number of images and channels."""
+    numbers = range(1, bound + 1)
+    axes = list(itertools.product(numbers, (*range(bound + 1), None)))
+    several = [(1, 1), *_scopes.batches(bound)]
+
+    def sized(rows: tuple[int, int | None], columns: tuple[int, int | None]) -> Iterator[Configuration]:
+        for images, channels in several:
+            x = images, channels, rows[0], columns[0]
+            yield Configuration((x,), {"output_size": (rows[1], columns[1])})
+
+    return _scopes.crossed(axes, axes, sized)
+
+
+def scaled_scope(bound: int, **options: tuple[Any, ...]) -> list[_scopes.Part]:
+    """Every size of an image, with every size of y or every scale factor, and every number of images and channels.
+
+    The factors are fractions of two numbers up to the bound. `options` are further ones, with all their values.
+    """
+    numbers = range(1, bound + 1)
+    factors = sorted({one / other for one, other in itertools.product(numbers, repeat=2)})
+    by_size = list(itertools.product(numbers, numbers))
+    by_factor = [(size, factor) for size, factor in itertools.product(numbers, factors) if size * factor >= 1]
+    several = [(1, 1), *_scopes.batches(bound)]
+
+    def scaled(rows: tuple[int, Any], columns: tuple[int, Any], name: str) -> Iterator[Configuration]:
+        for (images, channels), values in itertools.product(several, itertools.product(*options.values())):
+            x = images, channels, rows[0], columns[0]
+            yield Configuration((x,), {name: (rows[1], columns[1]), **dict(zip(options, values, strict=True))})
+
+    kinds = ((by_size, "size"), (by_factor, "scale_factor"))
+    return [part for axes, name in kinds for part in _scopes.crossed(axes, axes, functools.partial(scaled, name=name))]

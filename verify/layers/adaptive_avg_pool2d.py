@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cnn_core import adaptive_avg_pool2d
 from verify import strategies
 from verify.layers._layer import Array, Case, Layer
-from verify.layers._resizing import ADAPTIVE_REJECTS, adaptive_cases, bench
+from verify.layers._resizing import ADAPTIVE_REJECTS, adaptive_cases, adaptive_scope, bench
 
 
 def adaptive_avg_pool2d_cases() -> st.SearchStrategy[Case]:
@@ -39,7 +39,7 @@ def _tolerance(
     - y is a sum of K terms over one or two divisors, an average of x. Its error is at most gamma_{K+2} max |x|.
     - dx is a sum of B quotients by at least 1. Its error is at most gamma_{B+2} B max |dy|.
     """
-    (height, width), outs = arrays[0].shape[2:], y.shape[2:]
+    (height, width), outs = arrays[0].shape[2:], [max(1, out) for out in y.shape[2:]]
     entries = (height / outs[0] + 2) * (width / outs[1] + 2)
     in_bins = (outs[0] / height + 2) * (outs[1] / width + 2)
     ku = (entries + in_bins + 2) * float(np.finfo(y.dtype).eps) / 2
@@ -64,4 +64,5 @@ ADAPTIVE_AVG_POOL2D = Layer(
     jax=_jax,
     onnx=("GlobalAveragePool",),
     tolerance=_tolerance,
+    scope=adaptive_scope,
 )

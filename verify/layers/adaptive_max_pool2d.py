@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cnn_core import adaptive_max_pool2d
 from verify import strategies
 from verify.layers._layer import Case, Layer
-from verify.layers._resizing import ADAPTIVE_REJECTS, adaptive_cases, bench
+from verify.layers._resizing import ADAPTIVE_REJECTS, adaptive_cases, adaptive_scope, bench
 
 
 def adaptive_max_pool2d_cases() -> st.SearchStrategy[Case]:
@@ -48,4 +48,5 @@ ADAPTIVE_MAX_POOL2D = Layer(
     torch=_torch,
     jax=_jax,
     onnx=("GlobalMaxPool",),
+    scope=adaptive_scope,
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 
 from cnn_core import avg_pool2d
 from verify import strategies
-from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
+from verify.layers import _scopes
+from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, Reject
 
 
 @st.composite
@@ -159,6 +162,40 @@ def _tolerance(
     return each * np.abs(arrays[0]).max(initial=0.0), each * np.abs(dy).max(initial=0.0)
 
 
+def _configuration(
+    rows: _scopes.Sliding, columns: _scopes.Sliding, images: int = 1, channels: int = 1, **options: Any
+) -> Configuration:
+    window = {"kernel_size": (rows.kernel, columns.kernel), **_scopes.window(rows, columns)}
+    del window["dilation"]
+    return Configuration(((images, channels, rows.size, columns.size),), {**window, **options})
+
+
+def _scope(bound: int) -> list[_scopes.Part]:
+    """Every pair of axes, with any padding on each side, with both ceil_mode and both count_include_pad.
+
+    Every pair with the same padding on both sides also comes with each divisor_override up to the bound, of either
+    sign. Pairs of axes up to 2 come with all numbers of images and channels. Paddings "same" and "valid", and the
+    default of stride, come with the defaults of the others.
+    """
+    flags, divisors = (False, True), [sign * size for size in range(1, bound + 1) for sign in (1, -1)]
+
+    def counted(rows: _scopes.Sliding, columns: _scopes.Sliding, ceil_mode: bool) -> Iterator[Configuration]:
+        even = rows.even and columns.even
+        for include, divisor in itertools.product(flags, [None, *divisors] if even else [None]):
+            options: dict[str, Any] = {"count_include_pad": include, "divisor_override": divisor}
+            yield _configuration(rows, columns, ceil_mode=ceil_mode, **options)
+
+    def several(rows: _scopes.Sliding, columns: _scopes.Sliding) -> Iterator[Configuration]:
+        return (_configuration(rows, columns, *each) for each in _scopes.batches(bound))
+
+    parts = _scopes.pools(bound, _configuration, dilated=False)
+    for ceil_mode in flags:
+        axes = _scopes.pool_axes(bound, ceil_mode=ceil_mode, dilated=False)
+        parts += _scopes.crossed(axes, axes, functools.partial(counted, ceil_mode=ceil_mode))
+    small = _scopes.small(_scopes.pool_axes(bound, dilated=False))
+    return [*parts, *_scopes.crossed(small, small, several)]
+
+
 AVG_POOL2D = Layer(
     name="avg_pool2d",
     module=avg_pool2d,
@@ -178,4 +215,5 @@ AVG_POOL2D = Layer(
     jax=_jax,
     onnx=("AveragePool",),
     tolerance=_tolerance,
+    scope=_scope,
 )

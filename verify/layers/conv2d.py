@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from cnn_core import conv2d
 from cnn_core._blocked.conv2d import by_group
 from cnn_core._blocked.plan import choose, in_one_row
 from verify import strategies
+from verify.layers import _scopes
 from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, Reject
 
 
@@ -191,58 +190,31 @@ def _products(arrays: tuple[Array, ...], options: Mapping[str, Any], y: Array) -
 
 
 def _configuration(
-    rows: strategies.Sliding, columns: strategies.Sliding, groups: int = 1, channels: int = 1, filters: int = 1
+    rows: _scopes.Sliding,
+    columns: _scopes.Sliding,
+    images: int = 1,
+    groups: int = 1,
+    channels: int = 1,
+    filters: int = 1,
+    bias: bool = True,
 ) -> Configuration:
-    x = 1 + (groups > 1), groups * channels, rows.size, columns.size
+    x = images, groups * channels, rows.size, columns.size
     w = groups * filters, channels, rows.kernel, columns.kernel
-    options = {
-        "stride": (rows.stride, columns.stride),
-        "padding": ((rows.before, rows.after), (columns.before, columns.after)),
-        "dilation": (rows.dilation, columns.dilation),
-        "groups": groups,
-    }
-    return Configuration((x, w, w[:1]), options)
+    return Configuration((x, w, w[:1] if bias else None), {**_scopes.window(rows, columns), "groups": groups})
 
 
-def _scope(bound: int) -> list[Callable[[], Iterator[Configuration]]]:
-    """Every pair of axes with the same padding on both sides, and "same" and "valid".
+def _scope(bound: int) -> list[_scopes.Part]:
+    """Every pair of axes with the same padding on both sides, and with "same" and "valid", for one channel and filter.
 
-    Every padding of one axis stands beside one other axis. All numbers of groups, channels and filters, with and
-    without b, stand beside all pairs of axes up to 2.
+    Every padding of one axis stands beside one other axis. All numbers of images, groups, channels and filters, with
+    and without b, stand beside all pairs of axes up to 2.
     """
-    axes, small = strategies.every_axis(bound), strategies.every_axis(min(2, bound))
-    one = strategies.Sliding(2, 2, 1, 1, 0, 0)
-    numbers = range(1, bound + 1)
-    several = [
-        (groups, channels, filters)
-        for groups, channels, filters in itertools.product(numbers, repeat=3)
-        if groups * channels <= bound and groups * filters <= bound
-    ]
+    small, counts = _scopes.small(_scopes.sliding_axes(bound)), list(_scopes.groupings(bound))
 
-    def pairs(rows: strategies.Sliding) -> Iterator[Configuration]:
-        return (_configuration(rows, columns) for columns in axes)
+    def grouped(rows: _scopes.Sliding, columns: _scopes.Sliding) -> Iterator[Configuration]:
+        return (_configuration(rows, columns, *each) for each in counts)
 
-    def asymmetric() -> Iterator[Configuration]:
-        for axis in strategies.every_axis(bound, asymmetric=True):
-            if axis.before != axis.after:
-                yield _configuration(axis, one)
-                yield _configuration(one, axis)
-
-    def grouped(rows: strategies.Sliding) -> Iterator[Configuration]:
-        for columns, counts in itertools.product(small, several):
-            found = _configuration(rows, columns, *counts)
-            if counts != (1, 1, 1):  # that is one of the pairs
-                yield found
-            yield found._replace(shapes=(*found.shapes[:2], None))
-
-    def named() -> Iterator[Configuration]:
-        plain = [axis for axis in axes if (axis.stride, axis.before) == (1, 0)]
-        for rows, columns, padding in itertools.product(plain, plain, ("same", "valid")):
-            found = _configuration(rows, columns)
-            yield found._replace(options={**found.options, "padding": padding})
-
-    wide = [functools.partial(pairs, rows) for rows in axes]
-    return [*wide, *(functools.partial(grouped, rows) for rows in small), asymmetric, named]
+    return [*_scopes.sliding(bound, _configuration), *_scopes.crossed(small, small, grouped)]
 
 
 CONV2D = Layer(

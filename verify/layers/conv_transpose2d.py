@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from cnn_core import conv_transpose2d
 from verify import strategies
-from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
+from verify.layers import _scopes
+from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, Reject
 
 
 @st.composite
@@ -136,6 +138,55 @@ def _jax(
     return y if b is None else y + b[:, None, None]
 
 
+# Two axes that others stand beside: a plain one, and one with a stride, a dilation, uneven padding and output_padding.
+_EVEN = _scopes.Transposed(2, 2, 1, 1, 0, 0, 0)
+_UNEVEN = _scopes.Transposed(2, 2, 2, 2, 1, 0, 1)
+
+
+def _configuration(
+    rows: _scopes.Transposed,
+    columns: _scopes.Transposed,
+    images: int = 1,
+    groups: int = 1,
+    channels: int = 1,
+    filters: int = 1,
+    bias: bool = True,
+) -> Configuration:
+    x = images, groups * channels, rows.size, columns.size
+    w = groups * channels, filters, rows.kernel, columns.kernel
+    output_padding = rows.extra, columns.extra
+    options = {**_scopes.window(rows, columns), "output_padding": output_padding, "groups": groups}
+    return Configuration((x, w, (groups * filters,) if bias else None), options)
+
+
+def _scope(bound: int) -> list[_scopes.Part]:
+    """Every pair of axes with the same padding on both sides and no output_padding, for one channel and filter.
+
+    Every padding and output_padding of one axis stands beside two other axes, and, if no number is above 2, beside
+    all those. Padding "same" comes with every output_padding, "valid" with none. All numbers of images, groups,
+    channels and filters, with and without b, stand beside all pairs of axes up to 2.
+    """
+    axes, counts = _scopes.transposed_axes(bound), list(_scopes.groupings(bound))
+    plain, few = [axis for axis in axes if axis.plain], [axis for axis in axes if max(axis) <= 2]
+    many = [axis for axis in axes if not axis.plain and max(axis) > 2]
+
+    def pair(rows: _scopes.Transposed, columns: _scopes.Transposed) -> list[Configuration]:
+        return [_configuration(rows, columns)]
+
+    def extra(rows: _scopes.Transposed, columns: _scopes.Transposed) -> list[Configuration]:
+        return [] if rows.plain and columns.plain else pair(rows, columns)
+
+    def grouped(rows: _scopes.Transposed, columns: _scopes.Transposed) -> Iterator[Configuration]:
+        return (_configuration(rows, columns, *each) for each in counts)
+
+    small = [axis for axis in few if axis.plain or axis == _UNEVEN]
+    parts = [*_scopes.crossed(plain, plain, pair), *_scopes.crossed(few, few, extra)]
+    for one in (_EVEN, _UNEVEN) if many else ():
+        parts += _scopes.beside(one, many, pair)
+    same = [_scopes.Transposed(*axis, e) for axis in _scopes.same_axes(bound) for e in range(axis.dilation)]
+    return [*parts, *_scopes.named(same, plain, _configuration), *_scopes.crossed(small, small, grouped)]
+
+
 CONV_TRANSPOSE2D = Layer(
     name="conv_transpose2d",
     module=conv_transpose2d,
@@ -155,4 +206,5 @@ CONV_TRANSPOSE2D = Layer(
     jax=_jax,
     onnx=("ConvTranspose",),
     products=lambda arrays, options, y: arrays[0].size * arrays[1][0].size,
+    scope=_scope,
 )

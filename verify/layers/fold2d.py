@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from cnn_core import fold2d
 from verify import strategies
-from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
+from verify.layers import _scopes
+from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, Reject
 
 
 @st.composite
@@ -111,6 +113,28 @@ def _jax(jax: Any, x: Any, *, output_size: Any, kernel_size: Any, stride: Any, p
     return jax.linear_transpose(unfold, image)(x)[0]
 
 
+def _configuration(
+    rows: _scopes.Sliding, columns: _scopes.Sliding, images: int = 1, channels: int = 1
+) -> Configuration:
+    kernel, size = (rows.kernel, columns.kernel), (rows.size, columns.size)
+    x = images, channels * rows.kernel * columns.kernel, rows.out() * columns.out()
+    return Configuration((x,), {"output_size": size, "kernel_size": kernel, **_scopes.window(rows, columns)})
+
+
+def _scope(bound: int) -> list[_scopes.Part]:
+    """Every pair of axes with the same padding on both sides, and with "same" and "valid", for one image and channel.
+
+    Every padding of one axis stands beside one other axis. Pairs of axes up to 2 come with all numbers of images and
+    channels.
+    """
+
+    def several(rows: _scopes.Sliding, columns: _scopes.Sliding) -> Iterator[Configuration]:
+        return (_configuration(rows, columns, *each) for each in _scopes.batches(bound))
+
+    small = _scopes.small(_scopes.sliding_axes(bound))
+    return [*_scopes.sliding(bound, _configuration), *_scopes.crossed(small, small, several)]
+
+
 FOLD2D = Layer(
     name="fold2d",
     module=fold2d,
@@ -128,4 +152,5 @@ FOLD2D = Layer(
     torch=_torch,
     jax=_jax,
     onnx=("Col2Im",),
+    scope=_scope,
 )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from cnn_core import max_pool2d
 from verify import strategies
+from verify.layers import _scopes
 from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, Reject
 
 
@@ -133,39 +133,28 @@ def _jax(
 
 
 def _configuration(
-    rows: strategies.Sliding, columns: strategies.Sliding, images: int = 1, channels: int = 1, **options: bool
+    rows: _scopes.Sliding, columns: _scopes.Sliding, images: int = 1, channels: int = 1, *, ceil_mode: bool = False
 ) -> Configuration:
-    window = {
-        "kernel_size": (rows.kernel, columns.kernel),
-        "stride": (rows.stride, columns.stride),
-        "padding": ((rows.before, rows.after), (columns.before, columns.after)),
-        "dilation": (rows.dilation, columns.dilation),
-    }
-    return Configuration(((images, channels, rows.size, columns.size),), {**window, **options})
+    options = {"kernel_size": (rows.kernel, columns.kernel), **_scopes.window(rows, columns), "ceil_mode": ceil_mode}
+    return Configuration(((images, channels, rows.size, columns.size),), options)
 
 
-def _scope(bound: int) -> list[Callable[[], Iterator[Configuration]]]:
-    """Every pair of axes, with and without ceil_mode; images, channels and one-sided paddings with small axes."""
-    axes = strategies.every_axis(bound, pooling=True)
-    small = strategies.every_axis(min(2, bound), pooling=True)
-    one = strategies.Sliding(2, 2, 1, 1, 0, 0)
+def _scope(bound: int) -> list[_scopes.Part]:
+    """Every pair of axes with the same padding on both sides, with and without ceil_mode, for one image and channel.
 
-    def pairs(rows: strategies.Sliding) -> Iterator[Configuration]:
-        for columns, ceil_mode in itertools.product(axes, (False, True)):
-            yield _configuration(rows, columns, ceil_mode=ceil_mode)
+    Every padding of one axis stands beside one other axis. Pairs of axes up to 2 come with all numbers of images and
+    channels. Paddings "same" and "valid", and the default of stride, come without ceil_mode.
+    """
 
-    def asymmetric() -> Iterator[Configuration]:
-        for axis in strategies.every_axis(bound, pooling=True, asymmetric=True):
-            if axis.before != axis.after:
-                yield _configuration(axis, one)
-                yield _configuration(one, axis)
+    def several(rows: _scopes.Sliding, columns: _scopes.Sliding) -> Iterator[Configuration]:
+        return (_configuration(rows, columns, *each) for each in _scopes.batches(bound))
 
-    def several() -> Iterator[Configuration]:
-        numbers = range(1, bound + 1)
-        for rows, columns, images, channels in itertools.product(small, small, numbers, numbers):
-            yield _configuration(rows, columns, images, channels)
-
-    return [*(functools.partial(pairs, rows) for rows in axes), asymmetric, several]
+    parts = _scopes.pools(bound, _configuration)
+    for ceil_mode in (False, True):
+        make = functools.partial(_configuration, ceil_mode=ceil_mode)
+        parts += _scopes.paired(bound, _scopes.pool_axes(bound, ceil_mode=ceil_mode), make)
+    small = _scopes.small(_scopes.pool_axes(bound))
+    return [*parts, *_scopes.crossed(small, small, several)]
 
 
 MAX_POOL2D = Layer(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
 
 from cnn_core import max_unpool2d
 from verify import strategies
-from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
+from verify.layers import _scopes
+from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, Reject
 
 
 @st.composite
@@ -165,6 +169,72 @@ def _torch(torch: Any, x: Any, indices: Any, **options: Any) -> Any:
     return torch.nn.functional.max_unpool2d(x, indices.long(), **options)
 
 
+class _Indices(NamedTuple):
+    """Draws the indices of x into an output of some size: no index twice in a plane, or any."""
+
+    shape: tuple[int, ...]
+    places: int
+    repeated: bool
+
+    def __call__(self, generator: np.random.Generator) -> Array:
+        if self.repeated:
+            return generator.integers(0, self.places, self.shape)
+        images, channels, height, width = self.shape
+        planes = np.tile(np.arange(self.places), (images * channels, 1))
+        return generator.permuted(planes, axis=1)[:, : height * width].reshape(self.shape)
+
+
+class _Unpooled(NamedTuple):
+    """One axis: the sizes of x and y, and kernel, stride and padding of the pool to undo, or 0 for all three."""
+
+    size: int
+    out: int
+    kernel: int
+    stride: int
+    padding: int
+
+
+def _axes(bound: int) -> list[_Unpooled]:
+    """Return every axis, with the output size that follows from the window: less than 1, if it crops too much."""
+    numbers = itertools.product(*[range(1, bound + 1)] * 3, range(bound + 1))
+    return [_Unpooled(n, (n - 1) * s + k - 2 * p, k, s, p) for n, k, s, p in numbers]
+
+
+def _configurations(
+    rows: _Unpooled, columns: _Unpooled, images: int = 1, channels: int = 1, **options: Any
+) -> Iterator[Configuration]:
+    """Indices that repeat, and such as do not, if there are enough."""
+    x, places = (images, channels, rows.size, columns.size), rows.out * columns.out
+    if rows.kernel:
+        window = zip(rows[2:], columns[2:], strict=True)
+        options = {**dict(zip(("kernel_size", "stride", "padding"), window, strict=True)), **options}
+    for repeated in (True, False) if places >= x[2] * x[3] else (True,):
+        yield Configuration((x, _Indices(x, places, repeated)), options)
+
+
+def _scope(bound: int) -> list[_scopes.Part]:
+    """Every pair of axes, with any padding, with indices that repeat and such as do not, if there are enough.
+
+    The output size is left out, or given within the bound, with a window or alone. Pairs of axes up to 2 come with
+    all numbers of images and channels, and pairs whose stride is the kernel with the default of stride.
+    """
+    found, numbers = _axes(bound), range(1, bound + 1)
+    axes = [axis for axis in found if axis.out >= 1]
+    sized = [axis._replace(out=out) for axis in found for out in numbers if abs(out - axis.out) < axis.stride]
+    alone = [_Unpooled(size, out, 0, 0, 0) for size, out in itertools.product(numbers, repeat=2)]
+    touching, small = [axis for axis in axes if axis.kernel == axis.stride], [axis for axis in axes if max(axis) <= 2]
+    default = functools.partial(_configurations, stride=None)
+
+    def given(rows: _Unpooled, columns: _Unpooled) -> Iterator[Configuration]:
+        return _configurations(rows, columns, output_size=(rows.out, columns.out))
+
+    def several(rows: _Unpooled, columns: _Unpooled) -> Iterator[Configuration]:
+        return itertools.chain(*(_configurations(rows, columns, *each) for each in _scopes.batches(bound)))
+
+    kinds = ((axes, _configurations), (sized, given), (alone, given), (touching, default), (small, several))
+    return [part for these, make in kinds for part in _scopes.crossed(these, these, make)]
+
+
 MAX_UNPOOL2D = Layer(
     name="max_unpool2d",
     module=max_unpool2d,
@@ -180,4 +250,5 @@ MAX_UNPOOL2D = Layer(
     torch=_torch,
     onnx=("MaxUnpool",),
     constants=("indices",),
+    scope=_scope,
 )

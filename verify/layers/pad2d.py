@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +12,8 @@ from hypothesis import strategies as st
 
 from cnn_core import pad2d
 from verify import strategies
-from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
+from verify.layers import _scopes
+from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, Reject
 
 _MODES = ("constant", "reflect", "replicate", "circular")
 
@@ -162,6 +166,38 @@ def _jax(jax: Any, x: Any, *, pad: Any, mode: str, value: float = 0.0) -> Any:
     return jax.numpy.pad(x, grow, {"reflect": "reflect", "replicate": "edge"}[mode])[crop]
 
 
+def _axes(bound: int, mode: str) -> list[tuple[int, int, int]]:
+    """Return every size of an axis, with every pad before and after it that the mode can do."""
+    pads, found = range(-bound, bound + 1), []
+    for size, before, after in itertools.product(range(bound + 1), pads, pads):
+        left, any_pad = size + min(before, 0) + min(after, 0), bound if size or mode == "constant" else 0
+        most = {"reflect": max(size - 1, 0), "circular": left}.get(mode, any_pad)
+        if size + before + after >= 0 and max(before, after, 0) <= most:
+            found.append((size, before, after))
+    return found
+
+
+def _scope(bound: int) -> list[_scopes.Part]:
+    """Every pair of axes for each mode: any pads before and after, which crop if they are negative, down to nothing.
+
+    Sizes are from 0. The constant is 0 or the bound. Pairs of axes up to 1 come with
+    all numbers of images and channels.
+    """
+
+    def pads(rows: Any, columns: Any, mode: str, batches: Sequence[tuple[int, int]]) -> Iterator[Configuration]:
+        values = ({"value": 0.0}, {"value": float(bound)}) if mode == "constant" else ({},)
+        for (images, channels), value in itertools.product(batches, values):
+            shape = images, channels, rows[0], columns[0]
+            yield Configuration((shape,), {"pad": (rows[1:], columns[1:]), "mode": mode, **value})
+
+    parts = []
+    for mode in _MODES:
+        axes, few = _axes(bound, mode), _axes(1, mode)
+        parts += _scopes.crossed(axes, axes, functools.partial(pads, mode=mode, batches=[(1, 1)]))
+        parts += _scopes.crossed(few, few, functools.partial(pads, mode=mode, batches=_scopes.batches(bound)))
+    return parts
+
+
 PAD2D = Layer(
     name="pad2d",
     module=pad2d,
@@ -178,4 +214,5 @@ PAD2D = Layer(
     torch=_torch,
     jax=_jax,
     onnx=("Pad",),
+    scope=_scope,
 )

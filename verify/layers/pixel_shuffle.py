@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from cnn_core import pixel_shuffle
 from verify import strategies
-from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
+from verify.layers import _scopes
+from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, Reject
 
 
 @st.composite
@@ -62,6 +64,18 @@ def _torch(torch: Any, x: Any, *, upscale_factor: int) -> Any:
     return torch.nn.functional.pixel_shuffle(x, upscale_factor) if x.numel() else None
 
 
+def _scope(bound: int) -> list[_scopes.Part]:
+    """Every upscale_factor, number of images and of channels of y, and size of the image; the first and last from 0."""
+    numbers, from_none = range(1, bound + 1), range(bound + 1)
+
+    def sized(factor: int, sizes: tuple[int, ...]) -> list[Configuration]:
+        images, channels, height, width = sizes
+        shape = images, channels * factor**2, height, width
+        return [Configuration((shape,), {"upscale_factor": factor})]
+
+    return _scopes.crossed(numbers, list(itertools.product(from_none, numbers, from_none, from_none)), sized)
+
+
 PIXEL_SHUFFLE = Layer(
     name="pixel_shuffle",
     module=pixel_shuffle,
@@ -77,4 +91,5 @@ PIXEL_SHUFFLE = Layer(
     source="Shi et al. 2016, arXiv:1609.05158",
     torch=_torch,
     onnx=("DepthToSpace",),
+    scope=_scope,
 )

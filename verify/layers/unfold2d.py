@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 
 from cnn_core import unfold2d
 from verify import strategies
-from verify.layers._layer import Array, BenchCase, Case, Layer, Reject
+from verify.layers import _scopes
+from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, Reject
 
 
 @st.composite
@@ -83,6 +85,27 @@ def _jax(jax: Any, x: Any, *, kernel_size: Any, stride: Any, padding: Any, dilat
     return y.reshape(*y.shape[:2], y.shape[2] * y.shape[3])
 
 
+def _configuration(
+    rows: _scopes.Sliding, columns: _scopes.Sliding, images: int = 1, channels: int = 1
+) -> Configuration:
+    options = {"kernel_size": (rows.kernel, columns.kernel), **_scopes.window(rows, columns)}
+    return Configuration(((images, channels, rows.size, columns.size),), options)
+
+
+def _scope(bound: int) -> list[_scopes.Part]:
+    """Every pair of axes with the same padding on both sides, and with "same" and "valid", for one image and channel.
+
+    Every padding of one axis stands beside one other axis. Pairs of axes up to 2 come with all numbers of images and
+    channels.
+    """
+
+    def several(rows: _scopes.Sliding, columns: _scopes.Sliding) -> Iterator[Configuration]:
+        return (_configuration(rows, columns, *each) for each in _scopes.batches(bound))
+
+    small = _scopes.small(_scopes.sliding_axes(bound))
+    return [*_scopes.sliding(bound, _configuration), *_scopes.crossed(small, small, several)]
+
+
 UNFOLD2D = Layer(
     name="unfold2d",
     module=unfold2d,
@@ -99,4 +122,5 @@ UNFOLD2D = Layer(
     source="torch.nn.functional.unfold",
     torch=_torch,
     jax=_jax,
+    scope=_scope,
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cnn_core import upsample_bilinear2d
 from verify import strategies
 from verify.layers._layer import Array, Case, Layer, Reject
-from verify.layers._resizing import SCALED_REJECTS, bench, scaled_cases, steps
+from verify.layers._resizing import SCALED_REJECTS, bench, scaled_cases, scaled_scope, steps
 
 
 @st.composite
@@ -89,4 +89,5 @@ UPSAMPLE_BILINEAR2D = Layer(
     jax=_jax,
     onnx=("Resize",),
     tolerance=_tolerance,
+    scope=lambda bound: scaled_scope(bound, align_corners=(False, True)),
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cnn_core import upsample_nearest2d
 from verify import strategies
 from verify.layers._layer import Case, Layer
-from verify.layers._resizing import SCALED_REJECTS, bench, scaled_cases, steps
+from verify.layers._resizing import SCALED_REJECTS, bench, scaled_cases, scaled_scope, steps
 
 
 def upsample_nearest2d_cases() -> st.SearchStrategy[Case]:
@@ -49,4 +49,5 @@ UPSAMPLE_NEAREST2D = Layer(
     torch=_torch,
     jax=_jax,
     onnx=("Resize", "Upsample"),
+    scope=scaled_scope,
 )

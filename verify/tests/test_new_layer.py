@@ -180,7 +180,7 @@ def test_the_command_line_runs_a_new_layer_and_lists_it(project: Path) -> None:
     ]
     assert "2 PASS in" in run
     cells = ("`weighted_square`", "naive, vectorized", "`x: ...; w: ... -> y: ...`", "`scale=1`", "analytic")
-    assert f"| {' | '.join(cells)} | PyTorch, JAX | a test |" in _printed(project, "-m", "verify", "layers")
+    assert f"| {' | '.join(cells)} | PyTorch, JAX |  | a test |" in _printed(project, "-m", "verify", "layers")
 
 
 def test_the_benchmarks_compare_a_new_layer(project: Path) -> None:
