@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from verify.checker.layer import ForwardRaised
 from verify.checker.point import Array, Arrays, StructureError
 
 if TYPE_CHECKING:
@@ -87,9 +88,26 @@ def gamma(layer: LayerUnderTest, y: Array) -> float:
     return float(unit / (1 - unit))
 
 
-def unit_scale(layer: LayerUnderTest) -> Arrays:
-    """The arrays, scaled to entries of at most 1."""
-    return [
-        np.asarray(array / max(1.0, float(np.abs(array).max(initial=0.0)))) if k in layer.wrt else array
-        for k, array in enumerate(layer.arrays)
-    ]
+def unsaturated(layer: LayerUnderTest, dy: Array, rng: np.random.Generator) -> dict[int, Array]:
+    """The gradients where nothing saturates or cancels: their roundings stand for those inside.
+
+    The arrays are scaled to entries of at most 1, each times a number of [1/2, 1]. A zero becomes such a number of
+    either sign. Equal entries would stay equal otherwise, and a gradient can vanish by symmetry: of a softmax of equal
+    logits, say. If the forward refuses that, the arrays are scaled alone.
+    """
+    scaled = [_unit_scale(a) if k in layer.wrt else a for k, a in enumerate(layer.arrays)]
+    uneven = [_uneven(a, rng) if k in layer.wrt else a for k, a in enumerate(scaled)]
+    try:
+        arrays, cache = uneven, layer.value_and_cache(uneven)[1]
+    except ForwardRaised:
+        arrays, cache = scaled, layer.value_and_cache(scaled)[1]
+    return finite(layer.pull_back(arrays, dy, cache))
+
+
+def _unit_scale(array: Array) -> Array:
+    return np.asarray(array / max(1.0, float(np.abs(array).max(initial=0.0))))
+
+
+def _uneven(array: Array, rng: np.random.Generator) -> Array:
+    signs = np.where(array == 0, rng.choice([-1.0, 1.0], array.shape), 0.0)
+    return np.asarray((array + signs) * rng.uniform(0.5, 1, array.shape), array.dtype)

@@ -36,6 +36,22 @@ def test_the_complex_step_differentiates_a_confident_softmax(seed: int) -> None:
     assert gradcheck(*softmax_cross_entropy.vectorized[1:], (x, labels), options, structure="analytic", seed=seed)
 
 
+@pytest.mark.parametrize("entry", [0.0, 1.0, -3.0, 0.3])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_gradient_that_vanishes_by_symmetry_is_told_from_a_wrong_one(entry: float, seed: int) -> None:
+    """Of equal logits and smooth labels every term cancels. The slopes hold the roundings of what cancels."""
+    forward, right = softmax_cross_entropy.vectorized[1:]
+    arrays, options = (np.full((3, 2), entry), np.array([0, 1, 0])), {"label_smoothing": 1.0}
+
+    def wrong(dy: np.ndarray, cache: Any) -> Any:
+        (dx,) = right(dy, cache)
+        return (dx + np.array([[0, 1e-12 * dy], [0, 0], [0, 0]]),)
+
+    assert gradcheck(forward, right, arrays, options, structure="analytic", seed=seed)
+    found = gradcheck(forward, wrong, arrays, options, structure="analytic", seed=seed, raise_on_failure=False)
+    assert found.verdict == "FAIL"
+
+
 def _refuses_negative(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if x.real.min() < 0:
         raise ValueError("x must be >= 0")

@@ -10,7 +10,8 @@ What is tolerated is the rounding of both sides:
 with gamma_k and k as in conditioning.py.
 
 The third term is the floor. Where a function saturates (a confident softmax) its derivative vanishes, but the roundings
-inside do not. The gradient at u, the arrays scaled to entries of at most 1, stands for them. The last term is the
+inside do not. Nor do they where it vanishes by symmetry, as of a softmax of equal logits. The gradient at u, arrays
+without symmetry and with entries of at most 1, stands for them. The last term is the
 conditioning: delta is measured, as how far the gradient moves when the arrays move by an ulp. A batch norm of two
 images has little left after it subtracts. Where that is not enough, the complex step's own rounding is measured, as of
 a solution with a matrix that the forward keeps to itself. Slopes along 3/4 v, 5/8 v and 7/8 v are rescaled. They
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from verify.checker.complex_consistency import check_consistent
-from verify.checker.conditioning import DOUBTFUL, FACTORS, MOST_AMPLIFIED, finite, gamma, moved_by_ulps, unit_scale
+from verify.checker.conditioning import DOUBTFUL, FACTORS, MOST_AMPLIFIED, gamma, moved_by_ulps, unsaturated
 from verify.checker.directions import draw_upstream, signed
 from verify.checker.point import Array, Point, StructureError, Worst
 from verify.checker.reference import BY_COMPLEX, Interval, Promise, Reference, Way, point_at
@@ -63,8 +64,7 @@ class ComplexStep(Reference):
         """The arrays given."""
         self._rng = rng
         point = point_at(layer, layer.arrays, lambda y: draw_upstream(rng, y.shape, y.dtype))
-        scaled = unit_scale(layer)
-        self._unsaturated = finite(layer.pull_back(scaled, point.dy, layer.value_and_cache(scaled)[1]))
+        self._unsaturated = unsaturated(layer, point.dy, rng)
         self._conditioning = moved_by_ulps(layer, point.dy, point.claimed, rng, _CONDITION_DRAWS)
         self._gamma, self._size = gamma(layer, point.y), float(np.abs(point.dy).max(initial=0.0))
         yield point

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verify.checker.conditioning import DOUBTFUL, MOST_AMPLIFIED, finite, gamma, moved_by_ulps, unit_scale
+from verify.checker.conditioning import DOUBTFUL, MOST_AMPLIFIED, gamma, moved_by_ulps, unsaturated
 from verify.checker.directions import draw_upstream, index_of, unit
 from verify.checker.layer import ContractError, LayerUnderTest, is_floating
 from verify.checker.point import Array, Point, Worst
@@ -49,12 +49,11 @@ class Widened(Reference):
         point = point_at(layer, layer.arrays, lambda y: draw_upstream(rng, y.shape, y.dtype))
         dy = point.dy.astype(np.float64)
         self.true = wide.pull_back(wide.arrays, dy, wide.value_and_cache(wide.arrays)[1])
-        scaled = unit_scale(wide)
-        unsaturated = finite(wide.pull_back(scaled, dy, wide.value_and_cache(scaled)[1]))
+        elsewhere = unsaturated(wide, dy, rng)
         moved = moved_by_ulps(wide, dy, self.true, rng, _DRAWS, ulp=eps)
         roundings = gamma(layer, point.y)
         for k, true in self.true.items():
-            largest = 2 * np.abs(true).max(initial=0.0) + np.abs(unsaturated[k]).max(initial=0.0)
+            largest = 2 * np.abs(true).max(initial=0.0) + np.abs(elsewhere[k]).max(initial=0.0)
             tiny = float(np.finfo(layer.dtype).tiny)
             self._allowed[k] = roundings * largest + MOST_AMPLIFIED * moved[k] + tiny
         yield point
