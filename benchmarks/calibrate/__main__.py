@@ -8,8 +8,11 @@ import importlib.util
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from verify.command import executors
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, RESULTS = DOCS / "calibration.md", DOCS / "calibration.json"
@@ -34,6 +37,7 @@ FIGURES: dict[str, tuple[str, tuple[int, ...]]] = {
     ),
 }
 _NEEDS = {"speed": "torch"}
+_ALONE = ("speed",)
 _NO_TOTALS = ("rows", "trials", "minutes", "seed")
 
 
@@ -49,13 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="write the figures to docs/calibration.json and docs/calibration.md",
     )
+    parser.add_argument("--jobs", type=int, default=1, help="figures measured at once, each in a process (default: 1)")
     options = parser.parse_args(arguments)
     unknown = [what for what in options.what if what not in FIGURES]
     if unknown or not options.scale > 0:
         parser.error(f"unknown: {', '.join(unknown)}" if unknown else f"--scale {options.scale}: must be positive")
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if options.write else {}
-    for what in options.what or FIGURES:
-        found = _measure(what, options.scale)
+    for what, found in _measured(options.what or list(FIGURES), options.scale, options.jobs):
         if found is not None:
             results[what] = found
             print(section(what, found), flush=True)
@@ -63,6 +67,16 @@ def main(arguments: list[str] | None = None) -> int:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         PAGE.write_text(page(results), encoding="utf-8")
     return 0
+
+
+def _measured(chosen: list[str], scale: float, jobs: int) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Measure the figures, several at once; alone, at the end, those that are times."""
+    together = [what for what in chosen if what not in _ALONE]
+    if jobs > 1:
+        tasks = ((what, _measure, (what, scale)) for what in together)
+        yield from executors.finished(tasks, executors.workers(None, jobs))
+    for what in chosen if jobs == 1 else [what for what in chosen if what in _ALONE]:
+        yield what, _measure(what, scale)
 
 
 def _measure(what: str, scale: float) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from typing import Any
 import rich_click as click
 
 from verify.command import executors, jobs
+from verify.command.executors import dask_option
 from verify.command.journal import Journal, code
 from verify.command.output import seed_option
 from verify.evidence import campaign as library
@@ -41,7 +42,7 @@ figures, and writes this page. Nothing here is typed by hand.
     show_default="the number of cores",
     help="Do this many batches at once, each in a process.",
 )
-@click.option("--dask", metavar="ADDRESS", help="Do them on the Dask cluster with this address instead.")
+@dask_option
 @click.option(
     "--state",
     type=click.Path(file_okay=False, path_type=Path),
@@ -69,7 +70,7 @@ def campaign(
     """
     if hours is None and batches is None:
         raise click.UsageError("say how long: --hours 1, or --batches 100")
-    workers = _workers(dask, processes)
+    workers = executors.workers(dask, processes)
     folder = str((state / "failures").absolute())
     kept = library.together(library.replay(folder))
     about = {"seed": seed, "cases": library.CASES, "code": code()}
@@ -93,13 +94,10 @@ def campaign(
     sys.exit(1 if done.failures or kept.failures else 0)
 
 
-def _workers(dask: str | None, processes: int) -> executors.Workers:
-    if dask is None:
-        return executors.processes(processes, jobs.load)
-    try:
-        return executors.dask(dask)
-    except (ModuleNotFoundError, OSError, ValueError) as error:
-        raise click.UsageError(f"--dask {dask}: {error}") from error
+def _batch(number: int, seed: int, folder: str) -> Batch:
+    """Do a batch in a worker. Its draws depend on the modules that are loaded."""
+    jobs.load()
+    return library.batch(number, seed, folder)
 
 
 def _tasks(
@@ -110,7 +108,7 @@ def _tasks(
         if end is not None and time.monotonic() >= end:
             return
         if number not in done:
-            yield number, library.batch, (number, seed, folder)
+            yield number, _batch, (number, seed, folder)
 
 
 def _progress(done: int, before: int, batches: int | None, end: float | None, started: float) -> str:

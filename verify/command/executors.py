@@ -10,10 +10,12 @@ import itertools
 import multiprocessing
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple, TypeVar
+
+import rich_click as click
 
 Key = TypeVar("Key")
 Made = Callable[[], Executor]
@@ -31,11 +33,15 @@ class Workers(NamedTuple):
     at_once: int
 
 
+def _nothing() -> None:
+    """What a worker does first, if nothing is asked."""
+
+
 class WorkerDiedError(RuntimeError):
     """A worker died again and again at the same tasks."""
 
 
-def processes(count: int, begin: Callable[[], None] = lambda: None) -> Workers:
+def processes(count: int, begin: Callable[[], None]) -> Workers:
     """Workers that are processes of this machine. Each imports everything anew: to fork is not safe where threads run.
 
     `begin`, a function of a module, is called first in each.
@@ -52,6 +58,19 @@ def dask(address: str) -> Workers:
     return Workers(client.get_executor, max(1, sum(client.ncores().values())))
 
 
+dask_option = click.option("--dask", metavar="ADDRESS", help="Use the Dask cluster with this address instead.")
+
+
+def workers(dask_address: str | None, count: int, begin: Callable[[], None] = _nothing) -> Workers:
+    """The Dask cluster that the user names, or so many processes. Raises a usage error if it does not answer."""
+    if dask_address is None:
+        return processes(count, begin)
+    try:
+        return dask(dask_address)
+    except (ModuleNotFoundError, OSError, ValueError) as error:
+        raise click.UsageError(f"--dask {dask_address}: {error}") from error
+
+
 def _begin(begin: Callable[[], None]) -> None:
     """Leave Ctrl-C to the process that waits for this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -60,7 +79,7 @@ def _begin(begin: Callable[[], None]) -> None:
 
 def finished(
     tasks: Iterable[tuple[Key, Callable[..., Any], tuple[Any, ...]]], workers: Workers
-) -> Iterator[tuple[Key, Any]]:
+) -> Generator[tuple[Key, Any], None, None]:
     """Yield (key, function(*arguments)) of each task (key, function, arguments), in the order in which they end.
 
     Tasks are taken as workers become free. An exception of a task is raised here, and ends the work. Raises
@@ -105,9 +124,12 @@ def _closing(pool: Executor) -> Iterator[Executor]:
     try:
         yield pool
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children() if isinstance(pool, ProcessPoolExecutor) else ():
-            child.terminate()
+        if isinstance(pool, ProcessPoolExecutor):
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+        else:
+            pool.shutdown(wait=False)
         raise
     else:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import multiprocessing
 import os
 import pkgutil
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from types import TracebackType
 from typing import Any, NamedTuple, get_args
 
@@ -19,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cnn_core.data import Dataset
 from cnn_core.network import Version
+from verify.command import executors
 from verify.command.run import Row, verify_layer, verify_network
 from verify.digits import Part
 from verify.layers import LAYERS
@@ -100,29 +99,19 @@ def rows(found: Sequence[Job], processes: int) -> Iterator[Any]:
 
 
 def _in_processes(found: Sequence[Job], processes: int, shown: _Shown) -> Iterator[Any]:
-    """Yield the rows from processes that import everything anew: to fork is not safe where threads run."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(found)), context, _begin) as pool:
-        # The network's jobs come last and take longest. They begin first, so that no process idles at the end.
-        futures: dict[int, Future[Any]] = {}
-        for place in sorted(range(len(found)), key=lambda place: found[place].check is verify_version):
-            job = found[place]
-            futures[place] = pool.submit(job.check, *job.arguments)
-            futures[place].add_done_callback(lambda _, name=job.name: shown.end(name))  # type: ignore[misc]
-        try:
-            for place in range(len(found)):
-                yield futures[place].result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.terminate()
-            raise
-
-
-def _begin() -> None:
-    """Leave Ctrl-C to the process that waits for this one, and load what it has loaded."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    load()
+    """Yield the rows in the order of the jobs. The network's jobs take longest, so they begin first."""
+    order = sorted(range(len(found)), key=lambda place: found[place].check is verify_version)
+    tasks = ((place, found[place].check, found[place].arguments) for place in order)
+    done: dict[int, Any] = {}
+    following = 0
+    ended = executors.finished(tasks, executors.processes(min(processes, len(found)), load))
+    with contextlib.closing(ended):
+        for place, row in ended:
+            shown.end(found[place].name)
+            done[place] = row
+            while following in done:
+                yield done.pop(following)
+                following += 1
 
 
 def load() -> None:

@@ -13,17 +13,21 @@ options differ from their defaults and how, which arrays are missing or empty.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
+from unittest import SkipTest
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 from hypothesis.database import DirectoryBasedExampleDatabase
+from hypothesis.errors import HypothesisDeprecationWarning
 
 from cnn_core import Implementation
 from verify.checker.certificate import PASS
@@ -47,8 +51,14 @@ class Batch(NamedTuple):
     failures: dict[str, str]
 
 
-class _CaseFailed(Exception):
-    """A case failed. Hypothesis tells failures apart by their class, so each cause gets its own."""
+class _FailedError(Exception):
+    """A case failed."""
+
+
+@functools.cache
+def _failed(kind: str) -> type[_FailedError]:
+    """The class of failures of this kind: Hypothesis tells failures apart by their class, and shrinks one of each."""
+    return type(f"Failed: {kind}", (_FailedError,), {})
 
 
 def subjects() -> list[tuple[Layer, Implementation]]:
@@ -108,9 +118,11 @@ def _run(layer: Layer, version: Implementation, folder: str, phases: tuple[Phase
         if found:
             kind, message = found
             failures[f"{layer.name}, {version.name}: {kind}"] = f"{message}\n  {describe([case], layer.names)}"
-            raise type(f"_CaseFailed{kind}", (_CaseFailed,), {})
+            raise _failed(kind)
 
-    with contextlib.suppress(_CaseFailed, ExceptionGroup):
+    # Hypothesis skips a test of which it kept no example. It warns if another thread of a Dask worker draws numbers.
+    with contextlib.suppress(_FailedError, ExceptionGroup, SkipTest), warnings.catch_warnings():
+        warnings.simplefilter("ignore", HypothesisDeprecationWarning)
         check()
     return Batch(met.total(), dict(met), failures)
 
