@@ -112,7 +112,7 @@ def _short(value: object) -> str:
 
 
 def check_arrays(optional: str = "", **arrays: object) -> None:
-    """Raise TypeError unless all arrays are floating or complex and of one dtype.
+    """Raise TypeError unless all arrays are of one dtype: float32, float64, complex64 or complex128.
 
     The arrays named in `optional`, "w b", may be None. Nothing is promoted, because promotion would silently truncate
     an integer array or change its dtype.
@@ -125,6 +125,8 @@ def check_arrays(optional: str = "", **arrays: object) -> None:
             raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
         if not np.issubdtype(array.dtype, np.inexact):
             raise TypeError(f"{name} must be a floating or complex array, got dtype {array.dtype}")
+        if array.dtype.char not in "fdFD":
+            raise TypeError(f"{name} has dtype {array.dtype}: take float32, float64, complex64 or complex128")
         check_byte_order(name, array)
         first = first or (name, array.dtype)
         if array.dtype != first[1]:

@@ -136,6 +136,17 @@ def test_bytes_in_another_order_are_refused(layer: Layer, implementation: Implem
         implementation.forward(swapped, *case.arrays[1:], **case.options)
 
 
+@pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@FEW
+@given(data=st.data())
+def test_half_precision_is_refused(layer: Layer, implementation: Implementation, data: st.DataObject) -> None:
+    case = _draw(data, layer)
+    assert case.arrays[0] is not None
+    half = case.arrays[0].astype(np.float16)
+    with pytest.raises(TypeError, match="x has dtype float16: take float32, float64, complex64 or complex128"):
+        implementation.forward(half, *case.arrays[1:], **case.options)
+
+
 @pytest.mark.parametrize("layer", EACH)
 def test_a_failing_case_is_printed_with_the_layer_s_name_alone(layer: Layer) -> None:
     assert pretty(layer) == repr(layer) == f"LAYERS[{layer.name!r}]"
