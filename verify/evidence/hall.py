@@ -131,7 +131,7 @@ def _contracts(subject: Planted, examples: int, seed: int) -> Seen:
     """Ask every other check of the battery at drawn cases."""
     layer = subject.layer
     cases = [case for case in drawn(layer, examples, seed) if all(a is None or a.size for a in case.arrays)]
-    batch = [0] if layer.axes[layer.names[0]].startswith("N ") else []
+    batch = [k for k, axes in enumerate(layer.axes.values()) if axes.startswith("N ")]
     report = check_layer(
         (subject.version.forward, subject.version.backward),
         cases[: max(1, examples // 4)],
