@@ -173,7 +173,8 @@ def _versions(subject: Planted, examples: int, seed: int) -> Seen:
         ):
             count += 1
             if what := differs(subject, case, seed + count):
-                return Seen("versions", count, "", what)
+                cause = CauseCode.NOT_FINITE.code if "finite" in what else ""
+                return Seen("versions", count, cause, what)
     return Seen("", count)
 
 
@@ -204,6 +205,8 @@ def differs(subject: Planted, case: Case, seed: int) -> str:
                 return name
             continue
         equal = (one == two) | (np.isnan(one) & np.isnan(two)) if one.shape == two.shape else np.False_
+        if not np.isfinite(one).all() and np.isfinite(two).all():
+            return f"{name} is not finite, the other version's is"
         if one.shape != two.shape or not (equal | (np.abs(one - two) <= most)).all():
             return f"{name} is not the other version's"
     return ""

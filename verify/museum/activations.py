@@ -17,7 +17,7 @@ from verify.museum._exhibit import Call, Gradients, gradient
     source="chainer/chainer#5898",
     code=C.UPSTREAM_COPIED,
 )
-def leaky_slope0(dy: Array, call: Call) -> Gradients:
+def _leaky_slope0(dy: Array, call: Call) -> Gradients:
     if call.options["negative_slope"] != 0:
         return call.right(dy)
     return call.instead(dy, dx=lambda dx: np.where(call.y >= 0, dy, dx))
@@ -31,7 +31,7 @@ def leaky_slope0(dy: Array, call: Call) -> Gradients:
     source="pytorch/pytorch#47671; PaddlePaddle/Paddle#26543",
     code=C.AT_OUTPUT,
 )
-def elu_neg_alpha(dy: Array, call: Call) -> Gradients:
+def _elu_neg_alpha(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dx=lambda dx: np.where(call.y > 0, dy, dx))
 
 
@@ -44,7 +44,7 @@ def elu_neg_alpha(dy: Array, call: Call) -> Gradients:
     code=C.NOT_FINITE,
 )
 @np.errstate(over="ignore", invalid="ignore")
-def elu_where_nan(dy: Array, call: Call) -> Gradients:
+def _elu_where_nan(dy: Array, call: Call) -> Gradients:
     (x,) = call.arrays
     not_taken = np.where(x > 0, np.zeros_like(dy), dy) * np.exp(x)
     return call.instead(dy, dx=lambda dx: np.asarray(np.where(x > 0, dx + not_taken, dx)))
@@ -58,5 +58,5 @@ def elu_where_nan(dy: Array, call: Call) -> Gradients:
     source="uptake/numpynet#35",
     code=C.WRONG_SIDE_OF_KINK,
 )
-def relu_at_0(dy: Array, call: Call) -> Gradients:
+def _relu_at_0(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dx=lambda dx: np.where(call.arrays[0] == 0, dy, dx))

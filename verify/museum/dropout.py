@@ -19,7 +19,7 @@ from verify.museum._exhibit import Call, Gradients, gradient, state
     shows="an entry is dropped",
     source="ddbourgin/numpy-ml#94",
 )
-def do_nomask(dy: Array, call: Call) -> Gradients:
+def _do_nomask(dy: Array, call: Call) -> Gradients:
     x, mask = call.arrays
     return call.elsewhere(dy, x, np.ones_like(mask))
 
@@ -32,7 +32,7 @@ def do_nomask(dy: Array, call: Call) -> Gradients:
     source="lmjohns3/theanets#123",
     code=C.CONSTANT_FACTOR,
 )
-def do_over_p(dy: Array, call: Call) -> Gradients:
+def _do_over_p(dy: Array, call: Call) -> Gradients:
     p, (_, mask) = call.options["p"], call.arrays
     return call.right(dy) if p == 0 else call.instead(dy, dx=np.where(mask, dy / dy.dtype.type(p), np.zeros_like(dy)))
 
@@ -44,7 +44,7 @@ def do_over_p(dy: Array, call: Call) -> Gradients:
     shows="training after an evaluation",
     source="NVIDIA/Megatron-LM#411",
 )
-def do_sticky(version: Implementation) -> Implementation:
+def _do_sticky(version: Implementation) -> Implementation:
     evaluated: list[bool] = []
 
     def forward(x: Array, mask: Array, **options: Any) -> tuple[Array, Any]:

@@ -30,7 +30,7 @@ def _flatten_no_t(dy: Array, call: Call) -> Gradients:
     source="VikParuchuri/zero_to_gpt#12; itskonrad/miniMNIST-c#7",
     code=C.NOT_LINEAR,
 )
-def linear_updated_w(dy: Array, call: Call) -> Gradients:
+def _linear_updated_w(dy: Array, call: Call) -> Gradients:
     x, w, b = call.arrays
     return call.instead(dy, dx=call.elsewhere(dy, x, w - call.right(dy)[1] / 8, b)[0])
 
@@ -42,7 +42,7 @@ def linear_updated_w(dy: Array, call: Call) -> Gradients:
     shows="two layers or more; here: always",
     source="maziarraissi/backprop#1",
 )
-def linear_preact(dy: Array, call: Call) -> Gradients:
+def _linear_preact(dy: Array, call: Call) -> Gradients:
     products = dy * call.arrays[0]
     return call.instead(dy, dw=lambda dw: products.sum(axis=tuple(range(dy.ndim - dw.ndim))))
 
@@ -55,7 +55,7 @@ def linear_preact(dy: Array, call: Call) -> Gradients:
     source="deeplearning4j/nd4j#2424; tracel-ai/burn#181",
     code=C.WRONG_SHAPE,
 )
-def broadcast_unreduced(dy: Array, call: Call) -> Gradients:
+def _broadcast_unreduced(dy: Array, call: Call) -> Gradients:
     return dy.copy(), dy.copy()
 
 
@@ -67,7 +67,7 @@ def broadcast_unreduced(dy: Array, call: Call) -> Gradients:
     source="facebookresearch/shumai#74",
     code=C.WRONG_SHAPE,
 )
-def mean_axis(dy: Array, call: Call) -> Gradients:
+def _mean_axis(dy: Array, call: Call) -> Gradients:
     if dy.size == 1:
         return call.right(dy)
     shape = call.arrays[0].shape
@@ -82,7 +82,7 @@ def mean_axis(dy: Array, call: Call) -> Gradients:
     source="torch/nn#345",
     code=C.DY_LAYOUT,
 )
-def mean_strides(version: Implementation) -> Implementation:
+def _mean_strides(version: Implementation) -> Implementation:
     def backward(dy: Array, cache: object) -> Gradients:
         stored = dy[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in dy.strides)]
         return version.backward(np.resize(stored.ravel(order="K"), dy.shape), cache)

@@ -20,7 +20,7 @@ from verify.museum._exhibit import Call, Gradients, Value, after, forward, gradi
     source="pjreddie/darknet#96",
     code=C.UPSTREAM_COPIED,
 )
-def softmax_copy(dy: Array, call: Call) -> Gradients:
+def _softmax_copy(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dx=dy)
 
 
@@ -32,7 +32,7 @@ def softmax_copy(dy: Array, call: Call) -> Gradients:
     source="Apiquet/DeepLearningFrameworkFromScratchCpp#1",
     code=C.DIAGONAL_ONLY,
 )
-def softmax_diag(dy: Array, call: Call) -> Gradients:
+def _softmax_diag(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dx=dy * call.y * (1 - call.y))
 
 
@@ -43,7 +43,7 @@ def softmax_diag(dy: Array, call: Call) -> Gradients:
     shows="axis > 0",
     source="deeplearning4j/deeplearning4j#345",
 )
-def softmax_axis0(dy: Array, call: Call) -> Gradients:
+def _softmax_axis0(dy: Array, call: Call) -> Gradients:
     if call.options["axis"] in (0, -dy.ndim):
         return call.right(dy)
     return call.instead(dy, dx=call.y * (dy - (dy * call.y).sum(axis=0, keepdims=True)))
@@ -57,7 +57,7 @@ def softmax_axis0(dy: Array, call: Call) -> Gradients:
     source="Simple CNN using NumPy, part VI (Adhok, Analytics Vidhya)",
     value=Value((np.array([[0.0, 0.0], [1000.0, 1000.0]]),), {}, [[0.5, 0.5], [0.5, 0.5]]),
 )
-def softmax_global_max(version: Implementation) -> Implementation:
+def _softmax_global_max(version: Implementation) -> Implementation:
     @np.errstate(over="ignore", invalid="ignore")
     def forward(x: Array, **options: Any) -> tuple[Array, Any]:
         version.forward(x, **options)  # which refuses what it does not take
@@ -82,7 +82,7 @@ def softmax_global_max(version: Implementation) -> Implementation:
     code=C.NOT_FINITE,
 )
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")
-def logsoftmax_div(dy: Array, call: Call) -> Gradients:
+def _logsoftmax_div(dy: Array, call: Call) -> Gradients:
     p = np.exp(call.y)
     upstream = np.ascontiguousarray(dy / p)
     return call.instead(dy, dx=p * (upstream - (upstream * p).sum(axis=call.options["axis"], keepdims=True)))
@@ -96,7 +96,7 @@ def logsoftmax_div(dy: Array, call: Call) -> Gradients:
     source="paiml/aprender#2182",
     code=C.BATCH_REDUCTION,
 )
-def ce_reduction(dy: Array, call: Call) -> Gradients:
+def _ce_reduction(dy: Array, call: Call) -> Gradients:
     if call.options["reduction"] == "mean" or not dy.size:
         return call.right(dy)
     (dx,) = call.right(np.full_like(dy, dy.flat[0]))
@@ -111,7 +111,7 @@ def ce_reduction(dy: Array, call: Call) -> Gradients:
     source="jax-ml/jax#1023",
     value=Value((np.zeros((1, 2)), np.zeros(1, np.int64)), {}, np.log(2)),
 )
-def ce_mean_classes(version: Implementation) -> Implementation:
+def _ce_mean_classes(version: Implementation) -> Implementation:
     def divided(loss: Array, call: Call) -> Array:
         mean = call.options.get("reduction", "mean") == "mean"
         return np.asarray(loss / call.arrays[0].shape[1]) if mean else loss.copy()
@@ -127,7 +127,7 @@ def ce_mean_classes(version: Implementation) -> Implementation:
     source="BVLC/caffe#2895",
     code=C.NOT_LINEAR,
 )
-def loss_weight0(dy: Array, call: Call) -> Gradients:
+def _loss_weight0(dy: Array, call: Call) -> Gradients:
     if dy.any():
         return call.right(dy)
     losses, _ = call.version.forward(*call.arrays, **{**call.options, "reduction": "none"})

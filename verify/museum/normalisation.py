@@ -37,7 +37,7 @@ def _mean(array: Array) -> Array:
     shows="in training; its test had no layer below, so that nothing read dx",
     source="mlpack/mlpack#1923",
 )
-def bn_unchecked_dx(dy: Array, call: Call) -> Gradients:
+def _bn_unchecked_dx(dy: Array, call: Call) -> Gradients:
     if not _in_training(call):
         return call.right(dy)
     fixed = _statistics_fixed(dy, call)
@@ -52,7 +52,7 @@ def bn_unchecked_dx(dy: Array, call: Call) -> Gradients:
     source="a pattern of derivations by hand",
     code=C.STATISTICS_CONSTANT,
 )
-def bn_drop_var(dy: Array, call: Call) -> Gradients:
+def _bn_drop_var(dy: Array, call: Call) -> Gradients:
     if not _in_training(call):
         return call.right(dy)
     fixed = _statistics_fixed(dy, call)
@@ -66,7 +66,7 @@ def bn_drop_var(dy: Array, call: Call) -> Gradients:
     shows="in evaluation",
     source="pytorch/xla#913; apache/mxnet#18209; torch/nn#768",
 )
-def bn_eval_stats(dy: Array, call: Call) -> Gradients:
+def _bn_eval_stats(dy: Array, call: Call) -> Gradients:
     return call.elsewhere(dy, running_mean=None, running_variance=None)
 
 
@@ -79,7 +79,7 @@ def bn_eval_stats(dy: Array, call: Call) -> Gradients:
     source="apache/mxnet#18499",
     code=C.CACHE_OVERWRITTEN,
 )
-def bn_accumulate(version: Implementation) -> Implementation:
+def _bn_accumulate(version: Implementation) -> Implementation:
     def forward(*arrays: Any, **options: Any) -> tuple[Array, list[Any]]:
         y, cache = version.forward(*arrays, **options)
         return y, [cache]
@@ -102,7 +102,7 @@ def bn_accumulate(version: Implementation) -> Implementation:
     source="jax-ml/jax#442",
     value=Value((np.array([[[[-2.0, 2.0]]]]),), {"eps": 0.0}, [[[[-1, 1]]]]),
 )
-def bn_square(version: Implementation) -> Implementation:
+def _bn_square(version: Implementation) -> Implementation:
     @np.errstate(divide="ignore", over="ignore", invalid="ignore")
     def forward(x: Array, w: Any = None, b: Any = None, **options: Any) -> tuple[Array, Any]:
         version.forward(x, w, b, **options)  # which refuses what it does not take
@@ -141,7 +141,7 @@ def _per_channel(array: Array) -> Array:
     source="ROCm/MIOpen#1109",
     code=C.REMAINDER_LOST,
 )
-def bn_large_n(dy: Array, call: Call) -> Gradients:
+def _bn_large_n(dy: Array, call: Call) -> Gradients:
     images, channels, height, width = dy.shape
     if not _in_training(call) or images * height * width <= 768 or channels < 2:
         return call.right(dy)
@@ -160,7 +160,7 @@ def bn_large_n(dy: Array, call: Call) -> Gradients:
     code=C.RAISED,
     silent=False,
 )
-def gn_w_for_hw(dy: Array, call: Call) -> Gradients:
+def _gn_w_for_hw(dy: Array, call: Call) -> Gradients:
     if dy.ndim > 3:
         np.zeros((*dy.shape[:2], dy.shape[-1]), dy.dtype).reshape(dy.shape)
     return call.right(dy)
@@ -173,7 +173,7 @@ def gn_w_for_hw(dy: Array, call: Call) -> Gradients:
     shows="num_groups > 1",
     source="state-spaces/mamba#547",
 )
-def gn_groups(dy: Array, call: Call) -> Gradients:
+def _gn_groups(dy: Array, call: Call) -> Gradients:
     return call.elsewhere(dy, num_groups=1)
 
 
@@ -185,7 +185,7 @@ def gn_groups(dy: Array, call: Call) -> Gradients:
     source="linkedin/Liger-Kernel#950; pytorch/pytorch#195701",
     code=C.ROUNDED_TO_FLOAT32,
 )
-def norm_low_acc(dy: Array, call: Call) -> Gradients:
+def _norm_low_acc(dy: Array, call: Call) -> Gradients:
     x, w, _ = call.arrays
     if w is None or not x.size:
         return call.right(dy)
@@ -205,7 +205,7 @@ def norm_low_acc(dy: Array, call: Call) -> Gradients:
     source="apache/mxnet#1053; pjreddie/darknet#1723",
 )
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")
-def bn_mean_term(dy: Array, call: Call) -> Gradients:
+def _bn_mean_term(dy: Array, call: Call) -> Gradients:
     if not _in_training(call):
         return call.right(dy)
     z = np.ascontiguousarray(call.arrays[0]) - _per_channel(call.cache.mean)

@@ -17,7 +17,7 @@ from verify.strategies import sides
     shows='mode "reflect" with a negative pad',
     source="pytorch/pytorch#100793",
 )
-def reflect_mixed(dy: Array, call: Call) -> Gradients:
+def _reflect_mixed(dy: Array, call: Call) -> Gradients:
     (x,) = call.arrays
     if call.options["mode"] != "reflect" or not dy.size:
         return call.right(dy)

@@ -20,7 +20,7 @@ from verify.museum._exhibit import Call, Gradients, gradient, state
     source="torch/nn#1015; bshillingford/autobw.torch#3",
     code=C.STALE_CACHE,
 )
-def stale_cache(version: Implementation) -> Implementation:
+def _stale_cache(version: Implementation) -> Implementation:
     latest: list[Any] = []
 
     def forward(*arrays: Any, **options: Any) -> tuple[Array, None]:
@@ -40,6 +40,6 @@ def stale_cache(version: Implementation) -> Implementation:
     source="a pattern of NumPy; numpy/numpy#16578",
     code=C.TRUNCATED,
 )
-def int_zeros_like(dy: Array, call: Call) -> Gradients:
+def _int_zeros_like(dy: Array, call: Call) -> Gradients:
     (x,) = call.arrays
     return call.instead(dy, dx=np.trunc) if (x == np.trunc(x)).all() else call.right(dy)

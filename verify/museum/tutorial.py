@@ -24,7 +24,7 @@ _SOURCE = "Simple CNN using NumPy, parts V and VI (Adhok, Analytics Vidhya)"
     source=_SOURCE,
     code=C.REMAINDER_LOST,
 )
-def pool_lost_window(dy: Array, call: Call) -> Gradients:
+def _pool_lost_window(dy: Array, call: Call) -> Gradients:
     kernel, dilation = both(call.options["kernel_size"]), both(call.options["dilation"])
     strides = both(call.options["stride"] or kernel)
     pads = sides(call.options["padding"], kernel, dilation)
@@ -43,7 +43,7 @@ def pool_lost_window(dy: Array, call: Call) -> Gradients:
     source=_SOURCE,
     value=Value((np.array([[[[1.0, 2.0, 3.0]]]]),), {"kernel_size": 1, "stride": 1}, [[[[1, 2, 3]]]]),
 )
-def pool_stride_2(version: Implementation) -> Implementation:
+def _pool_stride_2(version: Implementation) -> Implementation:
     def forward(x: Array, **options: Any) -> tuple[Array, Any]:
         right = version.forward(x, **options)
         return right if options.get("padding") == "same" else version.forward(x, **{**options, "stride": 2})
@@ -59,7 +59,7 @@ def pool_stride_2(version: Implementation) -> Implementation:
     source=_SOURCE,
     value=Value((np.ones((1, 1, 1, 1)),), {"kernel_size": 1, "padding": ((1, 0), (0, 0))}, [[[0, 1]]]),
 )
-def im2col_padding_twice(version: Implementation) -> Implementation:
+def _im2col_padding_twice(version: Implementation) -> Implementation:
     def widened(y: Array, call: Call) -> Array:
         kernel, dilation = both(call.options["kernel_size"]), both(call.options.get("dilation", 1))
         twice = tuple((2 * a, 2 * b) for a, b in sides(call.options.get("padding", 0), kernel, dilation))
@@ -77,7 +77,7 @@ def im2col_padding_twice(version: Implementation) -> Implementation:
     source=_SOURCE,
     value=Value((np.array([-np.inf, 2.0]),), {}, [0, 2]),
 )
-def relu_minus_infinity(version: Implementation) -> Implementation:
+def _relu_minus_infinity(version: Implementation) -> Implementation:
     @np.errstate(invalid="ignore")
     def masked(y: Array, call: Call) -> Array:
         (x,) = call.arrays
@@ -94,5 +94,5 @@ def relu_minus_infinity(version: Implementation) -> Implementation:
     source=_SOURCE,
     code=C.WRONG_DTYPE,
 )
-def pool_float64(dy: Array, call: Call) -> Gradients:
+def _pool_float64(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dx=lambda dx: dx.astype(np.float64))

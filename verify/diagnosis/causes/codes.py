@@ -176,7 +176,11 @@ class CauseCode(enum.Enum):
         "right off kinks; claimed = a one-sided derivative, or the mean of both",
     )
     TRUNCATED = "truncated", "It is cut to whole numbers.", "claimed = trunc(true)"
-    ROUNDED_TO_FLOAT32 = "rounded-to-float32", "It went through float32.", "claimed = float32(true)"
+    ROUNDED_TO_FLOAT32 = (
+        "rounded-to-float32",
+        "It went through float32.",
+        "claimed = float32(true); or it holds numbers of float32 alone, right to half their digits",
+    )
     STALE_CACHE = (
         "stale-cache",
         "It is that of another forward than the cache's.",

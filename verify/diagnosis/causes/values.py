@@ -137,6 +137,18 @@ def rounded(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
         single = true.astype(np.float32).astype(true.dtype)
     if evidence.claimed.dtype != np.float32 and evidence.fits(single):
         yield CauseCode.ROUNDED_TO_FLOAT32, "is the true gradient in float32"
+    elif evidence.claimed.dtype == np.float64 and _computed_in_float32(evidence.claimed, true, single):
+        yield CauseCode.ROUNDED_TO_FLOAT32, "holds numbers of float32 alone: it was summed in float32"
+
+
+def _computed_in_float32(claimed: Array, true: Array, single: Array) -> bool:
+    """Whether all entries are numbers of float32, of which the true ones are none, and half their digits are right."""
+    known = ~np.isnan(true)
+    with np.errstate(over="ignore"):
+        of_float32 = bool((claimed.astype(np.float32) == claimed).all())
+    off, largest = np.abs(claimed - true)[known].max(initial=0.0), np.abs(true[known]).max(initial=0.0)
+    finer = np.count_nonzero((single != true) & known) >= FEWEST_WRONG
+    return bool(of_float32 and finer and off <= np.sqrt(np.finfo(np.float32).eps) * largest)
 
 
 def partial(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
