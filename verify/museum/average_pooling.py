@@ -30,7 +30,7 @@ def avg_ceil_div(dy: Array, call: Call) -> Gradients:
 @gradient(
     "avg-nhwc-offset",
     "avg_pool2d",
-    wrong="entry (h, v) of dx gets the windows over (h, v) of the padded plane (there: of arrays with channels last)",
+    wrong="entry (h, v) of dx gets the windows over (h, v) of the padded plane (there: with channels last alone)",
     shows="padding > 0",
     source="pytorch/pytorch#188345",
     code=C.PADDING_CROPPED,

@@ -52,9 +52,9 @@ def maxpool_ties_all(dy: Array, call: Call) -> Gradients:
 @gradient(
     "max-tie-fp16",
     "max_pool2d",
-    wrong="ties are counted in half precision, where 65,520 are infinitely many, and dy over that is 0 "
-    "(here: 3 are, and of fewer the first gets all of dy)",
-    shows="as many entries of a window are its maximum",
+    wrong="ties are counted in half precision, where 65,520 is infinite, and dy / infinity is 0 "
+    "(here: 3 ties are too many, and of fewer the first gets dy)",
+    shows="at least as many entries of a window are its maximum",
     source="tinygrad/tinygrad#12296",
 )
 def max_tie_fp16(dy: Array, call: Call) -> Gradients:
