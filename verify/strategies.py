@@ -221,6 +221,7 @@ def windows(draw: st.DrawFn, *, pooling: bool = False, dilated: bool = True) -> 
     - 1x1 outputs
     - even kernels
     - windows wholly in the padding (for convolution)
+    - with ceil_mode, windows that hang over the padding
     """
     form = draw(st.sampled_from(["valid", "same", "int", "pair", "sides"]))
     kernel, dilation, out = _two(draw, 1, 3), _two(draw, 1, 3 if dilated else 1), _two(draw, 1, 3)
@@ -231,7 +232,9 @@ def windows(draw: st.DrawFn, *, pooling: bool = False, dilated: bool = True) -> 
     if form == "int":
         least = min(side for pad in pads for side in pad)
         pads = [(least, least), (least, least)]
-    axes = [_axis(draw, kernel[a], stride[a], dilation[a], pads[a], out[a], pooling=pooling) for a in (0, 1)]
+    ceil_mode = pooling and draw(st.booleans())
+    least = min(1, draw(st.integers(0, 3))) if ceil_mode else 0  # otherwise few windows hang over
+    axes = [_axis(draw, kernel[a], stride[a], dilation[a], pads[a], out[a], least, pooling=pooling) for a in (0, 1)]
     padding: Any = {
         "valid": "valid",
         "same": "same",
@@ -242,7 +245,7 @@ def windows(draw: st.DrawFn, *, pooling: bool = False, dilated: bool = True) -> 
     options = {"stride": _spelled(draw, stride), "padding": padding}
     if dilated:
         options["dilation"] = _spelled(draw, dilation)
-    if pooling and draw(st.booleans()):
+    if ceil_mode:
         options["ceil_mode"] = True
     return Window((axes[0].size, axes[1].size), kernel, options)
 
@@ -321,10 +324,18 @@ def _pads(draw: st.DrawFn, form: str, kernel: int, dilation: int, *, pooling: bo
 
 
 def _axis(
-    draw: st.DrawFn, kernel: int, stride: int, dilation: int, pads: tuple[int, int], out: int, *, pooling: bool
+    draw: st.DrawFn,
+    kernel: int,
+    stride: int,
+    dilation: int,
+    pads: tuple[int, int],
+    out: int,
+    least: int,
+    *,
+    pooling: bool,
 ) -> _Axis:
     before, after = pads
-    leftover = draw(st.integers(0, stride - 1))
+    leftover = draw(st.integers(min(least, stride - 1), stride - 1))
     size = (out - 1) * stride + dilation * (kernel - 1) + 1 + leftover - before - after
     # If the dilation is at most the image size, no window of a pool can skip the whole image.
     return _Axis(max(size, dilation if pooling else 1), kernel, stride, dilation, before, after)

@@ -20,14 +20,14 @@ from verify.layers._layer import Array, BenchCase, Case, Configuration, Layer, R
 def avg_pool2d_cases(draw: st.DrawFn) -> Case:
     """Valid calls on real numbers. Windows overlap, touch or leave gaps, with each of the four divisors."""
     window = draw(strategies.windows(pooling=True, dilated=False))
-    x = draw(strategies.reals((draw(st.integers(0, 2)), draw(st.integers(1, 2)), *window.size)))
+    x = draw(strategies.reals((draw(st.integers(0, 3)), draw(st.integers(1, 2)), *window.size)))
     options = {**window.options, "kernel_size": window.kernel}
     if window.kernel[0] == window.kernel[1] and draw(st.booleans()):
         options["kernel_size"] = window.kernel[0]
     if options["stride"] == options["kernel_size"] and draw(st.booleans()):
         options["stride"] = None  # the default: kernel_size
     options["count_include_pad"] = draw(st.booleans())
-    if draw(st.integers(0, 2)) == 0:
+    if draw(st.integers(0, 3)) == 0:
         options["divisor_override"] = draw(st.sampled_from([1, 3, 7, -2]))
     return Case((x,), options)
 

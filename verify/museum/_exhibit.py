@@ -99,6 +99,13 @@ def leading(array: Array, shape: tuple[int, ...]) -> Array:
     return made
 
 
+def packed(array: Array) -> Array:
+    """Return what is read from the array's first entry on, if it is taken for packed. At its end it begins anew."""
+    first, (_, end) = array.__array_interface__["data"][0], np.lib.array_utils.byte_bounds(array)
+    within = min(array.size, (end - first) // array.itemsize)
+    return np.resize(np.lib.stride_tricks.as_strided(array, (within,), (array.itemsize,)), array.shape)
+
+
 def gradient(
     slug: str,
     layer: str,
