@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -20,10 +20,16 @@ def in_chunks(function: Callable[..., Array], *arrays: Array) -> Array:
     """
     result = np.empty(arrays[0].shape, arrays[0].dtype)
     flat, given = result.reshape(-1), [array.ravel() for array in arrays]
-    for start in range(0, result.size, _CHUNK):
-        here = slice(start, start + _CHUNK)
+    for here in chunks(flat):
         flat[here] = function(*(array[here] for array in given))
     return result
+
+
+def chunks(array: Array) -> Iterator[slice]:
+    """Yield slices of the first axis, of one index at least, that share out the entries of an array."""
+    step = max(1, _CHUNK * len(array) // max(1, array.size))
+    for start in range(0, len(array), step):
+        yield slice(start, start + step)
 
 
 def where(condition: Array, chosen: Array, other: Array) -> Array:
