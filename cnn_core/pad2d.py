@@ -180,7 +180,7 @@ def _folded(dy: Array, side: _Side, mode: str) -> Array:
     sources = _padded(np.arange(side.size), [side], mode, -1)
     first = min(max(side.before, 0), side.out)
     stop = max(first, min(side.before + side.size, side.out))
-    dx = np.zeros((*dy.shape[:2], side.size, dy.shape[3]), dy.dtype)
+    dx = np.zeros_like(dy, shape=(*dy.shape[:2], side.size, dy.shape[3]))  # in the order of dy: its axes may be swapped
     dx[:, :, first - side.before : stop - side.before] = dy[:, :, first:stop]
     for row in (*range(first), *range(stop, side.out)):
         if sources[row] >= 0:
