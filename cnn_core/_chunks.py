@@ -47,7 +47,7 @@ def where(condition: Array, chosen: Array, other: Array) -> Array:
 def keep(condition: Array, values: Array) -> Array:
     """Return values where the condition is true, else 0, as `where` does. NaN or infinity times 0 would be NaN."""
     bits = _bits(values)
-    mask = -condition.astype(bits.dtype)  # all ones where true, else all zeros
+    mask = (-condition.view(np.int8)).astype(bits.dtype)  # all ones where true, else all zeros
     if np.iscomplexobj(values):
         mask = np.repeat(mask, 2)
     mask &= bits
