@@ -77,26 +77,38 @@ def _naive_backward(dy: Array, kept: _Kept) -> Gradients:
 def _vectorized_forward(call: _Call) -> tuple[Array, _Kept]:
     """Compute (y, cache) from x: add the rows of each bin, then its columns."""
     x, rows, columns = call
-    in_rows = np.zeros((*x.shape[:2], len(rows), x.shape[3]), x.dtype)
-    for i, each in enumerate(rows):
-        in_rows[:, :, i] = x[:, :, each.start : each.stop].sum(axis=2)
-    y = np.zeros((*x.shape[:2], len(rows), len(columns)), x.dtype)
-    for j, each in enumerate(columns):
-        y[..., j] = in_rows[..., each.start : each.stop].sum(axis=3)
-    return y / _counts(rows, columns).astype(x.real.dtype), _Kept(x.shape, rows, columns)
+    y = _turned(_summed(_turned(_summed(x, rows)), columns))
+    y /= _counts(rows, columns).astype(x.real.dtype)
+    return y, _Kept(x.shape, rows, columns)
 
 
 def _vectorized_backward(dy: Array, kept: _Kept) -> Gradients:
     """Compute (dx,) from dy: divide, add to the columns of each bin, then to its rows."""
     x_shape, rows, columns = kept
-    shares = dy / _counts(rows, columns).astype(dy.real.dtype)
-    in_rows = np.zeros((*x_shape[:2], len(rows), x_shape[3]), dy.dtype)
-    for j, each in enumerate(columns):
-        in_rows[..., each.start : each.stop] += shares[..., j : j + 1]
-    dx = np.zeros(x_shape, dy.dtype)
+    shares = _turned(dy / _counts(rows, columns).astype(dy.real.dtype))
+    return (_spread(_turned(_spread(shares, columns, x_shape[3])), rows, x_shape[2]),)
+
+
+def _summed(x: Array, rows: list[range]) -> Array:
+    """Return the sum of the rows of each bin."""
+    sums = np.zeros((*x.shape[:2], len(rows), x.shape[3]), x.dtype)
     for i, each in enumerate(rows):
-        dx[:, :, each.start : each.stop] += in_rows[:, :, i : i + 1]
-    return (dx,)
+        for h in each:
+            sums[:, :, i] += x[:, :, h]
+    return sums
+
+
+def _spread(dy: Array, rows: list[range], size: int) -> Array:
+    """Return the adjoint of `_summed`: each row of dy is added to the rows of its bin."""
+    dx = np.zeros((*dy.shape[:2], size, dy.shape[3]), dy.dtype)
+    for i, each in enumerate(rows):
+        dx[:, :, each.start : each.stop] += dy[:, :, i : i + 1]
+    return dx
+
+
+def _turned(array: Array) -> Array:
+    """Return a copy with rows and columns exchanged. Whole rows are fast, and single columns are not."""
+    return np.ascontiguousarray(array.swapaxes(2, 3))
 
 
 def _counts(rows: list[range], columns: list[range]) -> Array:

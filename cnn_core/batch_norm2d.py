@@ -56,6 +56,7 @@ from cnn_core._arguments import (
     implement,
     real_number,
 )
+from cnn_core._chunks import chunks
 from cnn_core._geometry import positions
 
 
@@ -152,34 +153,45 @@ def _naive_backward(dy: Array, kept: _Kept) -> Gradients:
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _vectorized_forward(call: _Call) -> tuple[Array, _Kept]:
-    """Compute (y, cache) from (x, w, b), all channels at once."""
+    """Compute (y, cache) from (x, w, b), some channels at once."""
     x, w, b, running, eps = call
-    x = np.ascontiguousarray(x)  # sums then have one order, whatever the layout
-    m = len(x) * x.shape[2] * x.shape[3]
-    mean = running[0] if running else x.sum(axis=(0, 2, 3)) / m
-    z = x - _per_channel(mean)
-    variance = running[1] if running else np.einsum("nchw,nchw->c", z, z) / m
-    r = 1 / np.sqrt(variance + eps)
-    y = z * _per_channel(r if w is None else r * w)
-    return y if b is None else y + _per_channel(b), _Kept(x, w, b, mean, variance, eps, running is None)
+    planes, m = _by_channel(x), len(x) * x.shape[2] * x.shape[3]
+    mean, variance = running or np.zeros((2, len(planes)), x.dtype)
+    y = np.empty(x.shape, x.dtype)
+    y_planes = _by_channel(y)
+    for here in chunks(planes):
+        if running is None:
+            mean[here] = planes[here].sum(axis=(1, 2)) / m
+        z = planes[here] - mean[here, None, None]
+        if running is None:
+            variance[here] = np.einsum("cnk,cnk->c", z, z) / m
+        r = 1 / np.sqrt(variance[here] + eps)
+        z *= (r if w is None else r * w[here])[:, None, None]
+        y_planes[here] = z if b is None else z + b[here, None, None]
+    return y, _Kept(x, w, b, mean, variance, eps, running is None)
 
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _vectorized_backward(dy: Array, kept: _Kept) -> Gradients:
-    """Compute (dx, dw, db) from dy, all channels at once. The sums of dh = dy w are w db and w dw."""
+    """Compute (dx, dw, db) from dy, some channels at once. The sums of dh = dy w are w db and w dw."""
     x, w, b, mean, variance, eps, training = kept
-    dy = np.ascontiguousarray(dy)  # gradients of a constant dy cancel: sums have one order, whatever the layout
-    m = len(x) * x.shape[2] * x.shape[3]
-    r = 1 / np.sqrt(variance + eps)
-    h = (x - _per_channel(mean)) * _per_channel(r)
-    dw, db = np.einsum("nchw,nchw->c", dy, h), dy.sum(axis=(0, 2, 3))
-    centred = dy - _per_channel(db / m) - h * _per_channel(dw / m) if training else dy
-    dx = centred * _per_channel(r if w is None else r * w)
+    planes, upstream, m = _by_channel(x), _by_channel(dy), len(x) * x.shape[2] * x.shape[3]
+    dx, dw, db = np.empty(x.shape, x.dtype), *np.zeros((2, len(planes)), x.dtype)
+    dx_planes = _by_channel(dx)
+    for here in chunks(planes):
+        r = 1 / np.sqrt(variance[here] + eps)
+        h = (planes[here] - mean[here, None, None]) * r[:, None, None]
+        dw[here], db[here] = np.einsum("cnk,cnk->c", upstream[here], h), upstream[here].sum(axis=(1, 2))
+        h *= dw[here, None, None] / m
+        centred = upstream[here] - db[here, None, None] / m - h if training else upstream[here]
+        dx_planes[here] = centred * (r if w is None else r * w[here])[:, None, None]
     return dx, None if w is None else dw, None if b is None else db
 
 
-def _per_channel(array: Array) -> Array:
-    return array[:, None, None]
+def _by_channel(array: Array) -> Array:
+    """Return the array as (C, N, H * W), a view if it is contiguous. Sums of channels then have one order."""
+    images, channels, height, width = array.shape
+    return np.ascontiguousarray(array).reshape(images, channels, height * width).swapaxes(0, 1)
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

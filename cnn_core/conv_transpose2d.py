@@ -44,6 +44,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
+from cnn_core._blocked import conv2d as blocks
 from cnn_core._geometry import Axis, Padding, Pair, positions, transposed_axes
 from cnn_core._options import whole_number
 
@@ -165,6 +166,24 @@ def _entries(call: _Call) -> Array:
     return x.reshape(len(x), groups, x.shape[1] // groups, rows.out * columns.out)
 
 
+def _blocked_forward(call: _Call) -> tuple[Array, _Call]:
+    """Compute (y, cache) from (x, w, b), block by block: y is the dx of a conv2d, see `cnn_core._blocked`."""
+    x, w, b, rows, columns, groups = call
+    y = blocks.input_gradient(x, w, (len(x), groups * w.shape[1], rows.size, columns.size), rows, columns, groups)
+    if b is not None:
+        y += b[:, None, None]
+    return y, call
+
+
+def _blocked_backward(dy: Array, call: _Call) -> Gradients:
+    """Compute (dx, dw, db) from dy, block by block: dx is conv2d of dy, whose upstream gradient is x in dw."""
+    x, w, b, rows, columns, groups = call
+    dx = blocks.correlate(dy, w, None, rows, columns, groups)
+    dw = blocks.filter_gradient(dy, w, x, rows, columns, groups)
+    return dx, dw, None if b is None else dy.sum(axis=(0, 2, 3))
+
+
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)
 im2col = implement("im2col", _prepare, _im2col_forward, _im2col_backward)
-fast = im2col
+blocked = implement("blocked", _prepare, _blocked_forward, _blocked_backward)
+fast = blocked

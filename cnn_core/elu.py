@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_number, implement
+from cnn_core._chunks import in_chunks, keep, where
 from cnn_core._geometry import positions
 
 
@@ -60,18 +61,22 @@ def _naive_backward(dy: Array, call: _Call) -> Gradients:
 
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from x, all entries at once."""
-    x, alpha = call
-    positive = x.real > 0
-    below = np.where(positive, 0, x)  # so that no exp overflows
-    return np.where(positive, x, alpha * np.expm1(below)), call
+
+    def elu(x: Array) -> Array:
+        below = keep(~(x.real > 0), x)  # so that no exp overflows
+        return where(x.real > 0, x, call.alpha * np.expm1(below))
+
+    return in_chunks(elu, call.x), call
 
 
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all entries at once."""
-    x, alpha = call
-    positive = x.real > 0
-    below = np.where(positive, 0, x)
-    return (np.asarray(dy * np.where(positive, 1, alpha * np.exp(below))),)
+
+    def times_slope(dy: Array, x: Array) -> Array:
+        below = keep(~(x.real > 0), x)
+        return where(x.real > 0, dy, dy * (call.alpha * np.exp(below)))
+
+    return (in_chunks(times_slope, dy, call.x),)
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, implement
+from cnn_core._chunks import in_chunks
 from cnn_core._geometry import positions
 
 _R, _K = math.sqrt(2 / math.pi), 0.044715
@@ -82,25 +83,34 @@ def _near(x: Any) -> Any:
 
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from x, all entries at once."""
-    gate, _ = _gate_and_slope(call.x)
-    return np.asarray(call.x * gate), call
+    return in_chunks(_times_gate, call.x), call
+
+
+def _times_gate(x: Array) -> Array:
+    """Return y of a chunk. exp(min(2u, 0)) is the numerator of both forms of the gate."""
+    v, _ = _v_and_square(x)
+    return np.asarray(np.exp(np.minimum(v, 0)) * x / (1 + np.exp(np.minimum(v, -v))))
 
 
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all entries at once."""
-    gate, slope = _gate_and_slope(call.x)
-    return (np.asarray(dy * (gate + call.x * slope)),)
+    return (in_chunks(_times_slope, dy, call.x),)
 
 
-def _gate_and_slope(x: Array) -> tuple[Array, Array]:
-    """Return g = (1 + tanh u) / 2 and its derivative in x."""
-    near = np.where(np.abs(x.real) > _SATURATED, np.copysign(_SATURATED, x.real), x)
+def _times_slope(dy: Array, x: Array) -> Array:
+    """Return dx of a chunk, where the slope of the gate is e / (1 + e)^2 times that of 2u."""
+    v, square = _v_and_square(x)
+    e = np.exp(np.minimum(v, -v))
+    total = 1 + e
+    slope = 2 * _R + 6 * _R * _K * square
+    return np.asarray((np.exp(np.minimum(v, 0)) + e * x / total * slope) / total * dy)
+
+
+def _v_and_square(x: Array) -> tuple[Array, Array]:
+    """Return 2u of a chunk, and the square of x that its slope needs."""
+    near = np.clip(x, -_SATURATED, _SATURATED)
     square = near * near
-    u = _R * near * (1 + _K * square)
-    negative = u.real < 0
-    e = np.exp(2 * np.where(negative, u, -u))
-    slope = 2 * e / (1 + e) ** 2 * (_R * (1 + 3 * _K * square))
-    return np.where(negative, e, 1) / (1 + e), slope
+    return (2 * _R + 2 * _R * _K * square) * near, square
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

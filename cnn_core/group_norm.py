@@ -39,6 +39,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_parameters, implement, real_number
+from cnn_core._chunks import chunks
 from cnn_core._geometry import positions
 from cnn_core._options import whole_number
 
@@ -108,38 +109,54 @@ def _naive_normalized(n: int, g: int, call: _Call) -> tuple[dict[tuple[int, int]
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
-    """Compute (y, cache) from (x, w, b), all groups at once."""
-    x, w, b, _, _ = call
-    h, _ = _vectorized_normalized(call)
-    y = h if w is None else h * _by_group(w, call)
-    return (y if b is None else y + _by_group(b, call)).reshape(x.shape), call
+    """Compute (y, cache) from (x, w, b), many groups at once."""
+    x, w, b, _, eps = call
+    groups, weight, bias = _groups(x, call), _by_group(w, call), _by_group(b, call)
+    y = np.empty_like(groups)
+    for here in chunks(groups):
+        h, _ = _vectorized_normalized(groups[here], eps)
+        if weight is not None:
+            h *= weight[here]
+        y[here] = h if bias is None else h + bias[here]
+    return y.reshape(x.shape), call
 
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
-    """Compute (dx, dw, db) from dy, all groups at once."""
-    x, w, b, grouped, _ = call
-    h, r = _vectorized_normalized(call)
-    dy = np.ascontiguousarray(dy)  # gradients of a constant dy cancel: sums have one order, whatever the layout
-    upstream, m = dy.reshape(grouped), grouped[2] * grouped[3]
-    dh = upstream if w is None else upstream * _by_group(w, call)
-    sum_dh, sum_dh_h = dh.sum(axis=(2, 3)), np.einsum("ngck,ngck->ng", dh, h)
-    dx = (dh - sum_dh[..., None, None] / m - h * (sum_dh_h[..., None, None] / m)) * r
-    dw = None if w is None else np.einsum("ngck,ngck->gc", upstream, h).reshape(w.shape)
-    return dx.reshape(x.shape), dw, None if b is None else upstream.sum(axis=(0, 3)).reshape(b.shape)
+    """Compute (dx, dw, db) from dy, many groups at once."""
+    x, w, b, grouped, eps = call
+    groups, upstream, weight = _groups(x, call), _groups(dy, call), _by_group(w, call)
+    dx, m = np.empty_like(groups), grouped[2] * grouped[3]
+    dw, db = np.zeros((2, *groups.shape[:2]), x.dtype)  # of each image
+    for here in chunks(groups):
+        h, r = _vectorized_normalized(groups[here], eps)
+        dh = upstream[here] if weight is None else upstream[here] * weight[here]
+        sum_dh, sum_dh_h = dh.sum(axis=(1, 2)), np.einsum("gck,gck->g", dh, h)
+        dw[here], db[here] = np.einsum("gck,gck->gc", upstream[here], h), upstream[here].sum(axis=2)
+        dx[here] = (dh - sum_dh[:, None, None] / m - h * (sum_dh_h[:, None, None] / m)) * r
+    dw, db = (each.reshape(grouped[0], grouped[1] * grouped[2]).sum(axis=0) for each in (dw, db))
+    return dx.reshape(x.shape), None if w is None else dw, None if b is None else db
 
 
-def _vectorized_normalized(call: _Call) -> tuple[Array, Array]:
-    """Return h as (N, num_groups, C/num_groups, K), and r as (N, num_groups, 1, 1)."""
-    m, grouped = call.grouped[2] * call.grouped[3], np.ascontiguousarray(call.x).reshape(call.grouped)
-    z = grouped - grouped.sum(axis=(2, 3))[..., None, None] / m
-    r = 1 / np.sqrt(np.einsum("ngck,ngck->ng", z, z)[..., None, None] / m + call.eps)
-    return z * r, r
+def _vectorized_normalized(groups: Array, eps: float) -> tuple[Array, Array]:
+    """Return h and r of some groups (R, C/num_groups, K): that shape and (R, 1, 1)."""
+    m = groups.shape[1] * groups.shape[2]
+    z = groups - groups.sum(axis=(1, 2))[:, None, None] / m
+    r = 1 / np.sqrt(np.einsum("gck,gck->g", z, z)[:, None, None] / m + eps)
+    z *= r
+    return z, r
 
 
-def _by_group(parameter: Array, call: _Call) -> Array:
-    """Return w or b as (num_groups, C/num_groups, 1)."""
-    return parameter.reshape(*call.grouped[1:3], 1)
+def _groups(array: Array, call: _Call) -> Array:
+    """Return the array as (N * num_groups, C/num_groups, K). Sums of groups then have one order."""
+    images, groups, channels, entries = call.grouped
+    return np.ascontiguousarray(array).reshape(images * groups, channels, entries)
+
+
+def _by_group(parameter: Array | None, call: _Call) -> Array | None:
+    """Return w or b for all groups of all images, (N * num_groups, C/num_groups, 1)."""
+    images, groups, channels, _ = call.grouped
+    return None if parameter is None else np.tile(parameter.reshape(groups, channels, 1), (images, 1, 1))
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

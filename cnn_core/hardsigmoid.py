@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, implement
+from cnn_core._chunks import in_chunks, keep, where
 from cnn_core._geometry import positions
 
 
@@ -64,13 +65,18 @@ def _naive_backward(dy: Array, call: _Call) -> Gradients:
 
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from x, all entries at once."""
-    (x,) = call
-    return np.where(x.real <= -3, 0, np.where(x.real >= 3, 1, (x + 3) / 6)), call
+    return in_chunks(_three_lines, call.x), call
+
+
+def _three_lines(x: Array) -> Array:
+    """Return y of a chunk of x. The line, where x is above -3, and at most 1."""
+    line = keep(~(x.real <= -3), (x + 3) / 6)
+    return where(x.real >= 3, np.ones_like(x), line)
 
 
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all entries at once."""
-    return (np.where(np.abs(call.x.real) < 3, dy / 6, 0),)
+    return (in_chunks(lambda dy, x: keep(np.abs(x.real) < 3, dy / 6), dy, call.x),)
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

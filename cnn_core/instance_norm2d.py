@@ -36,6 +36,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_parameters, check_rank, implement, real_number
+from cnn_core._chunks import chunks
 from cnn_core._geometry import positions
 
 
@@ -105,32 +106,52 @@ def _naive_statistics(plane: Array, eps: float) -> tuple[np.inexact, np.inexact]
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
-    """Compute (y, cache) from (x, w, b), all planes at once."""
-    _, w, b, _ = call
-    h, _ = _vectorized_normalized(call)
-    y = h if w is None else h * w[:, None, None]
-    return y if b is None else y + b[:, None, None], call
+    """Compute (y, cache) from (x, w, b), many planes at once."""
+    x, w, b, eps = call
+    planes, weight, bias = _planes(x), _by_plane(w, x), _by_plane(b, x)
+    y = np.empty_like(planes)
+    for here in chunks(planes):
+        h, _ = _vectorized_normalized(planes[here], eps)
+        if weight is not None:
+            h *= weight[here]
+        y[here] = h if bias is None else h + bias[here]
+    return y.reshape(x.shape), call
 
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
-    """Compute (dx, dw, db) from dy, all planes at once. The weight is the same for a whole plane."""
-    x, w, b, _ = call
-    h, r = _vectorized_normalized(call)
-    dy = np.ascontiguousarray(dy)  # gradients of a constant dy cancel: sums have one order, whatever the layout
-    m = x.shape[2] * x.shape[3]
-    sum_dy, sum_dy_h = dy.sum(axis=(2, 3)), np.einsum("nchw,nchw->nc", dy, h)
-    dx = dy - sum_dy[..., None, None] / m - h * (sum_dy_h[..., None, None] / m)
-    dx = dx * (r if w is None else r * w[:, None, None])
-    return dx, None if w is None else sum_dy_h.sum(axis=0), None if b is None else sum_dy.sum(axis=0)
+    """Compute (dx, dw, db) from dy, many planes at once. The weight is the same for a whole plane."""
+    x, w, b, eps = call
+    planes, upstream, weight = _planes(x), _planes(dy), _by_plane(w, x)
+    dx, m = np.empty_like(planes), planes.shape[1]
+    sum_dy, sum_dy_h = np.zeros((2, len(planes), 1), x.dtype)
+    for here in chunks(planes):
+        h, r = _vectorized_normalized(planes[here], eps)
+        sum_dy[here, 0], sum_dy_h[here, 0] = upstream[here].sum(axis=1), np.einsum("pk,pk->p", upstream[here], h)
+        h *= sum_dy_h[here] / m
+        dx[here] = (upstream[here] - sum_dy[here] / m - h) * (r if weight is None else r * weight[here])
+    dw, db = (each.reshape(x.shape[:2]).sum(axis=0) for each in (sum_dy_h, sum_dy))
+    return dx.reshape(x.shape), None if w is None else dw, None if b is None else db
 
 
-def _vectorized_normalized(call: _Call) -> tuple[Array, Array]:
-    """Return h, and r as (N, C, 1, 1)."""
-    x, m = np.ascontiguousarray(call.x), call.x.shape[2] * call.x.shape[3]
-    z = x - x.sum(axis=(2, 3))[..., None, None] / m
-    r = 1 / np.sqrt(np.einsum("nchw,nchw->nc", z, z)[..., None, None] / m + call.eps)
-    return z * r, r
+def _vectorized_normalized(planes: Array, eps: float) -> tuple[Array, Array]:
+    """Return h and r of some planes (P, K): (P, K) and (P, 1)."""
+    m = planes.shape[1]
+    z = planes - planes.sum(axis=1)[:, None] / m
+    r = 1 / np.sqrt(np.einsum("pk,pk->p", z, z)[:, None] / m + eps)
+    z *= r
+    return z, r
+
+
+def _planes(array: Array) -> Array:
+    """Return the array as (N * C, H * W). Sums of planes then have one order."""
+    images, channels, height, width = array.shape
+    return np.ascontiguousarray(array).reshape(images * channels, height * width)
+
+
+def _by_plane(parameter: Array | None, x: Array) -> Array | None:
+    """Return w or b for all planes of x, (N * C, 1)."""
+    return None if parameter is None else np.tile(parameter, len(x))[:, None]
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

@@ -35,6 +35,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_parameters, implement, real_number
+from cnn_core._chunks import chunks
 from cnn_core._geometry import positions
 from cnn_core._options import last_axes
 
@@ -106,34 +107,46 @@ def _naive_normalized(row: tuple[int, ...], call: _Call) -> tuple[dict[tuple[int
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
-    """Compute (y, cache) from (x, w, b), all rows at once."""
-    x, w, b, _, last, _ = call
-    h, _ = _vectorized_normalized(call)
-    y = h if w is None else h * w.reshape(math.prod(last))
-    return (y if b is None else y + b.reshape(math.prod(last))).reshape(x.shape), call
+    """Compute (y, cache) from (x, w, b), many rows at once."""
+    x, w, b, _, _, eps = call
+    rows = _rows(x, call)
+    y = np.empty_like(rows)
+    for here in chunks(rows):
+        h, _ = _vectorized_normalized(rows[here], eps)
+        if w is not None:
+            h *= w.reshape(-1)
+        y[here] = h if b is None else h + b.reshape(-1)
+    return y.reshape(x.shape), call
 
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
-    """Compute (dx, dw, db) from dy, all rows at once."""
-    x, w, b, _, last, _ = call
-    h, r = _vectorized_normalized(call)
-    dy = np.ascontiguousarray(dy)  # gradients of a constant dy cancel: sums have one order, whatever the layout
-    upstream, n = dy.reshape(h.shape), math.prod(last)
-    dh = upstream if w is None else upstream * w.reshape(n)
-    sum_dh, sum_dh_h = dh.sum(axis=1)[:, None], np.einsum("rk,rk->r", dh, h)[:, None]
-    dx = (dh - sum_dh / n - h * (sum_dh_h / n)) * r
-    dw = None if w is None else np.einsum("rk,rk->k", upstream, h).reshape(last)
-    return dx.reshape(x.shape), dw, None if b is None else upstream.sum(axis=0).reshape(last)
+    """Compute (dx, dw, db) from dy, many rows at once."""
+    x, w, b, _, last, eps = call
+    rows, upstream, n = _rows(x, call), _rows(dy, call), math.prod(last)
+    dx, dw, db = np.empty_like(rows), np.zeros(n, x.dtype), np.zeros(n, x.dtype)
+    for here in chunks(rows):
+        h, r = _vectorized_normalized(rows[here], eps)
+        dh = upstream[here] if w is None else upstream[here] * w.reshape(n)
+        sum_dh, sum_dh_h = dh.sum(axis=1)[:, None], np.einsum("rk,rk->r", dh, h)[:, None]
+        dw += np.einsum("rk,rk->k", upstream[here], h)
+        db += upstream[here].sum(axis=0)
+        dx[here] = (dh - sum_dh / n - h * (sum_dh_h / n)) * r
+    return dx.reshape(x.shape), None if w is None else dw.reshape(last), None if b is None else db.reshape(last)
 
 
-def _vectorized_normalized(call: _Call) -> tuple[Array, Array]:
-    """Return h as one row for each index of the leading axes, (R, n), and r, (R, 1)."""
-    n = math.prod(call.last)
-    rows = np.ascontiguousarray(call.x).reshape(math.prod(call.lead), n)
+def _vectorized_normalized(rows: Array, eps: float) -> tuple[Array, Array]:
+    """Return h and r of some rows (R, n): (R, n) and (R, 1)."""
+    n = rows.shape[1]
     z = rows - rows.sum(axis=1)[:, None] / n
-    r = 1 / np.sqrt(np.einsum("rk,rk->r", z, z)[:, None] / n + call.eps)
-    return z * r, r
+    r = 1 / np.sqrt(np.einsum("rk,rk->r", z, z)[:, None] / n + eps)
+    z *= r
+    return z, r
+
+
+def _rows(array: Array, call: _Call) -> Array:
+    """Return the array as (R, n), one row for each index of the leading axes. Sums of rows then have one order."""
+    return np.ascontiguousarray(array).reshape(math.prod(call.lead), math.prod(call.last))
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

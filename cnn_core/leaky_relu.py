@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_number, implement
+from cnn_core._chunks import in_chunks, where
 from cnn_core._geometry import positions
 
 
@@ -59,18 +60,21 @@ def _naive_backward(dy: Array, call: _Call) -> Gradients:
 
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from x, all entries at once."""
-    return np.asarray(call.x * _slopes(call)), call
+    return _times_slope(call.x, call), call
 
 
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all entries at once."""
-    return (np.asarray(dy * _slopes(call)),)
+    return (_times_slope(dy, call),)
 
 
-def _slopes(call: _Call) -> Array:
-    """Return y'(x), of the shape and dtype of x."""
-    one, negative_slope = np.array([1, call.negative_slope], call.x.dtype)
-    return np.asarray(np.where(call.x.real > 0, one, negative_slope))
+def _times_slope(values: Array, call: _Call) -> Array:
+    """Return values where x > 0, else negative_slope times them."""
+
+    def branches(values: Array, x: Array) -> Array:
+        return where(x.real > 0, values, call.negative_slope * values)
+
+    return in_chunks(branches, values, call.x)
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

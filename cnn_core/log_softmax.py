@@ -25,11 +25,13 @@ Source: Goodfellow, Bengio & Courville 2016, section 6.2.2.3; torch.nn.functiona
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, implement
+from cnn_core._chunks import chunks
 from cnn_core._geometry import positions
 from cnn_core._options import axis_of
 
@@ -77,20 +79,31 @@ def _naive_backward(dy: Array, call: _Call) -> Gradients:
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")  # log 0 of an empty row
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
-    """Compute (y, cache) from x, all rows at once."""
-    x, axis = call
-    y = x - x.real.max(axis=axis, keepdims=True, initial=-np.inf)
-    y -= np.log(np.exp(y).sum(axis=axis, keepdims=True))
-    return y, call
+    """Compute (y, cache) from x, many rows at once."""
+    x = _rows(*call)
+    y = np.empty_like(x)
+    for here in chunks(x):
+        shifted = x[here] - x[here].real.max(axis=1, keepdims=True, initial=-np.inf)
+        y[here] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return y.reshape(call.x.shape), call
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
-    """Compute (dx,) from dy, all rows at once."""
-    x, axis = call
-    exponentials = np.exp(x - x.real.max(axis=axis, keepdims=True, initial=-np.inf))
-    factor = dy.sum(axis=axis, keepdims=True) / exponentials.sum(axis=axis, keepdims=True)
-    return (dy - exponentials * factor,)
+    """Compute (dx,) from dy, many rows at once."""
+    x, upstream = _rows(*call), _rows(dy, call.axis)
+    dx = np.empty_like(x)
+    for here in chunks(x):
+        exponentials = np.exp(x[here] - x[here].real.max(axis=1, keepdims=True, initial=-np.inf))
+        exponentials *= upstream[here].sum(axis=1, keepdims=True) / exponentials.sum(axis=1, keepdims=True)
+        dx[here] = upstream[here] - exponentials
+    return (dx.reshape(dy.shape),)
+
+
+def _rows(array: Array, axis: int) -> Array:
+    """Return the array with the axis in the middle of three. Sums along it then have one order."""
+    shape = array.shape
+    return np.ascontiguousarray(array).reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

@@ -172,7 +172,7 @@ def _vectorized_backward(dy: Array, kept: _Kept) -> Gradients:
     """Compute (dx,) from dy: fold the rows that were put around x back, then the columns."""
     rows, columns, mode = kept
     folded = _folded(dy, rows, mode)
-    return (np.ascontiguousarray(_folded(folded.swapaxes(2, 3), columns, mode).swapaxes(2, 3)),)
+    return (_folded(folded.swapaxes(2, 3), columns, mode).swapaxes(2, 3).copy(),)
 
 
 def _folded(dy: Array, side: _Side, mode: str) -> Array:
@@ -180,11 +180,13 @@ def _folded(dy: Array, side: _Side, mode: str) -> Array:
     sources = _padded(np.arange(side.size), [side], mode, -1)
     first = min(max(side.before, 0), side.out)
     stop = max(first, min(side.before + side.size, side.out))
-    dx = np.zeros((*dy.shape[:2], side.size, dy.shape[3]), dy.dtype)
+    around = [row for row in (*range(first), *range(stop, side.out)) if sources[row] >= 0]
+    if not around and stop - first == side.size:
+        return dy[:, :, first:stop]
+    dx = np.zeros_like(dy, shape=(*dy.shape[:2], side.size, dy.shape[3]))  # in the order of dy: its axes may be swapped
     dx[:, :, first - side.before : stop - side.before] = dy[:, :, first:stop]
-    for row in (*range(first), *range(stop, side.out)):
-        if sources[row] >= 0:
-            dx[:, :, sources[row]] += dy[:, :, row]
+    for row in around:
+        dx[:, :, sources[row]] += dy[:, :, row]
     return dx
 
 

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_rank, implement
+from cnn_core._chunks import in_chunks, keep, where
 from cnn_core._geometry import positions
 
 
@@ -71,22 +72,28 @@ def _naive_backward(dy: Array, call: _Call) -> Gradients:
 
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from (x, w), all entries at once."""
-    return np.asarray(call.x * _slopes(call)), call
+    return _times_slope(call.x, call), call
 
 
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx, dw) from dy, all entries at once."""
     x, w = call
-    products = np.where(x.real > 0, 0, dy) * np.where(x.real > 0, 0, x)
+    products = in_chunks(_products, dy, x)
     others = tuple(axis for axis in range(x.ndim) if axis != 1 or len(w) == 1)
-    return np.asarray(dy * _slopes(call)), products.sum(axis=others).reshape(w.shape)
+    return _times_slope(dy, call), products.sum(axis=others).reshape(w.shape)
 
 
-def _slopes(call: _Call) -> Array:
-    """Return the slopes of y in x: 1 or that of the channel."""
+def _products(dy: Array, x: Array) -> Array:
+    """Return dy times the slope of y in w."""
+    return np.asarray(keep(~(x.real > 0), dy) * keep(~(x.real > 0), x))
+
+
+def _times_slope(values: Array, call: _Call) -> Array:
+    """Return values where x > 0, else w times them."""
     x, w = call
-    by_channel = w[0] if len(w) == 1 else w.reshape(-1, *(1,) * (x.ndim - 2))
-    return np.where(x.real > 0, 1, by_channel)
+    by_channel = w if len(w) == 1 else w.reshape(-1, *(1,) * (x.ndim - 2))
+    below = (by_channel * values).reshape(x.shape)
+    return in_chunks(lambda x, values, below: where(x.real > 0, values, below), x, values, below)
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

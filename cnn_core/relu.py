@@ -20,10 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, implement
+from cnn_core._chunks import in_chunks, keep
 from cnn_core._geometry import positions
-
-# Entries in one pass. Their masks stay in cache, which saves a quarter of the time for millions of entries.
-_CHUNK = 1 << 17
 
 
 class _Call(NamedTuple):
@@ -59,30 +57,17 @@ def _naive_backward(dy: Array, call: _Call) -> Gradients:
 
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from x, all entries at once."""
-    return _where_positive(call.x, call.x), call
+    return in_chunks(_where_positive, call.x, call.x), call
 
 
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all entries at once."""
-    return (_where_positive(call.x, dy),)
+    return (in_chunks(_where_positive, dy, call.x),)
 
 
-def _where_positive(x: Array, values: Array) -> Array:
-    """Return values where x > 0 or x is NaN, else 0.
-
-    This uses bit masks, because a branch would be mispredicted half of the time.
-    """
-    result = np.empty(x.shape, x.dtype)
-    flat, real, given = (array.reshape(-1) for array in (result, x.real, values))
-    bits = np.dtype(f"i{real.itemsize}")
-    for start in range(0, x.size, _CHUNK):
-        here = slice(start, start + _CHUNK)
-        dead = (real[here] <= 0).view(np.int8)  # NaN is not <= 0
-        mask = (dead - np.int8(1)).astype(bits)  # all zeros where dead, else all ones
-        if np.iscomplexobj(x):
-            mask = np.repeat(mask, 2)
-        np.bitwise_and(mask, given[here].view(bits), out=flat[here].view(bits))
-    return result
+def _where_positive(values: Array, x: Array) -> Array:
+    """Return values where x > 0 or x is NaN, else 0."""
+    return keep(~(x.real <= 0), values)  # NaN is not <= 0
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, implement
+from cnn_core._chunks import in_chunks
 from cnn_core._geometry import positions
 
 
@@ -70,17 +71,25 @@ def _sigmoid(x: Any) -> Any:
     return np.exp(x) / (1 + np.exp(x))
 
 
-def _vectorized_forward(call: _Call) -> tuple[Array, Array]:
-    """Compute (y, cache) from x, all entries at once. Backward needs exp(-|x|) alone."""
-    (x,) = call
-    negative = x.real < 0
-    e = np.exp(np.where(negative, x, -x))
-    return np.asarray(np.where(negative, e, 1) / (1 + e)), e
+def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
+    """Compute (y, cache) from x, all entries at once."""
+    return in_chunks(_s, call.x), call
 
 
-def _vectorized_backward(dy: Array, e: Array) -> Gradients:
+def _s(x: Array) -> Array:
+    """Return y of a chunk. exp(min(x, 0)) is the numerator of both its forms."""
+    return np.asarray(np.exp(np.minimum(x, 0)) / (1 + np.exp(np.minimum(x, -x))))
+
+
+def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all entries at once."""
-    return (np.asarray(dy * e / (1 + e) ** 2),)
+    return (in_chunks(_times_slope, dy, call.x),)
+
+
+def _times_slope(dy: Array, x: Array) -> Array:
+    """Return dx of a chunk."""
+    e = np.exp(np.minimum(x, -x))  # exp(-|x|)
+    return np.asarray(e * dy / (1 + e) ** 2)
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

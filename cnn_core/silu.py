@@ -10,7 +10,8 @@ Each entry of y depends on its own x alone, so dx = dy * y'(x). By the product r
 exp(-x) overflows for large negative x, and the difference 1 - s cancels for large x. Both versions use these forms:
 
     s = 1 / (1 + exp(-x)) where x >= 0,    exp(x) / (1 + exp(x)) where x < 0
-    1 - s = s(-x)
+    1 - s = s(-x)                                        (the naive version)
+    s (1 - s) = e / (1 + e)^2  with  e = exp(-|x|)       (the vectorized version; s (1 - s) is even)
 
 As in PyTorch y(-inf) is -inf * 0 = NaN, and the gradient at -inf or inf is NaN. NaN passes through. A complex x (the
 complex step) is compared by its real part.
@@ -30,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, implement
+from cnn_core._chunks import in_chunks
 from cnn_core._geometry import positions
 
 
@@ -72,21 +74,24 @@ def _sigmoid(x: Any) -> Any:
 
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from x, all entries at once."""
-    s, _ = _s_and_rest(call.x)
-    return np.asarray(call.x * s), call
+    return in_chunks(_times_s, call.x), call
+
+
+def _times_s(x: Array) -> Array:
+    """Return y of a chunk. exp(min(x, 0)) is the numerator of both forms of s."""
+    return np.asarray(np.exp(np.minimum(x, 0)) * x / (1 + np.exp(np.minimum(x, -x))))
 
 
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all entries at once."""
-    s, rest = _s_and_rest(call.x)
-    return (np.asarray(dy * (s + call.x * s * rest)),)
+    return (in_chunks(_times_slope, dy, call.x),)
 
 
-def _s_and_rest(x: Array) -> tuple[Array, Array]:
-    """Return s and 1 - s."""
-    negative = x.real < 0
-    e = np.exp(np.where(negative, x, -x))  # exp(-|x|)
-    return np.where(negative, e, 1) / (1 + e), np.where(negative, 1, e) / (1 + e)
+def _times_slope(dy: Array, x: Array) -> Array:
+    """Return dx of a chunk."""
+    e = np.exp(np.minimum(x, -x))  # exp(-|x|)
+    total = 1 + e
+    return np.asarray((np.exp(np.minimum(x, 0)) + e * x / total) / total * dy)
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

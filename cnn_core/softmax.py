@@ -25,11 +25,13 @@ torch.nn.functional.softmax.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, implement
+from cnn_core._chunks import chunks
 from cnn_core._geometry import positions
 from cnn_core._options import axis_of
 
@@ -82,23 +84,38 @@ def _naive_probabilities(row: Array) -> list[np.inexact]:
 
 @np.errstate(over="ignore", invalid="ignore")
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
-    """Compute (y, cache) from x, all rows at once."""
-    return _vectorized_probabilities(call), call
+    """Compute (y, cache) from x, many rows at once."""
+    x = _rows(*call)
+    y = np.empty_like(x)
+    for here in chunks(x):
+        y[here] = _vectorized_probabilities(x[here])
+    return y.reshape(call.x.shape), call
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
-    """Compute (dx,) from dy, all rows at once."""
-    y, dy = _vectorized_probabilities(call), np.ascontiguousarray(dy)  # of a constant dy the sums cancel
-    return (y * (dy - (dy * y).sum(axis=call.axis, keepdims=True)),)
+    """Compute (dx,) from dy, many rows at once."""
+    x, upstream = _rows(*call), _rows(dy, call.axis)
+    dx = np.empty_like(x)
+    for here in chunks(x):
+        y = _vectorized_probabilities(x[here])
+        y *= upstream[here] - (upstream[here] * y).sum(axis=1, keepdims=True)
+        dx[here] = y
+    return (dx.reshape(dy.shape),)
 
 
-def _vectorized_probabilities(call: _Call) -> Array:
-    """Return y."""
-    x, axis = np.ascontiguousarray(call.x), call.axis  # sums then have one order, whatever the layout
-    exponentials: Array = np.exp(x - x.real.max(axis=axis, keepdims=True, initial=-np.inf))
-    exponentials /= exponentials.sum(axis=axis, keepdims=True)
+def _vectorized_probabilities(x: Array) -> Array:
+    """Return y of some rows, along axis 1."""
+    exponentials: Array = x - x.real.max(axis=1, keepdims=True, initial=-np.inf)
+    np.exp(exponentials, out=exponentials)
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
     return exponentials
+
+
+def _rows(array: Array, axis: int) -> Array:
+    """Return the array with the axis in the middle of three. Sums along it then have one order."""
+    shape = array.shape
+    return np.ascontiguousarray(array).reshape(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

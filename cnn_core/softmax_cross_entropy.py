@@ -149,15 +149,16 @@ def _largest(row: Array) -> np.floating:
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from (x, labels), all losses at once."""
     x, _, counted, weight, smoothing, reduction = call
-    rows, labels = _rows(call)
-    largest, images = rows.real.max(axis=1), np.arange(len(rows))
-    log_sum = np.log(np.exp(rows - largest[:, None]).sum(axis=1))
-    loss = (1 - smoothing) * weight[labels] * (log_sum + (largest - rows[images, labels]))
+    x, labels = _by_class(call)
+    largest = x.real.max(axis=1, keepdims=True)
+    log_sum = np.log(np.exp(x - largest).sum(axis=1, keepdims=True))
+    loss = (1 - smoothing) * weight[labels] * (log_sum + (largest - np.take_along_axis(x, labels, axis=1)))
     if smoothing:
-        loss += (log_sum[:, None] + (largest[:, None] - rows)) @ (weight * (smoothing / len(weight)))
-    loss = np.where(counted.reshape(-1), loss, 0)
+        of_class = (weight * (smoothing / len(weight)))[:, None]
+        loss += (of_class * (log_sum + (largest - x))).sum(axis=1, keepdims=True)
+    loss = np.where(counted, loss.reshape(counted.shape), 0)
     if reduction == "none":
-        return loss.reshape(counted.shape), call
+        return loss, call
     return np.asarray(loss.sum() / _divisor(call) if reduction == "mean" else loss.sum(), x.dtype), call
 
 
@@ -165,25 +166,26 @@ def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all entries at once."""
     _, _, counted, weight, smoothing, reduction = call
-    rows, labels = _rows(call)
-    upstream = dy.reshape(-1) if reduction == "none" else dy / _divisor(call) if reduction == "mean" else dy
-    upstream, images = np.where(counted.reshape(-1), upstream, 0), np.arange(len(rows))
-    dx = np.exp(rows - rows.real.max(axis=1, keepdims=True))
-    total = dx.sum(axis=1)
-    smooth = smoothing / len(weight) * (dx * (weight.sum() / total)[:, None] - weight) if smoothing else None
-    dx[images, labels] = 0
-    dx[images, labels] = -dx.sum(axis=1)
-    dx *= ((1 - smoothing) * weight[labels] * upstream / total)[:, None]
+    x, labels = _by_class(call)
+    upstream = dy / _divisor(call) if reduction == "mean" else dy
+    upstream = np.where(counted, upstream, 0).reshape(labels.shape)
+    dx = x - x.real.max(axis=1, keepdims=True)
+    np.exp(dx, out=dx)
+    total = dx.sum(axis=1, keepdims=True)
+    smooth = smoothing / len(weight) * (dx * (weight.sum() / total) - weight[:, None]) if smoothing else None
+    np.put_along_axis(dx, labels, 0, axis=1)
+    np.put_along_axis(dx, labels, -dx.sum(axis=1, keepdims=True), axis=1)
+    dx *= (1 - smoothing) * weight[labels] * upstream / total
     if smooth is not None:
-        dx += upstream[:, None] * smooth
-    dx[~counted.reshape(-1)] = 0
-    return (np.moveaxis(dx.reshape(*counted.shape, len(weight)), -1, 1),)
+        dx += upstream * smooth
+    np.copyto(dx, 0, where=~counted.reshape(labels.shape))
+    return (dx.reshape(call.x.shape),)
 
 
-def _rows(call: _Call) -> tuple[Array, Array]:
-    """Return the logits with one row for each label, and the labels."""
-    shape = math.prod(call.labels.shape), call.x.shape[1]
-    return np.moveaxis(call.x, 1, -1).reshape(shape), call.labels.reshape(-1)
+def _by_class(call: _Call) -> tuple[Array, Array]:
+    """Return the logits (N, C, P), where P is the number of positions, and the labels (N, 1, P)."""
+    places = len(call.labels), math.prod(call.labels.shape[1:])
+    return call.x.reshape(places[0], call.x.shape[1], places[1]), call.labels.reshape(places[0], 1, places[1])
 
 
 def _divisor(call: _Call) -> np.inexact:

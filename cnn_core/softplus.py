@@ -36,6 +36,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_core._arguments import Array, Gradients, check_arrays, check_number, implement
+from cnn_core._chunks import in_chunks
 from cnn_core._geometry import positions
 
 
@@ -89,23 +90,33 @@ def _naive_backward(dy: Array, call: _Call) -> Gradients:
 
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
     """Compute (y, cache) from x, all entries at once."""
-    z, e = _z_and_exponential(call)
-    y = (np.where(z.real > 0, z, 0) + np.log1p(e)) / call.beta
-    return np.where(z.real > call.threshold, call.x, y), call
+
+    def softplus(x: Array) -> Array:
+        z, e = _z_and_exponential(x, call.beta)
+        y = np.asarray((np.maximum(z, 0) + np.log1p(e)) / call.beta)
+        np.copyto(y, x, where=z.real > call.threshold)
+        return y
+
+    return in_chunks(softplus, call.x), call
 
 
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx,) from dy, all entries at once."""
-    z, e = _z_and_exponential(call)
-    slope = np.where(z.real > 0, 1, e) / (1 + e)
-    return (np.asarray(dy * np.where(z.real > call.threshold, 1, slope)),)
+
+    def times_slope(dy: Array, x: Array) -> Array:
+        z, e = _z_and_exponential(x, call.beta)
+        dx = np.asarray(np.exp(np.minimum(z, 0)) * dy / (1 + e))
+        np.copyto(dx, dy, where=z.real > call.threshold)
+        return dx
+
+    return (in_chunks(times_slope, dy, call.x),)
 
 
 @np.errstate(over="ignore")  # of z
-def _z_and_exponential(call: _Call) -> tuple[Array, Array]:
-    """Return z = beta x and exp(-|z|)."""
-    z = np.asarray(call.beta * call.x)
-    return z, np.exp(np.where(z.real > 0, -z, z))
+def _z_and_exponential(x: Array, beta: float) -> tuple[Array, Array]:
+    """Return z = beta x and exp(-|z|) of a chunk."""
+    z = beta * x
+    return z, np.exp(np.minimum(z, -z))
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

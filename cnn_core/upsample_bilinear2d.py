@@ -35,7 +35,7 @@ Source: torch.nn.functional.interpolate, mode="bilinear".
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -103,40 +103,40 @@ def _naive_backward(dy: Array, kept: _Kept) -> Gradients:
 
 
 def _vectorized_forward(call: _Call) -> tuple[Array, _Kept]:
-    """Compute (y, cache) from x: between the rows, then between the columns."""
+    """Compute (y, cache) from x: between the columns, then between the rows."""
     x, rows, columns = call
-    between_rows = _interpolated(x.swapaxes(2, 3), rows).swapaxes(2, 3)
-    return _interpolated(between_rows, columns), _Kept(x.shape, rows, columns)
+    between_columns = _turned(_interpolated(_turned(x), columns))
+    return _interpolated(between_columns, rows), _Kept(x.shape, rows, columns)
 
 
 def _vectorized_backward(dy: Array, kept: _Kept) -> Gradients:
-    """Compute (dx,) from dy: back to the columns, then back to the rows."""
+    """Compute (dx,) from dy: back to the rows, then back to the columns."""
     x_shape, rows, columns = kept
-    in_columns = _spread(dy, columns, x_shape[3]).swapaxes(2, 3)
-    return (_spread(in_columns, rows, x_shape[2]).swapaxes(2, 3),)
+    in_rows = _spread(dy, rows, x_shape[2])
+    return (_turned(_spread(_turned(in_rows), columns, x_shape[3])),)
 
 
 def _interpolated(x: Array, places: _Places) -> Array:
-    """Return x between the entries of its last axis."""
-    first, second, near, far = _taps(places, x.real.dtype)
-    between: Array = x[..., first] * near + x[..., second] * far
-    return between
+    """Return x between its rows."""
+    y, real = np.empty((*x.shape[:2], len(places), x.shape[3]), x.dtype), x.real.dtype.type
+    for i, (h, g, a) in enumerate(places):
+        np.multiply(x[:, :, h], real(1 - a), out=y[:, :, i])
+        y[:, :, i] += x[:, :, g] * real(a)
+    return y
 
 
 def _spread(dy: Array, places: _Places, size: int) -> Array:
-    """Return the adjoint of `_interpolated`. The outputs of an entry are neighbours, so each sum is of one run."""
-    first, second, near, far = _taps(places, dy.real.dtype)
-    dx = np.zeros((*dy.shape[:-1], size), dy.dtype)
-    for entries, weights in ((first, near), (second, far)):
-        met, starts = np.unique(entries, return_index=True)
-        dx[..., met] += np.add.reduceat(dy * weights, starts, axis=-1)
+    """Return the adjoint of `_interpolated`: each row of dy is added to two of dx."""
+    dx, real = np.zeros((*dy.shape[:2], size, dy.shape[3]), dy.dtype), dy.real.dtype.type
+    for i, (h, g, a) in enumerate(places):
+        dx[:, :, h] += dy[:, :, i] * real(1 - a)
+        dx[:, :, g] += dy[:, :, i] * real(a)
     return dx
 
 
-def _taps(places: _Places, dtype: np.dtype[Any]) -> tuple[Array, ...]:
-    """Return, for all outputs, the two entries and their weights."""
-    first, second, far = zip(*places, strict=True)
-    return np.array(first), np.array(second), np.array([1 - a for a in far], dtype), np.array(far, dtype)
+def _turned(array: Array) -> Array:
+    """Return a copy with rows and columns exchanged. Whole rows are fast, and single columns are not."""
+    return np.ascontiguousarray(array.swapaxes(2, 3))
 
 
 naive = implement("naive", _prepare, _naive_forward, _naive_backward)

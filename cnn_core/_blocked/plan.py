@@ -129,12 +129,12 @@ def filters_outweigh(filters: int, images: int, rows: Axis, columns: Axis) -> bo
 
 
 def in_one_row(rows: Axis, columns: Axis, *arrays: Array) -> tuple[Axis, Axis]:
-    """Return the axes, or those of the image as one row if every window is one entry.
+    """Return the axes, or those of the image as one row if every window is one entry, and every entry a window.
 
     One long row has longer contiguous runs, so it is copied faster.
     """
     size = rows.size * columns.size
-    alone = all((axis.kernel, axis.stride, axis.before, axis.after) == (1, 1, 0, 0) for axis in (rows, columns))
+    alone = all(axis == Axis(axis.size, 1, 1, axis.dilation, 0, 0, axis.size) for axis in (rows, columns))
     if not alone or size > _ROW or not all(array.flags.c_contiguous for array in arrays):
         return rows, columns
     return Axis(1, 1, 1, 1, 0, 0, 1), Axis(size, 1, 1, 1, 0, 0, size)

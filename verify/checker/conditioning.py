@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verify.checker.layer import ForwardRaised
-from verify.checker.point import Array, Arrays, StructureError
+from verify.checker.point import Array, Arrays, StructureError, largest_of
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
@@ -80,7 +80,7 @@ def gamma(layer: LayerUnderTest, y: Array) -> float:
     - 4 max|a|: an exponential turns a rounding of its argument, relative eps |a|, into one of its value.
     """
     arrays = [layer.arrays[k] for k in layer.wrt]
-    largest = max(float(np.abs(array).max(initial=0.0)) for array in arrays)
+    largest = max(largest_of(array) for array in arrays)
     k = max([y.size, *(array.size for array in arrays)]) + _ELEMENTARY + _EXPONENTIAL * largest
     unit = k * float(np.finfo(layer.dtype).eps)
     if unit >= 0.5:
@@ -105,7 +105,7 @@ def unsaturated(layer: LayerUnderTest, dy: Array, rng: np.random.Generator) -> d
 
 
 def _unit_scale(array: Array) -> Array:
-    return np.asarray(array / max(1.0, float(np.abs(array).max(initial=0.0))))
+    return np.asarray(array / max(1.0, largest_of(array)))
 
 
 def _uneven(array: Array, rng: np.random.Generator) -> Array:

@@ -9,8 +9,8 @@ import numpy as np
 
 from verify import strategies
 from verify.checker.point import Array
+from verify.layers._scopes import Sliding
 from verify.museum._exhibit import Call
-from verify.strategies import Sliding
 
 Places = tuple[Any, ...]
 

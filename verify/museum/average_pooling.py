@@ -20,7 +20,7 @@ from verify.museum._windows import axes, taps
     shows="ceil_mode, and a window hangs over",
     source="pytorch/pytorch#198119; tracel-ai/burn#5604",
 )
-def avg_ceil_div(dy: Array, call: Call) -> Gradients:
+def _avg_ceil_div(dy: Array, call: Call) -> Gradients:
     if not call.options["count_include_pad"] or call.options["divisor_override"] is not None:
         return call.right(dy)
     rows, columns = axes(call)
@@ -35,7 +35,7 @@ def avg_ceil_div(dy: Array, call: Call) -> Gradients:
     source="pytorch/pytorch#188345",
     code=C.PADDING_CROPPED,
 )
-def avg_nhwc_offset(dy: Array, call: Call) -> Gradients:
+def _avg_nhwc_offset(dy: Array, call: Call) -> Gradients:
     (x,) = call.arrays
     ones = np.ones((1, 1, *x.shape[2:]), x.dtype)
     sums, means = (call.version.forward(ones, **{**call.options, **own})[0] for own in ({"divisor_override": 1}, {}))
@@ -58,7 +58,7 @@ def _outs(x: Array, output_size: Any) -> list[int]:
     shows="oH does not divide H, or oW not W",
     source="PaddlePaddle/Paddle#74077",
 )
-def adaptive_div(dy: Array, call: Call) -> Gradients:
+def _adaptive_div(dy: Array, call: Call) -> Gradients:
     (x,) = call.arrays
     relative = []
     for size, out in zip(x.shape[2:], dy.shape[2:], strict=True):
@@ -75,7 +75,7 @@ def adaptive_div(dy: Array, call: Call) -> Gradients:
     source="flagos-ai/FlagGems#4915",
     value=Value((np.array([[[[1.0, 2.0, 3.0]]]]),), {"output_size": (1, 2)}, [[[[1.5, 2.5]]]]),
 )
-def adaptive_floor_end(version: Implementation) -> Implementation:
+def _adaptive_floor_end(version: Implementation) -> Implementation:
     def bins(size: int, out: int) -> list[slice]:
         starts = [o * size // out for o in range(out + 1)]
         return [slice(starts[o], max(starts[o + 1], starts[o] + 1)) for o in range(out)]

@@ -7,9 +7,9 @@ import numpy as np
 from cnn_core import Implementation
 from verify.checker.point import Array
 from verify.diagnosis.causes import CauseCode as C
+from verify.layers._scopes import Sliding
 from verify.museum._exhibit import Call, Gradients, gradient, packed, state
 from verify.museum._windows import axes, reads
-from verify.strategies import Sliding
 
 
 def _padded_dx(dy: Array, call: Call) -> Array:
@@ -39,7 +39,7 @@ def _leftover(axis: Sliding) -> int:
     source="enggen/Deep-Learning-Coursera#7; Kulbear/deep-learning-coursera#34",
     code=C.STRIDE_IGNORED,
 )
-def conv_dx_nostride(dy: Array, call: Call) -> Gradients:
+def _conv_dx_nostride(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dx=call.elsewhere(dy, stride=1)[0])
 
 
@@ -51,7 +51,7 @@ def conv_dx_nostride(dy: Array, call: Call) -> Gradients:
     source="flagos-ai/FlagGems#1576",
     code=C.SHIFTED,
 )
-def conv_dx_leftover(dy: Array, call: Call) -> Gradients:
+def _conv_dx_leftover(dy: Array, call: Call) -> Gradients:
     rows, columns = axes(call)
     moved = np.roll(_padded_dx(dy, call), (_leftover(rows), _leftover(columns)), (2, 3))
     return call.instead(dy, dx=_cropped(moved, rows.before, columns.before, call))
@@ -66,7 +66,7 @@ def conv_dx_leftover(dy: Array, call: Call) -> Gradients:
     code=C.WRONG_SHAPE,
     silent=False,
 )
-def conv_dx_leftover_shape(dy: Array, call: Call) -> Gradients:
+def _conv_dx_leftover_shape(dy: Array, call: Call) -> Gradients:
     kept = [slice(max(0, axis.size - _leftover(axis))) for axis in axes(call)]
     return call.instead(dy, dx=lambda dx: dx[(..., *kept)])
 
@@ -79,7 +79,7 @@ def conv_dx_leftover_shape(dy: Array, call: Call) -> Gradients:
     source="jax-ml/jax#567; pytorch/pytorch#16012, #13008",
     code=C.DILATION_IGNORED,
 )
-def conv_dx_nodilation(dy: Array, call: Call) -> Gradients:
+def _conv_dx_nodilation(dy: Array, call: Call) -> Gradients:
     pads = tuple((axis.before, axis.after) for axis in axes(call))
     return call.instead(dy, dx=call.elsewhere(dy, dilation=1, padding=pads)[0])
 
@@ -93,7 +93,7 @@ def conv_dx_nodilation(dy: Array, call: Call) -> Gradients:
     code=C.RAISED,
     silent=False,
 )
-def conv_rot_buffer(dy: Array, call: Call) -> Gradients:
+def _conv_rot_buffer(dy: Array, call: Call) -> Gradients:
     x, w, b = call.arrays
     mirrored = np.zeros((*w.shape[:2], w.shape[3], w.shape[2]), w.dtype)
     mirrored[...] = w[..., ::-1, ::-1]
@@ -108,7 +108,7 @@ def conv_rot_buffer(dy: Array, call: Call) -> Gradients:
     source="nntrainer/nntrainer#705",
     code=C.KERNEL_NOT_FLIPPED,
 )
-def conv_rot180(dy: Array, call: Call) -> Gradients:
+def _conv_rot180(dy: Array, call: Call) -> Gradients:
     x, w, b = call.arrays
     return call.instead(dy, dx=call.elsewhere(dy, x, w[..., ::-1, ::-1].copy(), b)[0])
 
@@ -120,7 +120,7 @@ def conv_rot180(dy: Array, call: Call) -> Gradients:
     shows="along the height the kernel is larger than 1, or there is a stride or padding",
     source="NervanaSystems/neon#111",
 )
-def conv_wrong_index(dy: Array, call: Call) -> Gradients:
+def _conv_wrong_index(dy: Array, call: Call) -> Gradients:
     rows, _ = axes(call)
     read = np.array([reads(rows, tap, dy.shape[2]) for tap in range(rows.kernel)])
 
@@ -142,7 +142,7 @@ def conv_wrong_index(dy: Array, call: Call) -> Gradients:
     source="a pattern; related: ROCm/MIOpen#179",
     code=C.PADDING_CROPPED,
 )
-def conv_asym_crop(dy: Array, call: Call) -> Gradients:
+def _conv_asym_crop(dy: Array, call: Call) -> Gradients:
     rows, columns = axes(call)
     return call.instead(dy, dx=_cropped(_padded_dx(dy, call), rows.after, columns.after, call))
 
@@ -155,7 +155,7 @@ def conv_asym_crop(dy: Array, call: Call) -> Gradients:
     source="pytorch/pytorch#708; fla-org/flash-linear-attention#871",
     code=C.DY_LAYOUT,
 )
-def conv_dout_strides(version: Implementation) -> Implementation:
+def _conv_dout_strides(version: Implementation) -> Implementation:
     return version._replace(backward=lambda dy, cache: version.backward(packed(dy), cache))
 
 
@@ -167,7 +167,7 @@ def conv_dout_strides(version: Implementation) -> Implementation:
     source="a pattern; AlexeyAB/darknet#8660 (proposed, not merged)",
     code=C.OVERLAP_ASSIGNED,
 )
-def col2im_assign(dy: Array, call: Call) -> Gradients:
+def _col2im_assign(dy: Array, call: Call) -> Gradients:
     x, w, b = call.arrays
     dx = np.zeros_like(x)
     for p, q in np.ndindex(w.shape[2:]):

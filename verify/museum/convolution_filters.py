@@ -17,7 +17,7 @@ from verify.museum._exhibit import Call, Gradients, gradient
     source="pytorch/pytorch#51430",
     code=C.GROUPS_PERMUTED,
 )
-def conv_groups_dw(dy: Array, call: Call) -> Gradients:
+def _conv_groups_dw(dy: Array, call: Call) -> Gradients:
     x, w, b = call.arrays
     in_turns = x.reshape(len(x), w.shape[1], call.options["groups"], *x.shape[2:]).swapaxes(1, 2).reshape(x.shape)
     return call.instead(dy, dw=call.elsewhere(dy, in_turns, w, b)[1])
@@ -31,7 +31,7 @@ def conv_groups_dw(dy: Array, call: Call) -> Gradients:
     source="Maratyszcza/NNPACK#15",
     code=C.HEIGHT_WIDTH,
 )
-def conv_nonsquare_dw(dy: Array, call: Call) -> Gradients:
+def _conv_nonsquare_dw(dy: Array, call: Call) -> Gradients:
     def misplaced(dw: Array) -> Array:
         *filters, height, width = dw.shape
         starts = np.arange(np.prod(filters, dtype=int)).reshape(*filters, 1, 1) * (height * width)
@@ -51,7 +51,7 @@ def conv_nonsquare_dw(dy: Array, call: Call) -> Gradients:
     source="nntrainer/nntrainer#705 (in its test recorder)",
     code=C.TRANSPOSED,
 )
-def conv_dw_order(dy: Array, call: Call) -> Gradients:
+def _conv_dw_order(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dw=lambda dw: dw.swapaxes(0, 1).reshape(dw.shape))
 
 
@@ -63,7 +63,7 @@ def conv_dw_order(dy: Array, call: Call) -> Gradients:
     source="a pattern of loops over a batch",
     code=C.ONE_IMAGE_ONLY,
 )
-def conv_batch_assign(dy: Array, call: Call) -> Gradients:
+def _conv_batch_assign(dy: Array, call: Call) -> Gradients:
     last = np.zeros_like(dy)
     last[-1:] = dy[-1:]
     _, dw, _ = call.right(last)
@@ -78,7 +78,7 @@ def conv_batch_assign(dy: Array, call: Call) -> Gradients:
     source="sebgao/cTensor#3",
     code=C.CONSTANT_FACTOR,
 )
-def conv_dw_mean(dy: Array, call: Call) -> Gradients:
+def _conv_dw_mean(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dw=lambda dw: dw / max(1, dy.size // dy.shape[1]))
 
 
@@ -89,5 +89,5 @@ def conv_dw_mean(dy: Array, call: Call) -> Gradients:
     shows="N = 0",
     source="FluxML/NNlib.jl#763",
 )
-def conv_empty_dw(dy: Array, call: Call) -> Gradients:
+def _conv_empty_dw(dy: Array, call: Call) -> Gradients:
     return call.right(dy) if len(dy) else call.instead(dy, dw=call.arrays[1])

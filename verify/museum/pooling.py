@@ -41,7 +41,7 @@ def _maxpool_assign(dy: Array, call: Call) -> Gradients:
     source="apache/mxnet#18563; tensorflow/tensorflow#4886; chelsea0x3b/dfdx#111 (two of them: disputed conventions)",
     code=C.ALL_TIES_REWARDED,
 )
-def maxpool_ties_all(dy: Array, call: Call) -> Gradients:
+def _maxpool_ties_all(dy: Array, call: Call) -> Gradients:
     (x,) = call.arrays
     wrong = np.zeros_like(x)
     for outputs, entries in taps(*axes(call), dy.shape[2:]):
@@ -57,7 +57,7 @@ def maxpool_ties_all(dy: Array, call: Call) -> Gradients:
     shows="at least as many entries of a window are its maximum",
     source="tinygrad/tinygrad#12296",
 )
-def max_tie_fp16(dy: Array, call: Call) -> Gradients:
+def _max_tie_fp16(dy: Array, call: Call) -> Gradients:
     (x,) = call.arrays
     tied = np.zeros(dy.shape, int)
     for outputs, entries in taps(*axes(call), dy.shape[2:]):
@@ -73,7 +73,7 @@ def max_tie_fp16(dy: Array, call: Call) -> Gradients:
     source="riccardoandreoni0/CNN-from-scratch#1",
     code=C.ONE_POSITION_ONLY,
 )
-def maxpool_early_return(dy: Array, call: Call) -> Gradients:
+def _maxpool_early_return(dy: Array, call: Call) -> Gradients:
     first = np.zeros_like(dy)
     first[:, :, :1, :1] = dy[:, :, :1, :1]
     return call.right(first)
@@ -87,7 +87,7 @@ def maxpool_early_return(dy: Array, call: Call) -> Gradients:
     source="FluxML/NNlib.jl#133; deeplearning4j/libnd4j#755",
     code=C.WINNER_IN_PADDING,
 )
-def maxpool_pad_coord(dy: Array, call: Call) -> Gradients:
+def _maxpool_pad_coord(dy: Array, call: Call) -> Gradients:
     wrong, (rows, columns) = np.zeros_like(call.arrays[0]), axes(call)
     h, v = np.divmod(call.cache.indices, columns.size)
     h, v = h + rows.before, v + columns.before
@@ -109,7 +109,7 @@ def maxpool_pad_coord(dy: Array, call: Call) -> Gradients:
         [[[[-1, -2], [-3, -4]]]],
     ),
 )
-def pool_zero_pad(version: Implementation) -> Implementation:
+def _pool_zero_pad(version: Implementation) -> Implementation:
     def won(call: Call) -> Array:
         """Return the windows of which the padding is the maximum."""
         padded = []
@@ -135,7 +135,7 @@ def pool_zero_pad(version: Implementation) -> Implementation:
     source="pytorch/pytorch#36820",
     code=C.HEIGHT_WIDTH,
 )
-def maxpool_hw_args(dy: Array, call: Call) -> Gradients:
+def _maxpool_hw_args(dy: Array, call: Call) -> Gradients:
     least = min(dy.shape[2:])
     reached = np.zeros_like(dy)
     reached[:, :, :least, :least] = dy[:, :, :least, :least]
@@ -150,7 +150,7 @@ def maxpool_hw_args(dy: Array, call: Call) -> Gradients:
     source="torch/cunn#68, #199",
     code=C.DY_LAYOUT,
 )
-def maxpool_dout_strides(version: Implementation) -> Implementation:
+def _maxpool_dout_strides(version: Implementation) -> Implementation:
     return version._replace(backward=lambda dy, cache: version.backward(packed(dy), cache))
 
 
@@ -162,7 +162,7 @@ def maxpool_dout_strides(version: Implementation) -> Implementation:
     source="pytorch/executorch#21687",
     code=C.ACCUMULATES,
 )
-def pool_dirty_buffer(version: Implementation) -> Implementation:
+def _pool_dirty_buffer(version: Implementation) -> Implementation:
     used: dict[Any, Array] = {}
 
     def backward(dy: Array, cache: Any) -> Gradients:
@@ -181,7 +181,7 @@ def pool_dirty_buffer(version: Implementation) -> Implementation:
     shows="x has more entries than that",
     source="intel/torch-xpu-ops#3940, #4734",
 )
-def pool_int32(dy: Array, call: Call) -> Gradients:
+def _pool_int32(dy: Array, call: Call) -> Gradients:
     (dx,) = call.right(dy)
     wrong = np.zeros(dx.size, dx.dtype)
     planes = np.arange(math.prod(dx.shape[:2])).reshape(*dx.shape[:2], 1, 1)

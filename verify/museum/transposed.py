@@ -23,7 +23,7 @@ from verify.strategies import both
     code=C.WRONG_SHAPE,
     silent=False,
 )
-def conv_t_outpad_dx(dy: Array, call: Call) -> Gradients:
+def _conv_t_outpad_dx(dy: Array, call: Call) -> Gradients:
     pads = tuple((axis.before, axis.after) for axis in axes(call))
     options = {name: call.options[name] for name in ("stride", "dilation", "groups")}
     dx, _ = conv2d.fast.forward(dy, call.arrays[1], padding=pads, **options)
@@ -42,7 +42,7 @@ def conv_t_outpad_dx(dy: Array, call: Call) -> Gradients:
         [[[[2, 6]]]],
     ),
 )
-def conv_t_outpad_zero(version: Implementation) -> Implementation:
+def _conv_t_outpad_zero(version: Implementation) -> Implementation:
     def computed(array: Array, extra: Any) -> Array:
         """Return the array with zeros in the rows and columns of output_padding."""
         height, width = (max(0, size - more) for size, more in zip(array.shape[2:], both(extra), strict=True))

@@ -366,8 +366,8 @@ def test_relu_of_a_scalar_and_of_nothing_keeps_the_shape(layer: Typed) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
-def test_relu_of_more_entries_than_are_masked_at_a_time(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnn_core.relu._CHUNK", 7)
+def test_relu_of_more_entries_than_one_chunk_has(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnn_core._chunks._CHUNK", 7)
     x: NDArray[Any] = np.where(np.arange(30) % 3, 5, -5).astype(dtype)
     y, cache = relu.vectorized.forward(x)
     assert y.tolist() == [5 if k % 3 else 0 for k in range(30)]
