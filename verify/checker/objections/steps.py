@@ -12,7 +12,7 @@ from verify.checker.kink_search import COARSEST
 from verify.checker.line import Line
 from verify.checker.objections import Disagreement
 from verify.checker.objections.randomness import why_not_repeated
-from verify.checker.point import Array, StructureError
+from verify.checker.point import Array, StructureError, largest_of
 from verify.checker.reference import with_upstream
 
 if TYPE_CHECKING:
