@@ -15,6 +15,7 @@ A forward bug is planted in all versions alike. So 3 cannot see it, and one of 5
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -78,7 +79,8 @@ def look(subject: Planted, examples: int, seed: int) -> Seen:
     """Ask the checks in turn. The first that sees a bug ends it."""
     cases = 0
     for check in (_gradients, _contracts, _versions, _sizes, _value, _pytorch):
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of wrong layers, and PyTorch's remark on the speed of even kernels
             seen = check(subject, examples, seed)
         if seen.check:
             return seen._replace(cases=cases + seen.cases)

@@ -29,7 +29,7 @@ def _leaky_slope0(dy: Array, call: Call) -> Gradients:
     wrong="the branch is chosen by y > 0, not by x > 0: where alpha makes y positive, dy passes unchanged",
     shows="alpha < 0 and x < 0",
     source="pytorch/pytorch#47671; PaddlePaddle/Paddle#26543",
-    code=C.AT_OUTPUT,
+    code=C.UPSTREAM_COPIED,  # of a negative alpha y is above 0 on both sides: all of dy passes
 )
 def _elu_neg_alpha(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dx=lambda dx: np.where(call.y > 0, dy, dx))

@@ -12,21 +12,22 @@ from verify.museum._exhibit import Call, Gradients, gradient
 @gradient(
     "conv-groups-dw",
     "conv2d",
-    wrong="for dw the channels of x are read as if those of all groups took turns: dw mixes groups",
-    shows="groups > 1, and a group has more than one channel",
+    wrong="the blocks of dw, one for each group of filters, are in the opposite order",
+    shows="groups > 1",
     source="pytorch/pytorch#51430",
     code=C.GROUPS_PERMUTED,
 )
 def _conv_groups_dw(dy: Array, call: Call) -> Gradients:
-    x, w, b = call.arrays
-    in_turns = x.reshape(len(x), w.shape[1], call.options["groups"], *x.shape[2:]).swapaxes(1, 2).reshape(x.shape)
-    return call.instead(dy, dw=call.elsewhere(dy, in_turns, w, b)[1])
+    def turned(dw: Array) -> Array:
+        return dw.reshape(call.options["groups"], -1, *dw.shape[1:])[::-1].reshape(dw.shape) if dw.size else dw
+
+    return call.instead(dy, dw=turned)
 
 
 @gradient(
     "conv-nonsquare-dw",
     "conv2d",
-    wrong="tap (p, q) of dw is added at p * kH + q of its filter, not at p * kW + q",
+    wrong="tap (p, q) of dw is stored at p * kH + q of its filter, not at p * kW + q",
     shows="kH != kW, and kH > 1",
     source="Maratyszcza/NNPACK#15",
     code=C.HEIGHT_WIDTH,
@@ -37,7 +38,7 @@ def _conv_nonsquare_dw(dy: Array, call: Call) -> Gradients:
         starts = np.arange(np.prod(filters, dtype=int)).reshape(*filters, 1, 1) * (height * width)
         places = starts + np.arange(height)[:, None] * height + np.arange(width)
         inside, wrong = places < dw.size, np.zeros(dw.size, dw.dtype)
-        np.add.at(wrong, places[inside], dw[inside])
+        wrong[places[inside]] = dw[inside]
         return wrong.reshape(dw.shape)
 
     return call.instead(dy, dw=misplaced)

@@ -139,7 +139,6 @@ def _per_channel(array: Array) -> Array:
     wrong="the sums over a channel are wrong beyond 768 images; here: they stop after 768 entries of the channel",
     shows="in training, more than 768 entries a channel, C > 1",
     source="ROCm/MIOpen#1109",
-    code=C.REMAINDER_LOST,
 )
 def _bn_large_n(dy: Array, call: Call) -> Gradients:
     images, channels, height, width = dy.shape

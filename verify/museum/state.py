@@ -33,13 +33,12 @@ def _stale_cache(version: Implementation) -> Implementation:
 
 @gradient(
     "int-zeros-like",
-    "sigmoid",
-    wrong="dx is put into zeros_like(x), and an x of integers cuts it to whole numbers; here: an x that holds whole "
-    "numbers, because integers are refused",
-    shows="x holds integers",
+    "linear",
+    wrong="dx is put into zeros_like(x), and an x of integers cuts it to whole numbers; here: any x, "
+    "because integers are refused",
+    shows="dx is no whole number",
     source="a pattern of NumPy; numpy/numpy#16578",
     code=C.TRUNCATED,
 )
 def _int_zeros_like(dy: Array, call: Call) -> Gradients:
-    (x,) = call.arrays
-    return call.instead(dy, dx=np.trunc) if (x == np.trunc(x)).all() else call.right(dy)
+    return call.instead(dy, dx=np.trunc)

@@ -163,13 +163,14 @@ MUTANTS: dict[str, tuple[Callable[..., Any], Callable[..., Any], tuple[Any, ...]
         lambda x, w: (x @ w, [x, w, np.zeros_like(x)]),
         _once,
         (X, W),
-        # Whatever calls backward twice.
-        {
-            "any-layout-of-dy-serves",
-            "a-second-backward-gives-the-same",
-            "another-forward-disturbs-nothing",
-            "backward-is-linear-in-dy",
-        },
+        # Whatever calls backward twice for one forward.
+        {"a-second-backward-gives-the-same", "another-forward-disturbs-nothing"},
+    ),
+    "a dy of 1 counts twice": (
+        _identity,
+        lambda dy, x: (np.where(np.abs(dy) == 1, 2 * dy, dy),),
+        (X,),
+        {"backward-is-linear-in-dy"},
     ),
     "one cache for all": (
         _remembers,

@@ -54,6 +54,8 @@ def _all(places: Array, batched: bool, groups: int, images: bool) -> Iterator[Pl
     if groups > 1:
         yield from _blocks(places, groups)
     yield from orders(places, batched, images=images)
+    if images and places.ndim > 2:
+        yield from _misplaced(places)
     yield from mirrored(places)
     yield from moved(places)
     yield from _cut(places)
@@ -88,6 +90,18 @@ def exchanges(places: Array, *, images: bool = False) -> Iterator[Places]:
         both = images and places.ndim > 2 and (one, other) == last
         code, why = (CauseCode.HEIGHT_WIDTH, why + ": height and width") if both else (CauseCode.TRANSPOSED, why)
         yield Places(code, why, read.reshape(places.shape))
+
+
+def _misplaced(places: Array) -> Iterator[Places]:
+    """Row p of each window at p times its height, not at p times its width: what falls on another entry is lost."""
+    height, width = places.shape[-2:]
+    starts = np.arange(places.size // max(1, height * width)).reshape(*places.shape[:-2], 1, 1) * (height * width)
+    targets = starts + np.arange(height)[:, None] * height + np.arange(width)
+    read = np.full(places.size, -1)
+    inside = targets < places.size
+    read[targets[inside]] = places[inside]
+    why = "has row p of its last two axes at p times their height, not at p times their width"
+    yield Places(CauseCode.HEIGHT_WIDTH, why, read.reshape(places.shape))
 
 
 def mirrored(places: Array) -> Iterator[Places]:
