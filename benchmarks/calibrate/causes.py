@@ -38,14 +38,6 @@ _EVERYWHERE = {
     CauseCode.TRUNCATED,
     CauseCode.ROUNDED_TO_FLOAT32,
 }
-# No layer of this project has an output that stands for an input, statistics, or a cache that can be written to: their
-# tests plant these.
-WITHOUT_LAYER = {
-    CauseCode.AT_INPUT,
-    CauseCode.AT_OUTPUT,
-    CauseCode.STATISTICS_CONSTANT,
-    CauseCode.CACHE_OVERWRITTEN,
-}
 _FAULTS = {
     CauseCode.INPUT_OVERWRITTEN,
     CauseCode.GRADIENT_COUNT,

@@ -60,3 +60,28 @@ def _elu_where_nan(dy: Array, call: Call) -> Gradients:
 )
 def _relu_at_0(dy: Array, call: Call) -> Gradients:
     return call.instead(dy, dx=lambda dx: np.where(call.arrays[0] == 0, dy, dx))
+
+
+@gradient(
+    "sigmoid-at-input",
+    "sigmoid",
+    wrong="the derivative is x (1 - x): the formula of y (1 - y) is given the argument, not the output",
+    shows="always",
+    source="a pattern of tutorials, in which the derivative takes what the caller hands it",
+    code=C.AT_INPUT,
+)
+def _sigmoid_at_input(dy: Array, call: Call) -> Gradients:
+    (x,) = call.arrays
+    return call.instead(dy, dx=dy * x * (1 - x))
+
+
+@gradient(
+    "tanh-at-output",
+    "tanh",
+    wrong="the derivative is 1 - tanh(y)^2: the formula for the argument is given the output",
+    shows="always",
+    source="a pattern of tutorials, in which the derivative takes what the caller hands it",
+    code=C.AT_OUTPUT,
+)
+def _tanh_at_output(dy: Array, call: Call) -> Gradients:
+    return call.instead(dy, dx=call.elsewhere(dy, call.y)[0])

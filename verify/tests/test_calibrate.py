@@ -112,7 +112,7 @@ def test_causes_are_named_right_and_few_wrongly() -> None:
     assert found["share confidently wrong"] <= 0.01
     assert found["correct layers accused"] == 0
     without = {code for code, row in found["rows"].items() if not row["mutants"]}
-    assert without == {each.code for each in causes.WITHOUT_LAYER}
+    assert not without
 
 
 def test_a_cause_that_is_another_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
