@@ -16,7 +16,7 @@ from verify.checker.kink_search import COARSEST
 from verify.checker.layer import ContractError, ForwardRaised, LayerUnderTest, NoResult, kinds
 from verify.checker.objections.randomness import why_not_repeated
 from verify.checker.objections.rounding import too_close, ulps_at_entry
-from verify.checker.point import Array, StructureError, largest_of
+from verify.checker.point import Array, StructureError
 from verify.checker.references.widened import Widened, cancels, widened
 from verify.diagnosis.diagnosis import NO_DIAGNOSIS, Diagnosis, cause_of, diagnose
 
@@ -191,7 +191,7 @@ def _at_other_arrays(
 def _moved(array: Array, rng: np.random.Generator) -> Array:
     """Other numbers of the same signs; what was 0 is so no more. Of short fractions they are short fractions again."""
     factors = rng.choice([0.5, 1.5], array.shape)
-    scale = largest_of(array) or 1.0
+    scale = float(np.abs(array).max(initial=0.0)) or 1.0
     zeros = scale * rng.choice([-1.0, 1.0], array.shape) * factors
     return np.asarray(np.where(array == 0, zeros, factors * array)).astype(array.dtype)
 

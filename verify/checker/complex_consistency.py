@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.point import Array, Arrays, StructureError, largest_of
+from verify.checker.point import Array, Arrays, StructureError
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
@@ -73,7 +73,7 @@ def _moved_off_ties(layer: LayerUnderTest, k: int, size: float, rng: np.random.G
 
 
 def _scale(array: Array) -> float:
-    return max(1.0, largest_of(array))
+    return max(1.0, float(np.abs(array).max()))
 
 
 class _Seen(NamedTuple):
@@ -88,7 +88,7 @@ class _Seen(NamedTuple):
 
     @classmethod
     def at(cls, layer: LayerUnderTest, k: int, v: Array, step: float, arrays: Arrays) -> _Seen:
-        longest = largest_of(v) or 1.0
+        longest = float(np.abs(v).max()) or 1.0
         array: Any = layer.arrays[k]
         margins = _SINGLE if array.dtype == np.float32 else _DOUBLE
         margins = margins._replace(h=margins.h * _scale(array))
@@ -102,7 +102,7 @@ class _Seen(NamedTuple):
         """An entry of y whose slopes differ by more than the two methods do; None without any."""
         unit = _ROUNDINGS * float(np.finfo(self.array.dtype).eps) / self.margins.h
         # Of f's values, and of the arrays, which f may subtract from one another before its own are small.
-        rounding = unit * max(largest_of(self.value), largest_of(self.array))
+        rounding = unit * max(float(np.abs(self.value).max(initial=0.0)), float(np.abs(self.array).max(initial=0.0)))
         slope = np.maximum(np.abs(self.slopes), np.abs(self.plain))
         margin = self.margins.own * slope + self.margins.common * slope.max(initial=0.0) + rounding
         kink, off = self.bend > margin, np.abs(self.plain - self.slopes)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verify.checker.layer import ForwardRaised
-from verify.checker.point import Array, Arrays, StructureError, largest_of
+from verify.checker.point import Array, Arrays, StructureError
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
@@ -80,7 +79,7 @@ def gamma(layer: LayerUnderTest, y: Array) -> float:
     - 4 max|a|: an exponential turns a rounding of its argument, relative eps |a|, into one of its value.
     """
     arrays = [layer.arrays[k] for k in layer.wrt]
-    largest = max(largest_of(array) for array in arrays)
+    largest = max(float(np.abs(array).max(initial=0.0)) for array in arrays)
     k = max([y.size, *(array.size for array in arrays)]) + _ELEMENTARY + _EXPONENTIAL * largest
     unit = k * float(np.finfo(layer.dtype).eps)
     if unit >= 0.5:
@@ -96,16 +95,17 @@ def unsaturated(layer: LayerUnderTest, dy: Array, rng: np.random.Generator) -> d
     logits, say. If the forward refuses that, the arrays are scaled alone.
     """
     scaled = [_unit_scale(a) if k in layer.wrt else a for k, a in enumerate(layer.arrays)]
-    uneven = [_uneven(a, rng) if k in layer.wrt else a for k, a in enumerate(scaled)]
+    own = rng.spawn(1)[0]
+    uneven = [_uneven(a, own) if k in layer.wrt else a for k, a in enumerate(scaled)]
     try:
         arrays, cache = uneven, layer.value_and_cache(uneven)[1]
-    except ForwardRaised:
+    except ValueError:  # ForwardRaised is one
         arrays, cache = scaled, layer.value_and_cache(scaled)[1]
     return finite(layer.pull_back(arrays, dy, cache))
 
 
 def _unit_scale(array: Array) -> Array:
-    return np.asarray(array / max(1.0, largest_of(array)))
+    return np.asarray(array / max(1.0, float(np.abs(array).max(initial=0.0))))
 
 
 def _uneven(array: Array, rng: np.random.Generator) -> Array:

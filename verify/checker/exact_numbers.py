@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from verify.checker.point import Array, largest_of
+from verify.checker.point import Array
 
 # Of a mantissa, the bits that fractions leave free. A number that was rounded to fill the mantissa looks that short
 # with probability 2^-7.
@@ -79,7 +79,7 @@ def _shift(values: Array) -> int:
 
 def integer_bits(values: Array, shift: int) -> int:
     """The least b with |values| * 2^shift <= 2^b."""
-    mantissa, exponent = math.frexp(largest_of(values))
+    mantissa, exponent = math.frexp(float(np.abs(values).max(initial=0.0)))
     return max(0, exponent + shift - (mantissa == 0.5))
 
 
@@ -99,7 +99,7 @@ def exact_dot(u: Array, v: Array) -> Fraction:
 def _integers(values: Array) -> tuple[Array, int, int] | None:
     """The values times 2^shift, which are integers, their bits, and the shift; None where 62 bits do not hold them."""
     wide = values.astype(np.float64, copy=False)
-    largest = largest_of(wide)
+    largest = float(np.abs(wide).max())
     if not largest < math.inf:
         raise ValueError("not finite")
     shift = _shift(wide)

@@ -18,7 +18,7 @@ from verify.checker.linearity import opinions
 from verify.checker.objections import Disagreement
 from verify.checker.objections.randomness import UPDATES, is_constant, why_not_repeated
 from verify.checker.objections.rounding import is_noise
-from verify.checker.point import Point, Worst, largest_of
+from verify.checker.point import Point, Worst
 from verify.checker.reference import Reference, scaled
 
 # Upstream gradients 2^12 times smaller: a gradient that is finite then was too large for floating point before.
@@ -69,7 +69,7 @@ def compare(reference: Reference, point: Point, k: int, rng: np.random.Generator
         if interval.excess(claim) == 0:
             continue
         if not reference.exact and is_noise(point, k, rng) and is_constant(point.layer, k, rng):
-            return _zero(result, largest_of(point.claimed[k]))
+            return _zero(result, float(np.abs(point.claimed[k]).max()))
         case = Disagreement(reference, point, k, v, interval, rng)
         for objection in reference.objections:
             if reason := objection(case):
@@ -89,7 +89,7 @@ def _right(reference: Reference, point: Point, result: ArgumentResult, rng: np.r
         return Finding(result._replace(detection_floor=floor, note=note), blank=blank)
     if not is_constant(point.layer, k, rng):
         return Finding(_undecided(result, useless)._replace(detection_floor=floor))
-    within = (floor or 0.0) * (largest_of(point.claimed[k]) or 1.0)
+    within = (floor or 0.0) * (float(np.abs(point.claimed[k]).max()) or 1.0)
     return _zero(result._replace(detection_floor=floor), within)
 
 

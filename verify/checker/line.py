@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.point import Array, Point, largest_of
+from verify.checker.point import Array, Point
 
 
 class Line(NamedTuple):
@@ -20,7 +20,7 @@ class Line(NamedTuple):
     def step(self, level: int) -> float:
         """The step of a level: from a quarter of the array's scale down, halved each time."""
         array: Any = self.point.arrays[self.k]
-        return float(2.0 ** (-2 - level) * max(1.0, largest_of(array)))
+        return float(2.0 ** (-2 - level) * max(1.0, float(np.abs(array).max())))
 
     def changes(self, h: float) -> tuple[Array, Array]:
         """f(a + h v) - f(a) and f(a - h v) - f(a)."""

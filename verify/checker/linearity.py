@@ -14,7 +14,7 @@ import numpy as np
 
 from verify.checker.directions import index_of
 from verify.checker.layer import NoResult
-from verify.checker.point import Array, Point, Worst, largest_of
+from verify.checker.point import Array, Point, Worst
 from verify.checker.reference import asked_again
 
 # Nothing overflows by 2^20, or underflows at 2^-32. In a dtype of a smaller range, an eighth of its exponents keeps
@@ -45,7 +45,7 @@ def opinions(point: Point, floors: dict[int, float]) -> dict[int, Opinion]:
     range_bits = min(int(np.finfo(dtype).maxexp) for dtype in dtypes) // _SHARE_OF_EXPONENTS
     bits = min(_POWER, range_bits)
     # Made small, no entry exceeds 2^-32, however large the integers are that an exact reference draws.
-    down = min(_SMALL, range_bits) + math.frexp(largest_of(point.dy))[1]
+    down = min(_SMALL, range_bits) + math.frexp(float(np.abs(point.dy).max(initial=0.0)))[1]
     for factor, size in ((-(2.0**-down), f"/2^{down}"), (-(2.0**bits), f" * 2^{bits}")):
         large = abs(factor) > 1
         try:
@@ -70,9 +70,9 @@ def _opinion(point: Point, other: Point, k: int, factor: float, floor: float) ->
     if abs(factor) > 1:
         if not np.isfinite(answer).all():  # it overflows, which says nothing
             return Opinion(0.0)
-        lost = _ROUNDINGS * float(np.finfo(point.dy.dtype).eps) * abs(factor) * largest_of(point.dy)
+        lost = _ROUNDINGS * float(np.finfo(point.dy.dtype).eps) * abs(factor) * float(np.abs(point.dy).max(initial=0.0))
         floor = max(floor, min(lost, _MOST_LOST))
-    largest = largest_of(gradient) or 1.0
+    largest = float(np.abs(gradient).max()) or 1.0
     off: Array = np.asarray(answer / gradient.dtype.type(factor))
     off -= gradient  # in place: a large check then takes less memory
     np.nan_to_num(np.abs(off, out=off), copy=False, nan=np.inf)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -47,8 +46,3 @@ class Worst(NamedTuple):
     analytic: float
     numeric: float
     tolerance: float
-
-
-def largest_of(array: Any) -> float:
-    """The largest magnitude in an array; 0 of an empty one."""
-    return float(np.abs(array).max(initial=0.0))

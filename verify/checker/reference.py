@@ -17,7 +17,7 @@ import numpy as np
 
 from verify.checker.directions import unit
 from verify.checker.locate import locate
-from verify.checker.point import Array, Arrays, Point, Worst, largest_of
+from verify.checker.point import Array, Arrays, Point, Worst
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
@@ -166,7 +166,7 @@ def with_upstream(point: Point, dy: Array) -> Point:
 def asked_again(point: Point, dy: Array) -> tuple[Point, bool]:
     """The point with another dy, and whether y is the same again, but for sums in another order, as of threads."""
     y, cache = point.layer.borrowed(point.arrays)
-    rounding = y.size * float(np.finfo(y.dtype).eps) * largest_of(point.y)
+    rounding = y.size * float(np.finfo(y.dtype).eps) * float(np.abs(point.y).max(initial=0.0))
     same = np.array_equal(y, point.y) or bool((np.abs(y - point.y) <= rounding).all())
     del y  # a large check then takes less memory
     return replace(point, dy=dy, claimed=point.layer.pull_back(point.arrays, dy, cache)), same

@@ -19,7 +19,7 @@ from verify.checker.exact import AHEAD, BEHIND, BY_ONE
 from verify.checker.extrapolation import SAFETY
 from verify.checker.judge import Finding
 from verify.checker.line import Line
-from verify.checker.point import Array, Point, Worst, largest_of
+from verify.checker.point import Array, Point, Worst
 from verify.checker.reference import BY_COMPLEX, Interval, Reference, Way, with_upstream
 from verify.checker.references.differences import CENTRAL
 from verify.diagnosis.reproduction import MOST_LITERALS, YOURS, Lines, at_hand, run, stands_as_numbers, text_of
@@ -198,7 +198,7 @@ def _by_difference(point: Point, k: int, v: Array, *, affine: bool) -> tuple[Way
     line = Line(point, k, v)
     claimed = float(point.claimed[k][v != 0].sum())
     array: Any = point.arrays[k]
-    scale = 2.0 ** math.frexp(max(1.0, largest_of(array)))[1] / 2
+    scale = 2.0 ** math.frexp(max(1.0, float(np.abs(array).max(initial=0.0))))[1] / 2
     found = None
     for h in (1.0, *(share * scale for share in _AFFINE_STEPS)) if affine else (s * scale for s in _SMOOTH_STEPS):
         low, high, tolerated = interval = _affine(line, h) if affine else _smooth(line, h)

@@ -140,12 +140,14 @@ def _only_wrong_relu() -> Any:
     return [(LAYERS["relu"], LAYERS["relu"].fast._replace(backward=_wrong_relu))]
 
 
+@pytest.mark.long
 def test_failures_are_shrunk_one_for_each_cause(failed: tuple[Path, Batch]) -> None:
     by_cause = {kind.rpartition(" ")[2]: message for kind, message in failed[1].failures.items()}
     assert {"sign", "zero"} <= set(by_cause)
     assert by_cause["sign"].splitlines()[-1].strip() in ("x (1, 2)", "x (2, 1)")
 
 
+@pytest.mark.long
 def test_a_failure_is_kept_until_it_is_mended(failed: tuple[Path, Batch], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(failed[0] / "failures")
     monkeypatch.setattr(campaign, "subjects", _only_wrong_relu)
@@ -249,6 +251,7 @@ def _tasks(count: int) -> Iterator[tuple[int, Callable[..., int], tuple[int, int
     return ((number, _add, (number, 1)) for number in range(count))
 
 
+@pytest.mark.long
 def test_every_task_is_done_once() -> None:
     found: dict[int, int] = dict(executors.finished(_tasks(20), executors.workers(None, 2)))
     assert found == {n: n + 1 for n in range(20)}
@@ -260,6 +263,7 @@ def test_a_task_whose_worker_dies_is_done_again(tmp_path: Path) -> None:
     assert set(found) == {("dying", str(tmp_path / "died")), *((n, n + 1) for n in range(5))}
 
 
+@pytest.mark.long
 def test_a_task_that_always_kills_its_worker_is_named() -> None:
     with pytest.raises(executors.WorkerDiedError, match=r"a worker died 3 times at one of the tasks .*deadly"):
         list(executors.finished([("deadly", _die, ())], executors.workers(None, 1)))

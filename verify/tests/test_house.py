@@ -32,7 +32,7 @@ MAY_IMPORT = {
     },
     VERIFY / "adapters": {"verify.checker", "verify.entry", "verify.records", "torch", "jax"},
     VERIFY / "layers": {"cnn_core", "hypothesis", "verify.strategies"},
-    VERIFY / "museum": {"cnn_core", "verify.checker", "verify.diagnosis.causes", "verify.layers"},
+    VERIFY / "museum": {"cnn_core", "verify.checker", "verify.diagnosis.causes", "verify.layers", "verify.strategies"},
 }
 
 

@@ -175,6 +175,7 @@ def test_all_ways_are_listed_and_the_message_is_one_line(pytester: pytest.Pytest
     )
 
 
+@pytest.mark.long
 def test_of_very_many_rows_those_that_passed_are_counted(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -188,6 +188,7 @@ def _cosine_back(dy: np.ndarray, cache: Any) -> tuple[Any, Any]:
     return dy * (b / (of_a * of_b) - y * a / of_a**2), dy * (a / (of_a * of_b) - y * b / of_b**2)
 
 
+@pytest.mark.long
 def test_what_cancels_to_0_in_float64_seldom_fails_and_a_wrong_gradient_always() -> None:
     """The cosine of two numbers is a sign. 1/a - 1/a rounds at the size of 1/a, which no gradient shows."""
     failed = 0

@@ -94,6 +94,7 @@ def test_a_bug_does_not_shrink_into_another(code: str, case: str, causes_seen: l
     assert f"case: {case}" in row.message
 
 
+@pytest.mark.long
 def test_a_bug_meets_the_other_as_it_shrinks(causes_seen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the guard that the test above needs, every case ends as the other bug."""
     next(_rows("transposed", causes_seen, TWO_BUGS, LINEAR))

@@ -167,6 +167,7 @@ def test_a_layer_without_windows_has_no_scope() -> None:
         sweep.parts(LAYERS["relu"], 2)
 
 
+@pytest.mark.long
 def test_pairs_of_axes_are_all_there() -> None:
     assert len(configurations("conv2d", 2)) > 42 * 42  # 42 axes of at most 2
     paddings = {each.options["padding"] for each in configurations("conv2d", 2)}

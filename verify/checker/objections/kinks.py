@@ -10,7 +10,7 @@ import numpy as np
 
 from verify.checker.exact_numbers import draw_integers
 from verify.checker.objections import Disagreement
-from verify.checker.point import Array, Point, StructureError, largest_of
+from verify.checker.point import Array, Point, StructureError
 from verify.checker.reference import Reference
 
 if TYPE_CHECKING:
@@ -90,5 +90,5 @@ def is_linear(slopes: Callable[[Array], Array], shape: tuple[int, ...], rng: np.
         part, rest, whole, twice = (slopes(v) for v in (one, other, one + other, 2 * one))
         even = np.abs(twice - 2 * part) <= _NO_ROUNDING * np.abs(part).max(initial=0.0)
         off = max(off, float(np.abs(whole - part - rest)[even].max(initial=0.0)))
-        largest = max(largest, *(largest_of(each[even]) for each in (part, rest, whole)))
+        largest = max(largest, *(float(np.abs(each[even]).max(initial=0.0)) for each in (part, rest, whole)))
     return off <= _NO_ROUNDING * largest

@@ -12,7 +12,7 @@ from verify.checker.directions import unit
 from verify.checker.extrapolation import SAFETY
 from verify.checker.layer import NoResult
 from verify.checker.objections import Disagreement
-from verify.checker.point import Array, Point, StructureError, largest_of
+from verify.checker.point import Array, Point, StructureError
 from verify.checker.reference import scaled
 
 # Terms that cancel may leave 2^24 roundings; fewer than 2^10 are the last bits. One of float32 is 2^29 of float64.
@@ -54,7 +54,7 @@ def _sums_of_dy_round(case: Disagreement[Any], slopes: Array) -> bool:
     """
     point, worst = case.point, case.worst
     error, eps = abs(worst.analytic - worst.numeric), float(np.finfo(point.dy.dtype).eps)
-    most = point.dy.size * eps * float(np.abs(point.dy).sum()) * largest_of(slopes)
+    most = point.dy.size * eps * float(np.abs(point.dy).sum()) * float(np.abs(slopes).max(initial=0.0))
     if error > SAFETY * most:
         return False
     again, *entries = (scaled(point, f).claimed[case.k][worst.index] / f for f in (1.0, *FACTORS))
@@ -69,9 +69,9 @@ def lost_in_y(case: Disagreement[Any]) -> None:
     tanh(40) is 1 exactly.
     """
     point, array = case.point, case.point.arrays[case.k]
-    rounding = float(np.finfo(point.y.dtype).eps) * largest_of(point.dy) * largest_of(point.y)
+    rounding = float(np.finfo(point.y.dtype).eps) * _largest(point.dy) * _largest(point.y)
     error = abs(case.worst.analytic - case.worst.numeric)
-    if 0 < error * largest_of(array) < rounding:
+    if 0 < error * _largest(array) < rounding:
         raise StructureError(f"d{case.name} is off by {error:.2g}, which y rounds away")
 
 
@@ -112,6 +112,11 @@ def products_round(case: Disagreement[Any]) -> str | None:
     )
 
 
+def _largest(array: Any) -> float:
+    """The largest magnitude: 0 where there is no y."""
+    return float(np.abs(array).max(initial=0.0))
+
+
 def _products_round_by(case: Disagreement[Any]) -> float | None:
     """By how much the wrong entry rounds, if that may explain its error.
 
@@ -120,7 +125,7 @@ def _products_round_by(case: Disagreement[Any]) -> float | None:
     """
     point, worst, array = case.point, case.worst, case.point.arrays[case.k]
     assert array is not None
-    scale = largest_of(point.dy) * largest_of(point.y) / (largest_of(array) or 1.0)
+    scale = _largest(point.dy) * _largest(point.y) / (_largest(array) or 1.0)
     eps = float(np.finfo(array.dtype).eps)
     error = abs(worst.analytic - worst.numeric)
     least, most = max(error / SAFETY, _LAST_BITS * eps * abs(worst.analytic)), _ROUNDED * eps * scale
@@ -156,9 +161,9 @@ def is_noise(point: Point, k: int, rng: np.random.Generator) -> bool:
     little: so a wrong gradient does not behave.
     """
     layer, dy, eps = point.layer, point.dy, float(np.finfo(point.layer.dtype).eps)
-    largest = max(largest_of(each) for each in (*(point.arrays[j] for j in layer.wrt), point.y))
-    claimed = largest_of(point.claimed[k])
-    if not claimed <= _ROUNDED * eps * largest_of(dy) * largest:
+    largest = max(float(np.abs(each).max(initial=0.0)) for each in (*(point.arrays[j] for j in layer.wrt), point.y))  # type: ignore[arg-type]
+    claimed = float(np.abs(point.claimed[k]).max(initial=0.0))
+    if not claimed <= _ROUNDED * eps * float(np.abs(dy).max(initial=0.0)) * largest:
         return False
 
     def moved(array: Any) -> Any:
@@ -168,7 +173,7 @@ def is_noise(point: Point, k: int, rng: np.random.Generator) -> bool:
         for _ in range(_DRAWS):
             arrays = [moved(array) if j in layer.wrt else array for j, array in enumerate(point.arrays)]
             gradient = layer.pull_back(arrays, moved(dy), layer.value_and_cache(arrays)[1])[k]
-            if claimed <= SAFETY * largest_of(gradient - point.claimed[k]):
+            if claimed <= SAFETY * float(np.abs(gradient - point.claimed[k]).max()):
                 return True
     except NoResult:
         pass

@@ -12,7 +12,7 @@ from verify.checker.kink_search import COARSEST
 from verify.checker.line import Line
 from verify.checker.objections import Disagreement
 from verify.checker.objections.randomness import why_not_repeated
-from verify.checker.point import Array, StructureError, largest_of
+from verify.checker.point import Array, StructureError
 from verify.checker.reference import with_upstream
 
 if TYPE_CHECKING:
@@ -168,6 +168,6 @@ def remedy(line: Line, seen: Seen) -> str:
     if y != np.float64:
         return f"y is {y}, too coarse for differences, and {name} is float64: let forward compute in float64 {note}"
     if max(seen.largest, seen.slope) * line.step(0) * COARSEST < rounding:
-        text = f"so small a gradient is lost in the rounding of y, whose entries reach {largest_of(point.y):.2g}"
+        text = f"so small a gradient is lost in the rounding of y, whose entries reach {np.abs(point.y).max():.2g}"
         return f"{text}: leave out of y what does not depend on {name}, or let forward take complex numbers {note}"
     return f"differences are too coarse here: take arrays away from kinks and poles, of moderate size {note}"

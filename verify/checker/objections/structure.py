@@ -12,7 +12,7 @@ from verify.checker.directions import signed
 from verify.checker.exact import check_exact, check_sum, placed
 from verify.checker.exact_numbers import GUARD_BITS, MOST_BITS, draw_gapped, draw_integers, dyadic_shift, mantissa_bits
 from verify.checker.objections import Disagreement
-from verify.checker.point import Point, StructureError, largest_of
+from verify.checker.point import Point, StructureError
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
@@ -59,9 +59,9 @@ def _check_affine_at_the_arrays_given(layer: LayerUnderTest, k: int, rng: np.ran
     Half way it is the mean of both ends, up to the rounding of the longest sum of products (Higham 2002, section 3.1).
     """
     array = layer.arrays[k]
-    v = (largest_of(array) or 1.0) * signed(rng, array.shape)
+    v = (float(np.abs(array).max(initial=0.0)) or 1.0) * signed(rng, array.shape)
     values = [layer.value(layer.moved(layer.arrays, k, s * v)).astype(np.float64) for s in (0, 1, 2)]
-    largest = largest_of(values)
+    largest = float(np.abs(values).max(initial=0.0))
     rounding = 4 * max(int(layer.arrays[j].size) for j in layer.wrt) * float(np.finfo(layer.dtype).eps) * largest
     if (np.abs(values[1] - (values[0] + values[2]) / 2) > rounding).any():
         raise StructureError(f"not affine in {layer.names[k]} at the arrays given")

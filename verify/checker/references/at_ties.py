@@ -25,7 +25,7 @@ from verify.checker.exact import AHEAD, BEHIND, ExactDifference, check_exact, pl
 from verify.checker.exact_numbers import MOST_BITS, WIDE_BITS, draw_integers, exact_dot, mantissa_bits
 from verify.checker.locate import descend
 from verify.checker.objections.kinks import is_linear, is_regular, jumps
-from verify.checker.point import Array, Point, StructureError, Worst, largest_of
+from verify.checker.point import Array, Point, StructureError, Worst
 from verify.checker.reference import BY_COMPLEX, Interval, Promise, Way, point_at
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def grid_bits(layer: LayerUnderTest) -> int:
 
 def on_grid(layer: LayerUnderTest, bits: int) -> tuple[Arrays, float]:
     """The arrays, rounded to multiples of a cell, and the cell."""
-    largest = max((largest_of(layer.arrays[k]) for k in layer.wrt), default=0.0)
+    largest = max((float(np.abs(layer.arrays[k]).max(initial=0.0)) for k in layer.wrt), default=0.0)
     cell = 2.0 ** max(math.frexp(largest)[1] - bits, _LEAST_EXPONENT if largest else 0)
     arrays: Arrays = layer.arrays
     for k in layer.wrt:

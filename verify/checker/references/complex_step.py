@@ -30,7 +30,7 @@ import numpy as np
 from verify.checker.complex_consistency import check_consistent
 from verify.checker.conditioning import DOUBTFUL, FACTORS, MOST_AMPLIFIED, gamma, moved_by_ulps, unsaturated
 from verify.checker.directions import draw_upstream, signed
-from verify.checker.point import Array, Point, StructureError, Worst, largest_of
+from verify.checker.point import Array, Point, StructureError, Worst
 from verify.checker.reference import BY_COMPLEX, Interval, Promise, Reference, Way, point_at
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ComplexStep(Reference):
         point = point_at(layer, layer.arrays, lambda y: draw_upstream(rng, y.shape, y.dtype))
         self._unsaturated = unsaturated(layer, point.dy, rng)
         self._conditioning = moved_by_ulps(layer, point.dy, point.claimed, rng, _CONDITION_DRAWS)
-        self._gamma, self._size = gamma(layer, point.y), largest_of(point.dy)
+        self._gamma, self._size = gamma(layer, point.y), float(np.abs(point.dy).max(initial=0.0))
         yield point
 
     def directions(self, point: Point, k: int, rng: np.random.Generator) -> Iterator[Array]:
@@ -103,7 +103,7 @@ class ComplexStep(Reference):
 
     def promise(self, point: Point, k: int) -> Promise:
         """|v| >= 1/2, the right gradient may be off by the tolerance, and up to DOUBTFUL tolerances nothing fails."""
-        largest = largest_of(point.claimed[k])
+        largest = float(np.abs(point.claimed[k]).max())
         floor = 2 * (DOUBTFUL + 1) / (largest or 1.0) * self._tolerance.get(k, 0.0)
         hidden = bool(largest) and floor > _COARSEST
         return Promise(floor, _HIDDEN if hidden else "")
@@ -128,7 +128,7 @@ class ComplexStep(Reference):
 
     def _share(self, point: Point) -> float:
         """How large dy is beside that of the point at which rounding was measured."""
-        return largest_of(point.dy) / (self._size or 1.0)
+        return float(np.abs(point.dy).max(initial=0.0)) / (self._size or 1.0)
 
     def _rounding(self, point: Point, k: int, v: Array, dy: Array, slopes: Array) -> float:
         """The right-hand side of the inequality at the head of this module."""

@@ -17,7 +17,7 @@ from verify.checker.extrapolation import SAFETY, Ladder, short_estimate, slopes_
 from verify.checker.kink_search import Seen, coarsest
 from verify.checker.line import Line
 from verify.checker.locate import descend
-from verify.checker.point import Array, Point, Worst, largest_of
+from verify.checker.point import Array, Point, Worst
 from verify.checker.reference import Interval, Promise, Reference, Way, point_at, with_upstream
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Differences(Reference):
         directions = [signed(rng, gradient.shape) for _ in range(2)]
         ladders = [Ladder(self.line(point, k, v)) for v in directions]
         estimates = [ladder.estimate() for ladder in ladders]
-        seen = Seen(directions, estimates, largest_of(gradient), gradient.size, [])
+        seen = Seen(directions, estimates, float(np.abs(gradient).max()), gradient.size, [])
         seen.coarsest = coarsest(point.y)
         self._compare(seen, ladders)
         steps = [ladder.steps[ladder.insensitive] for ladder in ladders if ladder.insensitive is not None]
@@ -111,7 +111,7 @@ class Differences(Reference):
             return False
         ladders = [Ladder(self.line(other, k, v)) for v in directions]
         estimates = [ladder.estimate() for ladder in ladders]
-        seen = Seen(directions, estimates, largest_of(gradient), gradient.size, [])
+        seen = Seen(directions, estimates, float(np.abs(gradient).max()), gradient.size, [])
         seen.coarsest = coarsest(point.y)
         self._compare(seen, ladders)
         if any(seen.right) or not seen.is_sharp or any(ladder.insensitive is not None for ladder in ladders):
@@ -136,7 +136,7 @@ class Differences(Reference):
                     return Interval(-np.inf, np.inf, np.inf)
                 return Interval.around(found.value, seen.tolerance)
         sides = seen.search(point, k).one_sided(v)
-        seen.unsure = max(seen.unsure, sides.doubt / largest_of(v))
+        seen.unsure = max(seen.unsure, sides.doubt / float(np.abs(v).max()))
         return Interval(sides.low - sides.doubt, sides.high + sides.doubt, sides.doubt)
 
     def slopes(self, point: Point, k: int, v: Array) -> Array:
@@ -204,7 +204,7 @@ class Differences(Reference):
     def allowed(self, point: Point, k: int, expected: Array) -> float:
         """A millionth of the largest: less could hardly be seen."""
         rounding = self.line(point, k, expected).rounding()
-        return _ALIKE * largest_of(expected) + rounding
+        return _ALIKE * float(np.abs(expected).max(initial=0.0)) + rounding
 
     def matches(self, point: Point, k: int, v: Array, dy: Array, slopes: Array) -> bool:
         """Whether they differ by less than a millionth of what they sum."""

@@ -25,7 +25,7 @@ import numpy as np
 from verify.checker.complex_consistency import check_consistent
 from verify.checker.exact import ExactReference, check_exact, plan
 from verify.checker.exact_numbers import GUARD_BITS, MOST_BITS, WIDE_BITS, draw_integers, dyadic_shift, mantissa_bits
-from verify.checker.point import Array, Point, StructureError, Worst, largest_of
+from verify.checker.point import Array, Point, StructureError, Worst
 from verify.checker.reference import BY_COMPLEX, Interval, Way, point_at
 
 if TYPE_CHECKING:
@@ -94,11 +94,11 @@ def _bits_in_range(layer: LayerUnderTest, y: Array) -> int:
     values, slopes = 0.0, 0.0
     for k in layer.wrt:
         moved = layer.complex_value(absolute, k, np.ones(layer.arrays[k].shape))
-        values = max(values, largest_of(moved.real))
-        slopes = max(slopes, largest_of(moved.imag))
+        values = max(values, float(np.abs(moved.real).max(initial=0.0)))
+        slopes = max(slopes, float(np.abs(moved.imag).max(initial=0.0)))
     _, cache = layer.value_and_cache(absolute)
     gradients = layer.pull_back(absolute, np.ones_like(y), cache)
-    claimed = max((largest_of(g) for g in gradients.values() if g.size), default=0.0)
+    claimed = max((float(np.abs(g).max()) for g in gradients.values() if g.size), default=0.0)
     slopes = max(slopes, min(claimed, slopes * y.size))
     spare = math.log2(limit / fineness / max(slopes, 1.0))
     if not values * fineness < limit or not spare >= _FEWEST_BITS:

@@ -19,7 +19,7 @@ import numpy as np
 from verify.checker.conditioning import DOUBTFUL, MOST_AMPLIFIED, gamma, moved_by_ulps, unsaturated
 from verify.checker.directions import draw_upstream, index_of, unit
 from verify.checker.layer import ContractError, LayerUnderTest, is_floating
-from verify.checker.point import Array, Point, Worst, largest_of
+from verify.checker.point import Array, Point, Worst
 from verify.checker.reference import Interval, Promise, Reference, Way, point_at
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Widened(Reference):
 
     def promise(self, point: Point, k: int) -> Promise:
         """Up to DOUBTFUL tolerances nothing fails."""
-        largest = largest_of(self.true[k])
+        largest = float(np.abs(self.true[k]).max(initial=0.0))
         floor = (DOUBTFUL + 1) * float(self._allowed[k].max(initial=0.0)) / (largest or 1.0)
         hidden = bool(largest) and floor > _COARSEST
         text = f"rounding in {point.layer.dtype} hides this gradient, which is right in float64: check it there"

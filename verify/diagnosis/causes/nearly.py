@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from verify.checker.point import Array, Arrays, Point, largest_of
+from verify.checker.point import Array, Arrays, Point
 from verify.checker.reference import with_upstream
 from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import FEWEST_WRONG, Evidence
@@ -24,14 +24,14 @@ def small_constant(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     """An error that is small in every entry, and changes little where the arrays move a little."""
     known = ~np.isnan(evidence.true)
     off = np.abs(evidence.claimed - evidence.true)[known]
-    largest = largest_of(evidence.true[known])
+    largest = float(np.abs(evidence.true[known]).max(initial=0.0))
     if not 0 < off.max(initial=0.0) <= _SMALL * largest:
         return
     if evidence.wrong < max(FEWEST_WRONG, np.count_nonzero(evidence.true[known]) / 2):
         return
     error = _error(evidence, evidence.point)
     beside = _error(evidence, _beside(evidence))
-    if not error.any() or np.abs(beside - error).max(initial=0.0) > _CHANGED * np.abs(error).max(initial=0.0):
+    if not error.any() or np.abs(beside - error).max() > _CHANGED * np.abs(error).max():
         return
     share = f"by {float(off.max()) / largest:.2g} of the largest entry at most"
     text = "the two are a small constant apart, such as an epsilon of the forward that backward leaves out"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.point import Array, Arrays, Point, largest_of
+from verify.checker.point import Array, Arrays, Point
 from verify.diagnosis.causes.codes import CauseCode
 from verify.diagnosis.causes.evidence import Evidence
 from verify.diagnosis.causes.options import at_options, guarded
@@ -55,7 +55,7 @@ def by_hand(point: Point, padding: Any) -> ByHand | None:
     """The array that is padded, and by how much; None where there is no such array, or no such padding."""
     for j in point.layer.wrt:
         array: Any = point.arrays[j]
-        for fill in (0.0, -4.0 * (1 + largest_of(array))):  # for maxima, less than every entry
+        for fill in (0.0, -4.0 * (1 + float(np.abs(array).max(initial=0.0)))):  # for maxima, less than every entry
             for pads in guarded(_sides(point, padding, j)):
                 for same in guarded(_padded(point, j, pads, fill)):
                     if np.array_equal(same.y, point.y):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from verify.checker.point import Array, Point, largest_of
+from verify.checker.point import Array, Point
 from verify.diagnosis.causes.codes import CauseCode
 
 # Three forwards, each with its backward, show by two equal steps that a gradient grows; so do four backwards.
@@ -67,7 +67,7 @@ def _same(gradients: Sequence[Array], exact: bool) -> bool:
         return True
     if exact or not all(np.isfinite(each).all() for each in gradients):
         return False
-    rounding = first.size * float(np.finfo(first.dtype).eps) * max(largest_of(each) for each in gradients)
+    rounding = first.size * float(np.finfo(first.dtype).eps) * max(float(np.abs(each).max()) for each in gradients)
     return all(bool((np.abs(each - first) <= rounding).all()) for each in gradients[1:])
 
 
@@ -79,11 +79,6 @@ def _grows(gradients: Sequence[Array]) -> bool:
         return False
     ratio = steps[1][largest] / steps[0][largest]
     eps = float(np.finfo(gradients[0].dtype).eps)
-    rounding = (
-        _ROUNDINGS
-        * eps
-        * (1 + abs(ratio))
-        * max(float(np.nan_to_num(np.abs(each)).max(initial=0.0)) for each in gradients)
-    )
+    rounding = _ROUNDINGS * eps * (1 + abs(ratio)) * max(float(np.nan_to_num(np.abs(each)).max()) for each in gradients)
     pairs = itertools.pairwise(steps)
     return ratio > 0 and all(bool((np.abs(later - ratio * step) <= rounding).all()) for step, later in pairs)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from verify.checker.point import Array, Point, StructureError, largest_of
+from verify.checker.point import Array, Point, StructureError
 from verify.checker.reference import Reference
 
 Slopes = Callable[[Point, int, Array], Array]
@@ -59,7 +59,7 @@ def elementwise(slopes_at: Slopes, point: Point, k: int, side: int = 1) -> Array
 def _five_points(point: Point, k: int, v: Array) -> Array:
     """(8 (f(a + h v) - f(a - h v)) - (f(a + 2 h v) - f(a - 2 h v))) / 12 h."""
     array = point.arrays[k]
-    h = _STEP * (largest_of(array) or 1.0) if array is not None else _STEP
+    h = _STEP * (float(np.abs(array).max(initial=0.0)) or 1.0) if array is not None else _STEP
     one, other = (
         point.layer.value(point.layer.moved(point.arrays, k, h * times * v))
         - point.layer.value(point.layer.moved(point.arrays, k, -h * times * v))

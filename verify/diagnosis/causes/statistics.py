@@ -57,7 +57,7 @@ def _held(evidence: Evidence, doubled: _Doubled) -> Found:
     known = list(zip(evidence.directions, evidence.slopes, strict=True))
     name = point.layer.names[k]
     first, slopes = held(*known[0]), known[0][1]
-    if np.abs(first - slopes).max(initial=0.0) <= _ALIKE * np.abs(slopes).max(initial=0.0):
+    if np.abs(first - slopes).max() <= _ALIKE * np.abs(slopes).max():
         return  # no mean over this axis counts
     if fits(held(v, slopes) for v, slopes in known):
         what = f"its means over axis {doubled.axis} of {name}, such as a mean and a variance"
