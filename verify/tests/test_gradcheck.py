@@ -48,7 +48,7 @@ WRONG_NUMBERS = [_one_entry_off, _one_entry_off_by_a_billionth, _one_entry_nan, 
 
 @pytest.mark.parametrize("sabotage", WRONG_NUMBERS, ids=lambda sabotage: sabotage.__name__.strip("_"))
 @pytest.mark.parametrize(("layer", "implementation"), SAMPLE)
-@settings(max_examples=10)
+@settings(max_examples=settings().max_examples // 5)
 @given(data=st.data())
 def test_one_wrong_entry_fails_and_is_named(
     layer: Layer, implementation: Implementation, sabotage: Sabotage, data: st.DataObject
