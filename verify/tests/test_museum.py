@@ -50,7 +50,7 @@ def test_y_worked_by_hand_is_that_of_every_right_version(exhibit: Exhibit) -> No
     assert exhibit.value is not None
     for version in LAYERS[exhibit.layer].implementations:
         y, _ = version.forward(*exhibit.value.arrays, **exhibit.value.options)
-        np.testing.assert_allclose(y, exhibit.value.y, rtol=1e-9)
+        np.testing.assert_allclose(y, exhibit.value.y, rtol=hall.BY_HAND)
 
 
 def test_each_record_is_whole() -> None:
