@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,3 +195,27 @@ def test_calls_that_do_not_fit_are_answered_with_the_layer_s_name_and_options(la
         if not several:
             with pytest.raises(TypeError, match=rf"^{layer.name} takes x.* by position, the last 'one too many'$"):
                 implementation.forward(*arrays, "one too many", **layer.options)
+
+
+X = np.ones((1, 2))
+LINEAR = "linear takes x, w, b by position"
+CONV2D = "conv2d takes x, w, b by position and, by name, stride, padding, dilation, groups"
+
+
+@pytest.mark.parametrize(
+    ("layer", "arrays", "options", "message"),
+    [
+        ("conv2d", (X, X), {"strid": 1, "pad": X}, f"{CONV2D}; it has no strid=1, pad=an array of shape (1, 2)"),
+        ("conv2d", (), {"stride": 1}, f"{CONV2D}; x, w is missing"),
+        ("linear", (X, X, X[0], X), {}, f"{LINEAR}; got 4 by position, the last an array of shape (1, 2)"),
+        ("linear", (X, X, X[0]), {"x": X}, f"{LINEAR}; an array is given twice"),
+        ("concat", (X, X, X), {}, "concat takes x, z, *others by position and, by name, axis; axis is missing"),
+    ],
+)
+def test_a_call_that_does_not_fit_is_answered_in_whole_sentences(
+    layer: str, arrays: tuple[np.ndarray[Any, Any], ...], options: dict[str, Any], message: str
+) -> None:
+    for implementation in LAYERS[layer].implementations:
+        with pytest.raises(TypeError) as caught:
+            implementation.forward(*arrays, **options)
+        assert str(caught.value) == message

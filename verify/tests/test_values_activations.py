@@ -452,6 +452,14 @@ def test_a_complex_step_sees_the_slope_that_backward_gives_also_at_kinks(
     near(y.real, real, 40, 1 + np.abs(real))
 
 
+@one("softplus")
+def test_softplus_of_an_imaginary_number_has_a_sigmoid_as_its_slope(layer: Implementation) -> None:
+    # z = i pi / 2: sigmoid(z) = 1 / (1 - i) = (1 + i) / 2, whose sign of i is that of exp(-z).
+    for sign in (1, -1):
+        _, dx = run(layer, [sign * 0.5j * math.pi], dtype=np.complex128)
+        near(dx, [(1 + sign * 1j) / 2], 10)
+
+
 @both(*EVERY)
 @DTYPES
 def test_scalars_and_empty_arrays_keep_shape_and_type(name: str, layer: Implementation, dtype: type) -> None:
