@@ -261,6 +261,7 @@ def test_options_reach_the_training_and_defaults_are_its_own(monkeypatch: pytest
     asked: list[dict[str, Any]] = []
 
     def spy(dataset: Dataset, **options: Any) -> Any:
+        assert dataset.maximum == 255  # the files, not scikit-learn's digits
         asked.append(options)
         raise FloatingPointError
 

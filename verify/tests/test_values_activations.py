@@ -479,6 +479,14 @@ def test_prelu_of_no_image_and_of_no_channel_has_zero_gradients(layer: Implement
     assert run(layer, np.array(-2.0), np.array([3.0]), dy=5)[2] == [-10]
 
 
+@one("prelu")
+def test_slopes_of_prelu_take_no_part_of_positive_entries_however_large(layer: Implementation) -> None:
+    same(run(layer, [0.5, -1], np.ones(1), dy=[INF, 3])[2], [-3])
+    same(run(layer, [INF, -1], np.ones(1), dy=[2, 3])[2], [-3])
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(run(layer, [0.0, -1], np.ones(1), dy=[INF, 3])[2]).all()  # 0 is not positive: 0 * inf
+
+
 def extremes(dtype: Any) -> Array:
     """NaN, infinities, large, subnormal, tiny and zero numbers of both signs. More than a vector register has."""
     limits = np.finfo(dtype)
