@@ -19,7 +19,8 @@ PAGE = mutants.PAGE.read_text(encoding="utf-8")
 
 def _source(function: str) -> str:
     """The text of "cnn_core.relu._prepare", in one line."""
-    names, parts = function.split("."), []
+    parts: list[str] = []
+    names = function.split(".")
     while True:
         try:
             found: Any = importlib.import_module(".".join(names))
