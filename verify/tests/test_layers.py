@@ -137,6 +137,21 @@ def test_bytes_in_another_order_are_refused(layer: Layer, implementation: Implem
         implementation.forward(swapped, *case.arrays[1:], **case.options)
 
 
+@pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@FEW
+@given(data=st.data())
+def test_an_array_of_another_dtype_than_x_is_refused(
+    layer: Layer, implementation: Implementation, data: st.DataObject
+) -> None:
+    case = _draw(data, layer)
+    for position in layer.with_gradient(len(case.arrays))[1:]:
+        if (array := case.arrays[position]) is not None:
+            mixed = [*case.arrays[:position], array.astype(np.float32), *case.arrays[position + 1 :]]
+            name = layer.names[min(position, len(layer.names) - 1)]
+            with pytest.raises(TypeError, match=rf"^{name}.* has dtype float32, but x has float64: cast one of them$"):
+                implementation.forward(*mixed, **case.options)
+
+
 @pytest.mark.parametrize("layer", EACH)
 def test_a_failing_case_is_printed_with_the_layer_s_name_alone(layer: Layer) -> None:
     assert pretty(layer) == repr(layer) == f"LAYERS[{layer.name!r}]"
@@ -149,8 +164,13 @@ def test_a_cache_of_another_version_is_refused(layer: Layer, data: st.DataObject
     arrays, options = _draw(data, layer)
     for mine, other in itertools.permutations(layer.implementations, 2):
         y, cache = other.forward(*arrays, **options)
-        with pytest.raises(TypeError, match=r"and this backward needs that of"):
+        needs = f"and this backward needs that of {layer.name}.{mine.name}.forward"
+        with pytest.raises(TypeError) as caught:
             mine.backward(np.zeros_like(y), cache)
+        assert str(caught.value) == f"cache is {layer.name}.{other.name}, {needs}"
+        with pytest.raises(TypeError) as caught:
+            mine.backward(np.zeros_like(y), tuple(cache))
+        assert str(caught.value) == f"cache is no layer's, but a tuple, {needs}"
 
 
 @pytest.mark.parametrize(("layer", "implementation"), BOTH)
