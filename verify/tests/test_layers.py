@@ -14,6 +14,7 @@ from hypothesis.vendor.pretty import pretty
 
 import cnn_core
 from cnn_core import Implementation
+from cnn_core._arguments import implement
 from helpers import BOTH
 from verify import gradcheck
 from verify.battery.contracts import CONTRACTS, Call
@@ -215,6 +216,16 @@ def test_calls_that_do_not_fit_are_answered_with_the_layer_s_name_and_options(la
         if not several:
             with pytest.raises(TypeError, match=rf"^{layer.name} takes x.* by position, the last 'one too many'$"):
                 implementation.forward(*arrays, "one too many", **layer.options)
+
+
+def test_a_layer_is_called_by_the_last_name_of_its_module() -> None:
+    def prepare(x: Any) -> Any:
+        return x
+
+    prepare.__module__ = "some.package.square"
+    layer = implement("naive", prepare, lambda x: (x * x, x), lambda dy, x: (2 * dy * x,))
+    with pytest.raises(TypeError, match=r"^square takes x by position; x is missing$"):
+        layer.forward()
 
 
 X = np.ones((1, 2))
