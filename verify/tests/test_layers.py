@@ -190,6 +190,20 @@ def test_an_upstream_gradient_unlike_y_is_refused(
         implementation.backward(1.0, cache)
 
 
+@pytest.mark.parametrize("layer", EACH)
+@FEW
+@given(data=st.data())
+def test_without_need_dx_there_is_no_dx_and_the_other_gradients_stay(layer: Layer, data: st.DataObject) -> None:
+    arrays, options = _draw(data, layer)
+    for each in layer.implementations:
+        if "need_dx" in inspect.signature(each.backward).parameters:
+            y, cache = each.forward(*arrays, **options)
+            (_, *wanted), (dx, *others) = (each.backward(y, cache, need_dx=need) for need in (True, False))
+            assert dx is None
+            for right, gradient in zip(wanted, others, strict=True):
+                np.testing.assert_array_equal(right, gradient)
+
+
 def test_every_public_layer_is_declared() -> None:
     layers = {name for name in cnn_core.__all__ if hasattr(getattr(cnn_core, name), "naive")}
     assert layers == set(LAYERS)
