@@ -95,30 +95,29 @@ def run(patterns: Sequence[str], jobs: int) -> int:
     """Run the mutants, and then those of what runs at import, each in a process of its own."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # threads would not survive a fork
     code = subprocess.run(["mutmut", "run", f"--max-children={jobs}", *patterns], cwd=ROOT, env=environment).returncode
-    if code:
-        return code
-    for mutant in results():
-        if mutant.name.startswith(_AT_IMPORT) and mutant.code == _SURVIVED:
-            _run_anew(mutant, environment)
+    anew = [each for each in results() if each.name.startswith(_AT_IMPORT) and each.code == _SURVIVED]
+    if code or (anew and _exit_code("none", environment) != 0):
+        return code or 1
+    for mutant in anew:
+        path = COPY / f"{mutant.path}.meta"
+        data = json.loads(path.read_text(encoding="utf-8"))
+        data["exit_code_by_key"][mutant.name] = _exit_code(mutant.name, environment)
+        path.write_text(json.dumps(data, indent=4), encoding="utf-8")
     return 0
 
 
-def _run_anew(mutant: Mutant, environment: dict[str, str]) -> None:
-    """Run all the tests with this mutant in it from the first import on, and record the exit code as mutmut does."""
+def _exit_code(name: str, environment: dict[str, str]) -> int:
+    """Run all the tests with a mutant in it from the first import on, and return the exit code as mutmut writes it."""
     from mutmut.configuration import config
 
     tests = [*config().pytest_add_cli_args, *config().pytest_add_cli_args_test_selection]
-    changed = {**environment, "MUTANT_UNDER_TEST": mutant.name, "PYTHONPATH": str(COPY)}
+    changed = {**environment, "MUTANT_UNDER_TEST": name, "PYTHONPATH": str(COPY)}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--rootdir=.", *tests]
     try:
         done = subprocess.run(command, cwd=COPY, env=changed, capture_output=True, timeout=_SECONDS, check=False)
-        code = min(done.returncode, _KILLED[0])  # a conftest that cannot be imported ends with 4
     except subprocess.TimeoutExpired:
-        code = 36  # mutmut's own for it
-    path = COPY / f"{mutant.path}.meta"
-    data = json.loads(path.read_text(encoding="utf-8"))
-    data["exit_code_by_key"][mutant.name] = code
-    path.write_text(json.dumps(data, indent=4), encoding="utf-8")
+        return 36
+    return _KILLED[0] if done.returncode else _SURVIVED  # a conftest that cannot be imported ends with 4
 
 
 def counts(found: Sequence[Mutant]) -> str:
