@@ -215,6 +215,10 @@ def test_the_declared_names_are_the_forwards(layer: Layer) -> None:
     for implementation in layer.implementations:
         parameters = inspect.signature(implementation.forward).parameters.values()
         assert tuple(each.name for each in parameters if each.kind is not each.KEYWORD_ONLY) == layer.names
+        for function, name in ((implementation.forward, "forward"), (implementation.backward, "backward")):
+            assert (function.__module__, function.__name__) == (layer.module.__name__, name)
+            assert function.__qualname__ == f"{implementation.name}.{name}"
+            assert function.__doc__
 
 
 @pytest.mark.parametrize("layer", EACH)
