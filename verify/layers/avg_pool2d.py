@@ -58,7 +58,7 @@ _REJECTS = (
         padding=2,
     ),
     _reject("unknown padding", "padding must be .*, got 'full'", padding="full"),
-    _reject("divisor 0", "divisor_override must not be 0, got 0", divisor_override=0),
+    _reject("divisor 0", "^divisor_override must not be 0, got 0$", divisor_override=0),
     _reject("fractional divisor", r"divisor_override must be an integer, got 2\.5", TypeError, divisor_override=2.5),
     _reject("boolean divisor", "divisor_override must be an integer, got True", TypeError, divisor_override=True),
     _reject("ceil_mode in words", "ceil_mode must be True or False, got 'no'", TypeError, ceil_mode="no"),

@@ -43,6 +43,7 @@ _REJECTS = (
     _reject("floating mask", "mask must be a boolean array, got dtype float64", TypeError, mask=np.ones((2, 3))),
     _reject("integer mask", "mask must be a boolean array, got dtype int64", TypeError, mask=np.ones((2, 3), np.int64)),
     _reject("no mask", "mask must be a NumPy array, got NoneType", TypeError, mask=None),
+    _reject("list as mask", "mask must be a NumPy array, got list", TypeError, mask=[[True]]),
     _reject("p above 1", r"p must lie in \[0, 1\], got 1\.5", p=1.5),
     _reject("p below 0", r"p must lie in \[0, 1\], got -1", p=-1),
     _reject("p NaN", "p must be finite, got nan", p=np.nan),

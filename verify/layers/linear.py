@@ -37,7 +37,9 @@ _REJECTS = (
     _reject("scalar x", r"x must have at least one axis \(... I\), got shape \(\)", x=np.zeros(())),
     _reject("rank of w", r"w must have 2 axes \(O I\), got shape \(3,\)", w=np.zeros(3)),
     _reject(
-        "features", r"the last axis of x has 5 entries, w expects 4 \(x: \(2, 5\), w: \(3, 4\)\)", x=np.zeros((2, 5))
+        "features",
+        r"the last axis of x has 5 entries, w expects 4 \(x: \(2, 4, 5\), w: \(3, 4\)\)",
+        x=np.zeros((2, 4, 5)),
     ),
     _reject("bias", r"b must have shape \(3,\), one entry a row of w, got \(4,\)", b=np.zeros(4)),
     _reject("integer b", "b must be a floating or complex array, got dtype int64", TypeError, b=np.zeros(3, np.int64)),

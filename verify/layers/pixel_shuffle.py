@@ -37,6 +37,7 @@ def _reject(
 _REJECTS = (
     _reject("rank of x", r"x must have 4 axes \(N C H W\), got shape \(4, 2\)", x=np.zeros((4, 2))),
     _reject("channels", r"the 8 channels of x must be a multiple of upscale_factor squared, 9 \(x: \(2, 8", factor=3),
+    _reject("one factor", "the 6 channels of x must be a multiple of .* squared, 4", x=np.zeros((1, 6, 1, 1))),
     _reject("factor 0", "upscale_factor must be at least 1, got 0", factor=0),
     _reject("fractional factor", r"upscale_factor must be an integer, got 2\.0", TypeError, factor=2.0),
     _reject("boolean factor", "upscale_factor must be an integer, got True", TypeError, factor=True),

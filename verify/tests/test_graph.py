@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnn_core import conv2d, flatten, linear, relu, softmax_cross_entropy
+from cnn_core import Implementation, conv2d, flatten, linear, relu, softmax_cross_entropy
+from cnn_core._arguments import Gradients
 from cnn_core.graph import Node, graph
 from cnn_core.network import Step, chain
 from helpers import drawn
@@ -77,11 +78,41 @@ def test_a_graph_without_branches_is_a_chain() -> None:
 
 
 def test_a_node_that_y_does_not_depend_on_is_not_asked_for_gradients() -> None:
-    layer = graph("one of two", ["x", "w"], {"unused": Node(linear.fast, ("x", "w")), "y": Node(relu.fast, ("x",))})
+    nodes = {
+        "r": Node(relu.fast, ("x",)),
+        "unused": Node(linear.fast, ("r", "w")),  # r is asked after it
+        "y": Node(relu.fast, ("r",)),
+    }
+    layer = graph("one of two", ["x", "w"], nodes)
+    assert layer.name == "one of two"
     y, cache = layer.forward(X, W)
     gradients: Any = layer.backward(np.ones_like(y), cache)
     np.testing.assert_array_equal(gradients[0], X > 0)
     np.testing.assert_array_equal(gradients[1], np.zeros_like(W))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64, np.complex128])
+def test_gradients_have_the_dtype_of_the_arrays(dtype: type[np.inexact[Any]]) -> None:
+    layer = two_branches("fast")
+    y, cache = layer.forward(*(array.astype(dtype) for array in (X, W, B, V)))
+    gradients = layer.backward(np.ones_like(y), cache)
+    assert [each is not None and each.dtype for each in gradients] == [np.dtype(dtype)] * 4
+
+
+def test_an_array_without_a_gradient_may_stand_before_one_that_has_one() -> None:
+    def rows(index: Any, table: Any) -> tuple[Any, Any]:
+        return table[index], (index, table.shape)
+
+    def rows_backward(dy: Any, cache: Any) -> Gradients:
+        dtable = np.zeros(cache[1])
+        np.add.at(dtable, cache[0], dy)
+        return (dtable,)
+
+    node = Node(Implementation("rows", rows, rows_backward), ("index", "table"))
+    layer = graph("embedding", ["index", "table"], {"e": node, "y": Node(relu.fast, ("e",))})
+    y, cache = layer.forward(np.array([2, 0, 2]), np.ones((3, 2)))
+    (dtable,) = layer.backward(np.ones_like(y), cache)
+    np.testing.assert_array_equal(dtable, [[1, 1], [0, 0], [2, 2]])
 
 
 def test_a_bias_not_given_has_no_gradient() -> None:
@@ -97,6 +128,7 @@ def test_a_bias_not_given_has_no_gradient() -> None:
         (["x", "x"], {"y": Node(relu.fast, ("x",))}, "graph 'g' has two values named 'x'"),
         (["x"], {"x": Node(relu.fast, ("x",))}, "graph 'g' has two values named 'x'"),
         (["x"], {"y": Node(relu.fast, ("z",))}, "graph 'g': 'y' takes 'z', which nothing before it is"),
+        (["x"], {"y": Node(linear.fast, ("x", "z", "u"))}, "graph 'g': 'y' takes 'z', 'u', which nothing before it is"),
     ],
 )
 def test_a_graph_that_cannot_be_is_refused(arrays: list[str], nodes: dict[str, Node], message: str) -> None:
@@ -108,6 +140,8 @@ def test_bad_calls_are_refused() -> None:
     layer, other = (graph(name, ["x"], {"y": Node(relu.fast, ("x",))}) for name in ("one", "other"))
     with pytest.raises(ValueError, match=r"graph 'one' takes 1 arrays \(x\), got 2"):
         layer.forward(X, X)
+    with pytest.raises(ValueError, match=r"graph 'two branches' takes 4 arrays \(x, w, b, v\), got 1"):
+        two_branches("fast").forward(X)
     y, cache = other.forward(X)
     with pytest.raises(
         TypeError, match="cache is of another graph, this backward needs that of its own forward, 'one'"

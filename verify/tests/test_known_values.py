@@ -217,11 +217,19 @@ def test_the_first_tied_maximum_in_row_major_order_takes_all(layer: Typed) -> No
 
 @both("max_pool2d")
 def test_the_last_nan_of_a_window_wins_over_every_number(layer: Typed) -> None:
-    # Three planes: NaN before infinity, NaN twice in a column, NaN in the last place.
-    call = layer([[[[NAN, INF], [1, 2]], [[NAN, 1], [NAN, 2]], [[INF, 1], [2, NAN]]]], kernel_size=2)
-    call.gives(pixels([NAN, NAN, NAN]))
-    call.picks(pixels([0, 2, 3]))
-    call.pulls(pixels([5, -2, 3]), [[[[5, 0], [0, 0]], [[0, 0], [-2, 0]], [[0, 0], [0, 3]]]])
+    # Four planes: NaN before infinity, NaN twice in a column, NaN in the last place, no NaN.
+    call = layer([[[[NAN, INF], [1, 2]], [[NAN, 1], [NAN, 2]], [[INF, 1], [2, NAN]], [[1, 4], [3, 2]]]], kernel_size=2)
+    call.gives(pixels([NAN, NAN, NAN, 4]))
+    call.picks(pixels([0, 2, 3, 1]))
+    dx = [[[[5, 0], [0, 0]], [[0, 0], [-2, 0]], [[0, 0], [0, 3]], [[0, 7], [0, 0]]]]
+    call.pulls(pixels([5, -2, 3, 7]), dx)
+
+
+@both("max_pool2d")
+def test_the_cache_says_which_windows_the_winners_won(layer: Typed) -> None:
+    _, cache = layer.layer.forward(np.zeros((1, 1, 5, 6)), kernel_size=(2, 3), stride=(1, 2))
+    assert (cache.rows.size, cache.rows.kernel, cache.rows.stride, cache.rows.out) == (5, 2, 1, 4)
+    assert (cache.columns.size, cache.columns.kernel, cache.columns.stride, cache.columns.out) == (6, 3, 2, 2)
 
 
 @both("max_pool2d")

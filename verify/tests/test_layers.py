@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis.vendor.pretty import pretty
 
 import cnn_core
 from cnn_core import Implementation
+from cnn_core._arguments import implement
 from helpers import BOTH
 from verify import gradcheck
 from verify.battery.contracts import CONTRACTS, Call
@@ -149,6 +151,21 @@ def test_half_precision_is_refused(layer: Layer, implementation: Implementation,
         implementation.forward(half, *case.arrays[1:], **case.options)
 
 
+@pytest.mark.parametrize(("layer", "implementation"), BOTH)
+@FEW
+@given(data=st.data())
+def test_an_array_of_another_dtype_than_x_is_refused(
+    layer: Layer, implementation: Implementation, data: st.DataObject
+) -> None:
+    case = _draw(data, layer)
+    for position in layer.with_gradient(len(case.arrays))[1:]:
+        if (array := case.arrays[position]) is not None:
+            mixed = [*case.arrays[:position], array.astype(np.float32), *case.arrays[position + 1 :]]
+            name = layer.names[min(position, len(layer.names) - 1)]
+            with pytest.raises(TypeError, match=rf"^{name}.* has dtype float32, but x has float64: cast one of them$"):
+                implementation.forward(*mixed, **case.options)
+
+
 @pytest.mark.parametrize("layer", EACH)
 def test_a_failing_case_is_printed_with_the_layer_s_name_alone(layer: Layer) -> None:
     assert pretty(layer) == repr(layer) == f"LAYERS[{layer.name!r}]"
@@ -161,8 +178,13 @@ def test_a_cache_of_another_version_is_refused(layer: Layer, data: st.DataObject
     arrays, options = _draw(data, layer)
     for mine, other in itertools.permutations(layer.implementations, 2):
         y, cache = other.forward(*arrays, **options)
-        with pytest.raises(TypeError, match=r"and this backward needs that of"):
+        needs = f"and this backward needs that of {layer.name}.{mine.name}.forward"
+        with pytest.raises(TypeError) as caught:
             mine.backward(np.zeros_like(y), cache)
+        assert str(caught.value) == f"cache is {layer.name}.{other.name}, {needs}"
+        with pytest.raises(TypeError) as caught:
+            mine.backward(np.zeros_like(y), tuple(cache))
+        assert str(caught.value) == f"cache is no layer's, but a tuple, {needs}"
 
 
 @pytest.mark.parametrize(("layer", "implementation"), BOTH)
@@ -181,6 +203,20 @@ def test_an_upstream_gradient_unlike_y_is_refused(
         implementation.backward(1.0, cache)
 
 
+@pytest.mark.parametrize("layer", EACH)
+@FEW
+@given(data=st.data())
+def test_without_need_dx_there_is_no_dx_and_the_other_gradients_stay(layer: Layer, data: st.DataObject) -> None:
+    arrays, options = _draw(data, layer)
+    for each in layer.implementations:
+        if "need_dx" in inspect.signature(each.backward).parameters:
+            y, cache = each.forward(*arrays, **options)
+            (_, *wanted), (dx, *others) = (each.backward(y, cache, need_dx=need) for need in (True, False))
+            assert dx is None
+            for right, gradient in zip(wanted, others, strict=True):
+                np.testing.assert_array_equal(right, gradient)
+
+
 def test_every_public_layer_is_declared() -> None:
     layers = {name for name in cnn_core.__all__ if hasattr(getattr(cnn_core, name), "naive")}
     assert layers == set(LAYERS)
@@ -192,6 +228,10 @@ def test_the_declared_names_are_the_forwards(layer: Layer) -> None:
     for implementation in layer.implementations:
         parameters = inspect.signature(implementation.forward).parameters.values()
         assert tuple(each.name for each in parameters if each.kind is not each.KEYWORD_ONLY) == layer.names
+        for function, name in ((implementation.forward, "forward"), (implementation.backward, "backward")):
+            assert (function.__module__, function.__name__) == (layer.module.__name__, name)
+            assert function.__qualname__ == f"{implementation.name}.{name}"
+            assert function.__doc__
 
 
 @pytest.mark.parametrize("layer", EACH)
@@ -207,3 +247,37 @@ def test_calls_that_do_not_fit_are_answered_with_the_layer_s_name_and_options(la
         if not several:
             with pytest.raises(TypeError, match=rf"^{layer.name} takes x.* by position, the last 'one too many'$"):
                 implementation.forward(*arrays, "one too many", **layer.options)
+
+
+def test_a_layer_is_called_by_the_last_name_of_its_module() -> None:
+    def prepare(x: Any) -> Any:
+        return x
+
+    prepare.__module__ = "some.package.square"
+    layer = implement("naive", prepare, lambda x: (x * x, x), lambda dy, x: (2 * dy * x,))
+    with pytest.raises(TypeError, match=r"^square takes x by position; x is missing$"):
+        layer.forward()
+
+
+X = np.ones((1, 2))
+LINEAR = "linear takes x, w, b by position"
+CONV2D = "conv2d takes x, w, b by position and, by name, stride, padding, dilation, groups"
+
+
+@pytest.mark.parametrize(
+    ("layer", "arrays", "options", "message"),
+    [
+        ("conv2d", (X, X), {"strid": 1, "pad": X}, f"{CONV2D}; it has no strid=1, pad=an array of shape (1, 2)"),
+        ("conv2d", (), {"stride": 1}, f"{CONV2D}; x, w is missing"),
+        ("linear", (X, X, X[0], X), {}, f"{LINEAR}; got 4 by position, the last an array of shape (1, 2)"),
+        ("linear", (X, X, X[0]), {"x": X}, f"{LINEAR}; an array is given twice"),
+        ("concat", (X, X, X), {}, "concat takes x, z, *others by position and, by name, axis; axis is missing"),
+    ],
+)
+def test_a_call_that_does_not_fit_is_answered_in_whole_sentences(
+    layer: str, arrays: tuple[np.ndarray[Any, Any], ...], options: dict[str, Any], message: str
+) -> None:
+    for implementation in LAYERS[layer].implementations:
+        with pytest.raises(TypeError) as caught:
+            implementation.forward(*arrays, **options)
+        assert str(caught.value) == message

@@ -46,6 +46,12 @@ def test_sgd_steps_against_the_gradient_and_forgets_it() -> None:
     assert _trajectory(SGD(0.5), 1.0, [0.5, -1.0, 0.0]) == [0.75, 1.25, 1.25]
 
 
+def test_sgd_without_momentum_keeps_nothing() -> None:
+    w = np.ones(3)
+    assert SGD(0.5).init((w,)) == SGDState(())
+    assert SGD(0.5).step((w,), (w,), SGDState(()))[1] == SGDState(())
+
+
 def test_momentum_carries_over_and_is_not_dampened() -> None:
     # v = 1, then 0.5 * 1 + 2 = 2.5, then 0.5 * 2.5 + 0 = 1.25; w = 0 - 0.5 v, each time.
     assert _trajectory(SGD(0.5, momentum=0.5), 0.0, [1.0, 2.0, 0.0]) == [-0.5, -1.75, -2.375]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import io
 import runpy
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from cnn_core.data import Dataset, load_digits, scaled
 from cnn_core.network import Version, initial_parameters, tutorial_network
 from cnn_core.optim import SGD, Adam, Optimizer
 from cnn_core.train import Progress, accuracy, train
+from cnn_core.train import __main__ as train_main
 from cnn_core.train.__main__ import main
 
 UNIT_ROUNDOFF = 2.0**-53
@@ -218,19 +220,81 @@ def test_command_line_tells_the_setup_and_the_accuracies(
     options = ["--epochs", "2", "--batch-size", "8", "--seed", "7", "--learning-rate", "0.01", "--steps", "5"]
     options += ["--distortion", "0.5"]
     monkeypatch.setattr(sys, "argv", ["train", "--data", str(idx_folder), *options])
+    assert main() == 0
+    out, err = capsys.readouterr()
+    heard: list[Progress] = []
+    result = train(
+        _dataset(maximum=255),
+        learning_rate=0.01,
+        epochs=2,
+        batch_size=8,
+        seed=7,
+        steps=5,
+        distortion=0.5,
+        report=heard.append,
+    )
+    on_train, on_test, right = result.train_accuracies, result.test_accuracies, round(6 * result.test_accuracies[-1])
+    assert out.splitlines() == [
+        f"data:      {idx_folder}, 20 images to train on, 6 held out",
+        "network:   18000 parameters, float32, fast layers",
+        "training:  5 steps (2 epochs begun) in batches of 8, Adam, learning rate 0.01, distortion 0.5, seed 7",
+        f"loss:      {result.losses[0]:.4f} at the first step, {result.losses[-1]:.4f} at the last",
+        f"accuracy:  {on_train[-1]:.2%} on training images, {right / 6:.2%} on held-out images ({right} of 6)",
+    ]
+    assert err.splitlines() == [
+        f"epoch {epoch}, step {step} of 5: loss {result.losses[step - 1]:.4f}, "
+        f"accuracy {on_train[epoch - 1]:.2%} on training images, {on_test[epoch - 1]:.2%} on test images"
+        for epoch, step in ((1, 3), (2, 5))
+    ]
+    assert any(each.accuracies and each.accuracies[0] != each.accuracies[1] for each in heard)
+
+
+def test_command_is_run_by_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "--steps", "0"])
     command = str(Path(str(train_module.__file__)).with_name("__main__.py"))
     with pytest.raises(SystemExit) as exit_:
         runpy.run_path(command, run_name="__main__")  # by its path: pytest, too, has its hands in the import
-    out, err = capsys.readouterr()
+    assert exit_.value.code == 2
+
+
+def test_options_reach_the_training_and_defaults_are_its_own(monkeypatch: pytest.MonkeyPatch, idx_folder: Path) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def spy(dataset: Dataset, **options: Any) -> Any:
+        assert dataset.maximum == 255  # the files, not scikit-learn's digits
+        asked.append(options)
+        raise FloatingPointError
+
+    monkeypatch.setattr(train_main, "train", spy)
+    data = ["--data", str(idx_folder)]
+    assert main(data) == main([*data, "--distortion", "0", "--seed", "0"]) == main([*data, "--distortion", "100"]) == 3
+    wanted = {"epochs": 50, "batch_size": 32, "steps": None, "learning_rate": 0.003, "distortion": 1.0, "seed": 0}
+    for options, distortion in zip(asked, (1.0, 0.0, 100.0), strict=True):
+        assert {name: options[name] for name in wanted} == {**wanted, "distortion": distortion}
+        assert options["version"] == "fast"
+
+
+def test_help_shows_the_command_its_purpose_and_all_defaults(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # narrow text is broken at hyphens
+    with pytest.raises(SystemExit) as exit_:
+        main(["--help"])
+    words = " ".join(capsys.readouterr().out.split())
     assert exit_.value.code == 0
-    expected = train(_dataset(maximum=255), learning_rate=0.01, epochs=2, batch_size=8, seed=7, steps=5, distortion=0.5)
-    assert out.splitlines()[0] == f"data:      {idx_folder}, 20 images to train on, 6 held out"
-    assert "18000 parameters, float32, fast layers" in out
-    assert "5 steps (2 epochs begun) in batches of 8, Adam, learning rate 0.01, distortion 0.5, seed 7" in out
-    assert f"{expected.losses[0]:.4f} at the first step, {expected.losses[-1]:.4f} at the last" in out
-    right = round(6 * expected.test_accuracies[-1])
-    assert f"{expected.train_accuracies[-1]:.2%} on training images, {right / 6:.2%} on held-out images ({right}" in out
-    assert [line.partition(":")[0] for line in err.splitlines()] == ["epoch 1, step 3 of 5", "epoch 2, step 5 of 5"]
+    assert words.startswith("usage: python -m cnn_core.train [-h] [--data FOLDER] [--epochs N] [--batch-size N]")
+    assert " Train the tutorial's network on real images. options:" in words
+    for option in (
+        "--data FOLDER four IDX files of the MNIST family (default: scikit-learn's digits) --",
+        "--epochs N passes over the images (default: 50) --",
+        "--batch-size N images per step (default: 32) --",
+        "--steps N stop after N steps, if the epochs have not ended --",
+        "--learning-rate RATE rate of Adam at the first step; it falls linearly to 0 (default: 0.003) --",
+        "--distortion STRENGTH how much images are turned, zoomed and moved at random; 0: not at all (default: 1.0) --",
+        "--seed N seed of weights and batches (default: 0) --",
+    ):
+        assert option in words
+    assert words.endswith("--version {fast,naive} version of the layers (default: fast)")
 
 
 def test_command_line_trains_the_naive_layers_on_the_digits(
@@ -258,9 +322,37 @@ def test_progress_on_a_terminal_is_one_line_written_over(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main(["--data", str(idx_folder), "--epochs", "1", "--batch-size", "8"]) == 0
     _, err = capsys.readouterr()
-    assert err.count("\r") == 3
-    assert err.count("\n") == 1
-    assert err.endswith("\n")
+    heard: list[Progress] = []
+    train(_dataset(maximum=255), epochs=1, batch_size=8, report=heard.append)
+    lines = [f"epoch 1, step {each.step} of 3: loss {each.loss:.4f}" for each in heard]
+    on_train, on_test = heard[-1].accuracies or (0, 0)
+    lines[-1] += f", accuracy {on_train:.2%} on training images, {on_test:.2%} on test images"
+    assert err == "".join("\r" + line.ljust(100) for line in lines) + "\n"
+
+
+class _Screen(io.StringIO):
+    """Shows what was written before the last flush."""
+
+    shown = ""
+
+    def __init__(self, terminal: bool) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def flush(self) -> None:
+        self.shown = self.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_is_shown_at_once(idx_folder: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    screen = _Screen(terminal)
+    monkeypatch.setattr(sys, "stderr", screen)
+    assert main(["--data", str(idx_folder), "--epochs", "1", "--batch-size", "20"]) == 0
+    assert "epoch 1, step 1 of 1" in screen.shown
+    assert screen.shown == screen.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -274,6 +366,7 @@ def test_progress_on_a_terminal_is_one_line_written_over(
         (["--learning-rate", "nan"], r"argument --learning-rate: learning_rate must lie in [0, inf), got nan"),
         (["--learning-rate", "fast"], "argument --learning-rate: could not convert string to float: 'fast'"),
         (["--distortion", "-1"], "argument --distortion: must be between 0 and 100, got -1"),
+        (["--distortion", "100.5"], "argument --distortion: must be between 0 and 100, got 100.5"),
         (["--distortion", "much"], "argument --distortion: must be a number, got 'much'"),
         (["--version", "quick"], "argument --version: invalid choice: 'quick'"),
     ],

@@ -452,6 +452,14 @@ def test_a_complex_step_sees_the_slope_that_backward_gives_also_at_kinks(
     near(y.real, real, 40, 1 + np.abs(real))
 
 
+@one("softplus")
+def test_softplus_of_an_imaginary_number_has_a_sigmoid_as_its_slope(layer: Implementation) -> None:
+    # z = i pi / 2: sigmoid(z) = 1 / (1 - i) = (1 + i) / 2, whose sign of i is that of exp(-z).
+    for sign in (1, -1):
+        _, dx = run(layer, [sign * 0.5j * math.pi], dtype=np.complex128)
+        near(dx, [(1 + sign * 1j) / 2], 10)
+
+
 @both(*EVERY)
 @DTYPES
 def test_scalars_and_empty_arrays_keep_shape_and_type(name: str, layer: Implementation, dtype: type) -> None:
@@ -469,6 +477,14 @@ def test_prelu_of_no_image_and_of_no_channel_has_zero_gradients(layer: Implement
     same(run(layer, np.zeros((0, 3)), np.ones(1))[2], [0])
     same(run(layer, np.zeros((2, 0)), np.ones(0))[2], np.zeros(0))
     assert run(layer, np.array(-2.0), np.array([3.0]), dy=5)[2] == [-10]
+
+
+@one("prelu")
+def test_slopes_of_prelu_take_no_part_of_positive_entries_however_large(layer: Implementation) -> None:
+    same(run(layer, [0.5, -1], np.ones(1), dy=[INF, 3])[2], [-3])
+    same(run(layer, [INF, -1], np.ones(1), dy=[2, 3])[2], [-3])
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(run(layer, [0.0, -1], np.ones(1), dy=[INF, 3])[2]).all()  # 0 is not positive: 0 * inf
 
 
 def extremes(dtype: Any) -> Array:

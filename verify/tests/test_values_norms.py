@@ -106,6 +106,21 @@ WORKED: dict[str, tuple[str, list[Any], dict[str, Any], Any, Any, list[Any]]] = 
 }
 
 
+@both(*NORMS)
+def test_a_large_mean_does_not_eat_the_variance(name: str, layer: Implementation) -> None:
+    # The deviations of -1 and 1 are exact. Sums of them and the mean, or of squares, are not: 2^53 + 1 is no float64.
+    row = np.array([-1.0, 1.0]) + 2.0**52
+    x, options = {
+        "batch_norm2d": (row.reshape(2, 1, 1, 1), {}),
+        "group_norm": (row.reshape(1, 2), {"num_groups": 1}),
+        "instance_norm2d": (row.reshape(1, 1, 1, 2), {}),
+        "layer_norm": (row, {"normalized_shape": 2}),
+    }[name]
+    ones = np.ones(2 if name in ("group_norm", "layer_norm") else 1)
+    y, _ = layer.forward(x, ones, 0 * ones, eps=3.0, **options)
+    np.testing.assert_array_equal(y.reshape(-1), [-0.5, 0.5])
+
+
 @pytest.mark.parametrize("case", WORKED)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_numbers_worked_by_hand(case: str, dtype: type) -> None:

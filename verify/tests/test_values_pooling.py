@@ -151,6 +151,11 @@ def test_the_last_nan_of_a_bin_wins_and_among_infinities_the_first(layer: Typed)
     call.pulls(image([2]), image([0, 0, 0, 2, 0]))
     call = layer(image([-INF, -INF]), output_size=1)
     call.picks(image([0]))
+    # Planes with no NaN, with two that lie elsewhere counted from the end, and with one.
+    planes = [[[[1, 4, 2, 3]], [[NAN, NAN, 3, 5]], [[NAN, 7, 8, 6]]]]
+    call = layer(planes, output_size=1)
+    call.gives([[[[4]], [[NAN]], [[NAN]]]])
+    call.picks([[[[1]], [[1]], [[0]]]])
 
 
 @both("adaptive_max_pool2d", [np.complex128])

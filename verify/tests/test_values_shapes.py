@@ -145,6 +145,17 @@ PADDED: dict[str, tuple[list[int], list[int], list[int], list[int]]] = {
 }
 
 
+@both("pad2d")
+def test_circular_padding_goes_on_with_the_columns_that_are_not_cropped(layer: Typed) -> None:
+    # Of 1 2 3 4 the first is cropped, and 2 3 come again. Then the last is cropped, and 2 3 come before.
+    call = layer(image([1, 2, 3, 4]), pad=((0, 0), (-1, 2)), mode="circular")
+    call.gives(image([2, 3, 4, 2, 3]))
+    call.pulls(image([1, 2, 3, 4, 5]), image([0, 5, 7, 3]))
+    call = layer(image([1, 2, 3, 4]), pad=((0, 0), (2, -1)), mode="circular")
+    call.gives(image([2, 3, 1, 2, 3]))
+    call.pulls(image([1, 2, 3, 4, 5]), image([3, 5, 7, 0]))
+
+
 @pytest.mark.parametrize("mode", PADDED)
 @both("pad2d")
 def test_padding_of_a_row_and_of_a_column(layer: Typed, mode: str) -> None:

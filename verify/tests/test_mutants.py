@@ -1,0 +1,98 @@
+"""The list of the mutants that survive, and its comparison with what mutmut found."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import mutants
+
+PAGE = mutants.PAGE.read_text(encoding="utf-8")
+
+
+def _source(function: str) -> str:
+    """The text of "cnn_core.relu._prepare", in one line."""
+    parts: list[str] = []
+    names = function.split(".")
+    while True:
+        try:
+            found: Any = importlib.import_module(".".join(names))
+            break
+        except ModuleNotFoundError:
+            parts.insert(0, names.pop())
+    body: list[ast.stmt] = ast.parse(inspect.getsource(found)).body
+    for name in parts:
+        (node,) = (each for each in body if isinstance(each, (ast.FunctionDef, ast.ClassDef)) and each.name == name)
+        body = node.body
+    lines = inspect.getsource(found).splitlines()[node.lineno - 1 : node.end_lineno]
+    return " ".join(line.strip() for line in lines).replace("`", "'").replace("|", "¦")
+
+
+@pytest.mark.parametrize("row", mutants.listed(PAGE), ids=str)
+def test_what_a_listed_mutant_changes_is_there(row: mutants.Row) -> None:
+    was, becomes = row.change.split(" → ")
+    assert was != becomes
+    assert was.strip("`") in _source(row.function)
+
+
+def test_a_page_lists_mutants_as_often_as_they_are() -> None:
+    line = "| `cnn_core.relu._prepare` | `a` → `b` | because |\n"
+    row = mutants.Row("cnn_core.relu._prepare", "`a` → `b`")
+    assert mutants.listed(f"# Mutants\n\n| function | change | why |\n|---|---|---|\n{line}{line}") == Counter({row: 2})
+
+
+def test_a_change_is_shown_with_some_letters_around_it() -> None:
+    assert mutants._shortened("a" * 40 + "x" + "b" * 40, "a" * 40 + "y" + "b" * 40) == "`{0}x{1}` → `{0}y{1}`".format(
+        "a" * 24, "b" * 24
+    )
+    assert mutants._shortened("f(a, b)", "f(a, )") == "`f(a, b)` → `f(a, )`"
+    assert mutants._shortened("x | `y`", "None") == "`x ¦ 'y'` → `None`"
+
+
+ROWS = {"0": "`a` → `c`", "1": "`a` → `b`", "2": "`a` → `d`"}
+
+
+@pytest.fixture
+def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
+    """Outcomes of three mutants: those of the copy that the command reads, as mutmut writes them."""
+    codes: dict[str, int | None] = {f"cnn_core.relu.x__prepare__mutmut_{k}": code for k, code in enumerate((1, 0, 36))}
+    (tmp_path / "cnn_core").mkdir()
+
+    def results() -> list[mutants.Mutant]:
+        meta = {"exit_code_by_key": codes}
+        (tmp_path / "cnn_core" / "relu.py.meta").write_text(json.dumps(meta), encoding="utf-8")
+        return read(tmp_path)
+
+    read = mutants.results
+    monkeypatch.setattr(mutants, "results", results)
+    monkeypatch.setattr(mutants, "row", lambda mutant: mutants.Row("cnn_core.relu._prepare", ROWS[mutant.name[-1]]))
+    monkeypatch.setattr(mutants, "PAGE", tmp_path / "mutants.md")
+    mutants.PAGE.write_text("| `cnn_core.relu._prepare` | `a` → `b` | because |\n", encoding="utf-8")
+    return codes
+
+
+def test_listed_survivors_are_accepted_and_counted(found: dict[str, int | None], capsys: Any) -> None:
+    assert mutants.main(["--report"]) == 0
+    assert "| cnn_core/relu.py | 3 | 1 | 1 | 1 | 0 |" in capsys.readouterr().out
+
+
+def test_a_survivor_that_is_not_listed_fails(found: dict[str, int | None], capsys: Any) -> None:
+    found["cnn_core.relu.x__prepare__mutmut_0"] = 0
+    assert mutants.main(["--report"]) == 1
+    assert "SURVIVED  cnn_core.relu.x__prepare__mutmut_0\n| `cnn_core.relu._prepare`" in capsys.readouterr().out
+
+
+def test_a_listed_mutant_that_is_noticed_fails_once_its_function_has_run(found: dict[str, int | None]) -> None:
+    found["cnn_core.relu.x__prepare__mutmut_1"] = 1
+    assert mutants.main(["--report"]) == 1
+    found["cnn_core.relu.x__prepare__mutmut_1"] = 36  # slower alone: a fast machine lets it survive
+    assert mutants.main(["--report"]) == 0
+    found["cnn_core.relu.x__prepare__mutmut_1"] = None
+    assert mutants.main(["--report"]) == 0
