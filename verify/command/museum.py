@@ -180,7 +180,7 @@ def museum(
     found: list[Compared] = []
     if libraries:
         found = [each for several in jobs.rows(_asked(chosen, libraries, seed), processes) for each in several]
-        console.print(tables.beside(found))
+        console.print(tables.beside(found, rows))
     for row in rows:
         if row.kind == RIGHT and row.check:
             console.print(

@@ -10,7 +10,7 @@ Each gets a layer as its users would write it, and its own default step and tole
 
 A checker is asked at one ordinary call first: batch 1, square arrays of normal numbers, default options. Then at the
 cases that gradcert draws, with normal numbers in their arrays: the integers drawn are often tied, where differences
-mean nothing. There a checker detects a bug if it objects at a case at which it accepts the right layer.
+mean nothing. A bug counts as seen where a checker objects or raises, and accepts the right layer.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def untied(layer: Layer, case: Case, seed: int) -> Case:
 
 
 def ask(checker: Checker, layer: Layer, version: Implementation, case: Case, seed: int) -> Answer:
-    """Ask a checker about a version at a case. An exception of the bug is an objection; of the checker, no answer."""
+    """Ask a checker about a version at a case. Where it raises, as for empty arrays, it gives no answer."""
     forwards = 0
 
     def forward(*arrays: Any, **options: Any) -> Any:
@@ -131,7 +131,7 @@ def ask(checker: Checker, layer: Layer, version: Implementation, case: Case, see
     try:
         with np.errstate(all="ignore"):
             objects = not checker(layer, version._replace(forward=forward), case, seed)
-    except Exception:  # of libraries that cannot be known: empty arrays, broken shapes
+    except Exception:  # of libraries that cannot be known: empty arrays, broken shapes, a backward that raises
         objects = None
     return Answer(objects, forwards, time.perf_counter() - started)
 
@@ -139,16 +139,16 @@ def ask(checker: Checker, layer: Layer, version: Implementation, case: Case, see
 def tally(
     checker: Checker, layer: Layer, wrong: Implementation, right: Implementation, cases: Sequence[Case], seed: int
 ) -> Tally:
-    """Ask a checker about a bug: at the ordinary call, and at drawn cases until it is detected there."""
-    first = ask(checker, layer, wrong, ordinary(layer, seed), seed)
-    answers, detected = [first], False
-    for number, case in enumerate(cases):
-        answer = ask(checker, layer, wrong, case, seed + number)
-        answers.append(answer)
-        if answer.objects and ask(checker, layer, right, case, seed + number).objects is False:
-            detected = True
-            break
-    return Tally(first.objects, detected, answers)
+    """Ask a checker about a bug: at the ordinary call, and at drawn cases until it is seen there."""
+    answers: list[Answer] = []
+
+    def seen(case: Case, number: int) -> bool:
+        """Whether the checker objects or raises, where it accepts the right layer."""
+        answers.append(ask(checker, layer, wrong, case, number))
+        return answers[-1].objects is not False and ask(checker, layer, right, case, number).objects is False
+
+    first = seen(ordinary(layer, seed), seed)
+    return Tally(first, any(seen(case, seed + number) for number, case in enumerate(cases)), answers)
 
 
 def alarms(checker: Checker, layer: Layer, right: Implementation, cases: Sequence[Case], seed: int) -> list[Answer]:
