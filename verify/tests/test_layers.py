@@ -30,7 +30,7 @@ ARGUMENTS = [
 ]
 
 # Of 76 versions fewer cases each serve, where most show the same. `python -m verify` draws a hundred of each version.
-SOME, FEW = (settings(max_examples=settings().max_examples // share) for share in (2, 4))
+SOME, FEW = (settings(max_examples=settings().max_examples // share) for share in (3, 5))
 
 
 def _draw(data: st.DataObject, layer: Layer) -> Case:

@@ -47,6 +47,7 @@ def _prepare(x: Array, w: Array, *, scale: int = 1) -> _Call:
 
 
 def _naive_forward(call: _Call) -> tuple[Array, _Call]:
+    """Compute (y, cache) from (x, w), entry by entry."""
     y = np.zeros(call.x.shape, call.x.dtype)
     for i in np.ndindex(call.x.shape):
         y[i] = call.scale * call.w[i] * (call.x[i] * call.x[i])
@@ -54,6 +55,7 @@ def _naive_forward(call: _Call) -> tuple[Array, _Call]:
 
 
 def _naive_backward(dy: Array, call: _Call) -> Gradients:
+    """Compute (dx, dw) from dy, entry by entry."""
     dx, dw = np.zeros(dy.shape, dy.dtype), np.zeros(dy.shape, dy.dtype)
     for i in np.ndindex(dy.shape):
         dx[i] = 2 * call.scale * call.w[i] * call.x[i] * dy[i]
@@ -62,10 +64,12 @@ def _naive_backward(dy: Array, call: _Call) -> Gradients:
 
 
 def _vectorized_forward(call: _Call) -> tuple[Array, _Call]:
+    """Compute (y, cache) from (x, w), all entries at once."""
     return np.asarray(call.scale * call.w * call.x**2), call
 
 
 def _vectorized_backward(dy: Array, call: _Call) -> Gradients:
+    """Compute (dx, dw) from dy, all entries at once."""
     return np.asarray(2 * call.scale * call.w * call.x * dy), np.asarray(call.scale * call.x**2 * dy)
 
 
