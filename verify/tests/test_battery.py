@@ -16,7 +16,7 @@ from cnn_core import Implementation, relu
 from helpers import result_of
 from verify import LayerError, check_layer, parametrize_with_checks, strategies
 from verify.battery.checks import CHECKS
-from verify.layers import Case, Layer
+from verify.layers import LAYERS, Case, Layer
 
 GENERATOR = np.random.default_rng(0)
 # Of the version to use of each layer. The others are compared with it in `test_layers.py`, which also draws more.
