@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import Phase
 
-from verify.command import executors, jobs
+from verify.command import executors
 from verify.command.cli import cli
 from verify.command.journal import Journal
 from verify.evidence import campaign
@@ -69,9 +70,15 @@ def _is_whole(state: Path, output: str) -> None:
     assert sorted(_numbers(state)) == list(range(BATCHES))
     with Journal(state / "seed-0.jsonl", _about(state)) as journal:
         found = {number: Batch(*record) for number, record in journal.done.items()}
-    jobs.load()  # as the workers do: Hypothesis draws constants of the modules that are loaded
-    for number in (0, BATCHES - 1):
-        assert found[number] == campaign.batch(number, 0, str(state / "again"))
+    # In a process of its own: Hypothesis draws constants of the modules that are loaded, and tests load more.
+    lines = f"""
+        import json
+        from verify.command.campaign import _batch
+        print(json.dumps([_batch(number, 0, {str(state / "again")!r}) for number in (0, {BATCHES - 1})]))
+    """
+    alone = subprocess.run([sys.executable, "-c", textwrap.dedent(lines)], capture_output=True, text=True, check=True)
+    for number, record in zip((0, BATCHES - 1), json.loads(alone.stdout), strict=True):
+        assert found[number] == Batch(*record)
     cases = sum(each.cases for each in found.values())
     assert f"{cases:,} cases in {BATCHES} batches, seed 0" in output
 
