@@ -56,6 +56,7 @@ def _maxpool_ties_all(dy: Array, call: Call) -> Gradients:
     "(here: 3 ties are too many, and of fewer the first gets dy)",
     shows="at least as many entries of a window are its maximum",
     source="tinygrad/tinygrad#12296",
+    code=C.WRONG_TIE_WINNER,
 )
 def _max_tie_fp16(dy: Array, call: Call) -> Gradients:
     (x,) = call.arrays

@@ -61,7 +61,9 @@ def at_ties(reference: Reference, point: Point, k: int) -> Iterator[tuple[CauseC
     code = CauseCode.ALL_TIES_REWARDED if tied > 1 else CauseCode.WRONG_SIDE_OF_KINK
     for columns, other in ((ahead, behind), (behind, ahead)):
         smooth = np.where(kinked, 0, columns)
-        if _fits(point, claimed, columns):
+        if tied > 1 and _fits(point, claimed, columns) and not columns[kinked].any():
+            yield CauseCode.WRONG_TIE_WINNER, "gives nothing to the entries tied"
+        elif _fits(point, claimed, columns):
             yield code, "is what each entry would get alone at a tie" if tied > 1 else "takes the other side's slope"
         last = kinked & (np.cumsum(kinked[::-1], axis=0)[::-1] == 1)
         if tied > 1 and _fits(point, claimed, smooth + np.where(last, columns, np.where(kinked, other, 0))):
