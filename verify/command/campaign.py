@@ -12,7 +12,7 @@ from typing import Any
 import rich_click as click
 
 from verify.command import executors, jobs
-from verify.command.executors import dask_option
+from verify.command.executors import dask_option, jobs_option
 from verify.command.journal import Journal, code
 from verify.command.output import seed_option
 from verify.evidence import campaign as library
@@ -20,7 +20,6 @@ from verify.evidence.campaign import Batch
 
 # Seconds between two lines of progress.
 _EVERY = 10.0
-
 
 _OPENING = """# Campaign
 
@@ -34,14 +33,7 @@ figures, and writes this page. Nothing here is typed by hand.
     "--hours", type=click.FloatRange(0, min_open=True), help="How long. One of --hours and --batches is needed."
 )
 @click.option("--batches", type=click.IntRange(1), help=f"How many batches of {library.CASES} cases there are to be.")
-@click.option(
-    "--jobs",
-    "processes",
-    type=click.IntRange(1),
-    default=jobs.cores,
-    show_default="the number of cores",
-    help="Do this many batches at once, each in a process.",
-)
+@jobs_option
 @dask_option
 @click.option(
     "--state",
@@ -141,8 +133,4 @@ def page(done: Batch, text: str) -> str:
         for name, counts in sorted(by_layer.items())
     ]
     head = ["| layer | cases | behaviours | met once |", "| --- | ---: | ---: | ---: |"]
-    opening = (
-        "Random cases of every layer, for hours. `python -m verify campaign --hours 1 --markdown docs/campaign.md`"
-    )
-    said = "measures these figures and writes this page. Nothing here is typed by hand."
-    return "\n".join(["# Campaign", "", opening, said, "", "```", text, "```", "", *head, *rows, ""])
+    return "\n".join([_OPENING, "```", text, "```", "", *head, *rows, ""])

@@ -17,6 +17,7 @@ from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS
 from verify.command import jobs, output
 from verify.command.campaign import campaign
 from verify.command.check import check
+from verify.command.executors import jobs_option
 from verify.command.jobs import NETWORK
 from verify.command.museum import museum
 from verify.command.output import json_option, seed_option
@@ -88,14 +89,7 @@ def cli() -> None:
 @click.option(
     "--data", metavar="FOLDER", help="IDX files (as of MNIST) for the network (default: scikit-learn's digits)."
 )
-@click.option(
-    "--jobs",
-    "processes",
-    type=click.IntRange(1),
-    default=jobs.cores,
-    show_default="the number of cores",
-    help="Check this many versions at once, each in a process. The results do not depend on it.",
-)
+@jobs_option
 @json_option
 def run(
     layers: tuple[str, ...],

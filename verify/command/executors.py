@@ -1,4 +1,4 @@
-"""Work in processes, or on a Dask cluster. Whoever has work sees a `concurrent.futures.Executor`, and only here.
+"""Work in processes, or on a Dask cluster: either is a `concurrent.futures.Executor`, and no other file knows which.
 
 `finished` yields results as they come. If a worker is killed, its tasks are done again by another one.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -20,9 +21,9 @@ import rich_click as click
 Key = TypeVar("Key")
 Made = Callable[[], Executor]
 
-# A choice: so many tasks wait for each worker. Then none idles, and little is lost when the run is stopped.
+# A choice: a worker has one task in hand and one that waits. It does not idle, and a run that is stopped loses little.
 _AHEAD = 2
-# A choice: a task in whose company so many workers died is taken to kill them.
+# A choice: a task that was in hand or waiting at three deaths of a worker is taken to cause them.
 _DEATHS = 3
 
 
@@ -33,15 +34,11 @@ class Workers(NamedTuple):
     at_once: int
 
 
-def _nothing() -> None:
-    """What a worker does first, if nothing is asked."""
-
-
 class WorkerDiedError(RuntimeError):
     """A worker died again and again at the same tasks."""
 
 
-def processes(count: int, begin: Callable[[], None]) -> Workers:
+def processes(count: int, begin: Callable[[], None] | None = None) -> Workers:
     """Workers that are processes of this machine. Each imports everything anew: to fork is not safe where threads run.
 
     `begin`, a function of a module, is called first in each.
@@ -58,23 +55,37 @@ def dask(address: str) -> Workers:
     return Workers(client.get_executor, max(1, sum(client.ncores().values())))
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+jobs_option = click.option(
+    "--jobs",
+    "processes",
+    type=click.IntRange(1),
+    default=cores,
+    show_default="the number of cores",
+    help="Work in this many processes. The results do not depend on it.",
+)
 dask_option = click.option("--dask", metavar="ADDRESS", help="Use the Dask cluster with this address instead.")
 
 
-def workers(dask_address: str | None, count: int, begin: Callable[[], None] = _nothing) -> Workers:
-    """The Dask cluster that the user names, or so many processes. Raises a usage error if it does not answer."""
+def workers(dask_address: str | None, count: int) -> Workers:
+    """The Dask cluster that the user names, or `count` processes. Raises a usage error if it does not answer."""
     if dask_address is None:
-        return processes(count, begin)
+        return processes(count)
     try:
         return dask(dask_address)
     except (ModuleNotFoundError, OSError, ValueError) as error:
         raise click.UsageError(f"--dask {dask_address}: {error}") from error
 
 
-def _begin(begin: Callable[[], None]) -> None:
+def _begin(begin: Callable[[], None] | None) -> None:
     """Leave Ctrl-C to the process that waits for this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    begin()
+    if begin is not None:
+        begin()
 
 
 def finished(

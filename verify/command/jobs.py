@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import pkgutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,11 +33,6 @@ class Job(NamedTuple):
     name: str
     check: Callable[..., Any]
     arguments: tuple[Any, ...]
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions_of(layer: str) -> tuple[str, ...]:

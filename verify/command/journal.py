@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ import verify
 class Journal:
     """The parts that are done, by number. The first line says of what work it is the journal.
 
-    A line that was cut off when the run was killed is left out. A file of other work is begun anew.
+    A line that was cut off when the run was killed is left out. A file of other work stays beside it, under a number.
     """
 
     def __init__(self, path: Path, about: dict[str, Any]) -> None:
@@ -31,6 +32,8 @@ class Journal:
             except ValueError:
                 continue
             self.done[number] = record
+        if lines and not resumed:
+            path.rename(next(each for n in itertools.count(1) if not (each := Path(f"{path}.{n}")).exists()))
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a" if resumed else "w", encoding="utf-8")
         self._file.write("\n" if resumed else f"{first}\n")  # a line that was cut off ends here

@@ -7,18 +7,18 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rich_click as click
 from rich.console import Console
 
 from verify.command import jobs, output
+from verify.command.executors import jobs_option
 from verify.command.output import json_option, seed_option
 from verify.command.run import verify_layer
 from verify.evidence import hall, others, tables
 from verify.evidence.tables import RIGHT, Compared, Row
-from verify.layers import LAYERS
+from verify.layers import LAYERS, Case, Layer
 from verify.museum import EXHIBITS, Exhibit
 from verify.profiles import EXAMPLES
 
@@ -55,7 +55,7 @@ def compared(slug: str, libraries: tuple[str, ...], examples: int, seed: int) ->
 def alarmed(layer: str, libraries: tuple[str, ...], examples: int, seed: int) -> list[Compared]:
     """Ask each checker about a right layer: at the ordinary call, at drawn cases, and at the same with their ties."""
     declared = LAYERS[layer]
-    tied = [declared.complete(*case) for case in hall.drawn(declared, examples, seed)]
+    tied = _finite(declared, [declared.complete(*case) for case in hall.drawn(declared, examples, seed)])
     found = []
     for name, checker in others.of(libraries).items():
         answers = others.alarms(checker, declared, declared.fast, _cases(layer, examples, seed), seed)
@@ -65,12 +65,18 @@ def alarmed(layer: str, libraries: tuple[str, ...], examples: int, seed: int) ->
     return found
 
 
-def _cases(layer: str, examples: int, seed: int) -> list[Any]:
+def _cases(layer: str, examples: int, seed: int) -> list[Case]:
     """Drawn cases with normal numbers, where y is finite."""
     declared = LAYERS[layer]
-    drawn = [others.untied(declared, case, n) for n, case in enumerate(hall.drawn(declared, examples, seed))]
+    return _finite(
+        declared, [others.untied(declared, case, n) for n, case in enumerate(hall.drawn(declared, examples, seed))]
+    )
+
+
+def _finite(layer: Layer, cases: Sequence[Case]) -> list[Case]:
+    """The cases where y is finite: a mean over nothing has no gradient that a checker could judge."""
     with np.errstate(all="ignore"):
-        return [case for case in drawn if np.isfinite(declared.fast.forward(*case.arrays, **case.options)[0]).all()]
+        return [case for case in cases if np.isfinite(layer.fast.forward(*case.arrays, **case.options)[0]).all()]
 
 
 def _objections(answers: Sequence[others.Answer]) -> int:
@@ -144,14 +150,7 @@ def _in_full(exhibit: Exhibit, rows: Sequence[Row], examples: int, seed: int, co
     metavar="LIBRARIES",
     help=f"Ask other checkers about the same exhibits: some of {','.join(others.LIBRARIES)}.",
 )
-@click.option(
-    "--jobs",
-    "processes",
-    type=click.IntRange(1),
-    default=jobs.cores,
-    show_default="the number of cores",
-    help="How many.",
-)
+@jobs_option
 @click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write a page of it here.")
 @seed_option
 @json_option

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import rich_click as click
 
 from verify import sweep as library
 from verify.command import executors
-from verify.command.executors import dask_option
+from verify.command.executors import dask_option, jobs_option
 from verify.command.journal import Journal, code
 from verify.command.output import seed_option
 from verify.layers import LAYERS
@@ -54,7 +53,7 @@ def _run(name: str, bound: int, seed: int, workers: executors.Workers, journal: 
 @click.command()
 @click.argument("layer", type=click.Choice(SWEPT))
 @click.option("--bound", type=click.IntRange(1), default=2, show_default=True, help="No number is larger.")
-@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default="all cores", help="How many.")
+@jobs_option
 @click.option(
     "--state",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -62,7 +61,7 @@ def _run(name: str, bound: int, seed: int, workers: executors.Workers, journal: 
 )
 @dask_option
 @seed_option
-def sweep(layer: str, bound: int, jobs: int, dask: str | None, state: Path | None, seed: int) -> None:
+def sweep(layer: str, bound: int, processes: int, dask: str | None, state: Path | None, seed: int) -> None:
     """Check every configuration of a layer up to a bound: versions bit for bit, gradients exactly.
 
     A layer that rounds is compared within its tolerance. The docstring of its scope says what is in it.
@@ -74,7 +73,7 @@ def sweep(layer: str, bound: int, jobs: int, dask: str | None, state: Path | Non
     with Journal(path, {"layer": layer, "bound": bound, "seed": seed, "code": code()}) as journal:
         if journal.done:
             click.echo(f"{len(journal.done)} of {total} parts are done in {path}", err=True)
-        found = _run(layer, bound, seed, executors.workers(dask, jobs), journal, total)
+        found = _run(layer, bound, seed, executors.workers(dask, processes), journal, total)
         count, wrong = _followed(found, len(journal.done), total)
     if wrong:
         what, _, call = wrong.partition("\n")

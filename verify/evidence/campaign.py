@@ -38,7 +38,7 @@ from verify.diagnosis.reproduction import arrays_not_at_hand
 from verify.evidence.hall import clean, differs
 from verify.layers import LAYERS, Case, Layer
 
-# A choice: a batch of so many cases takes some seconds, far longer than to hand it to a worker.
+# A choice: a batch of 200 cases takes some seconds, far longer than to hand it to a worker.
 CASES = 200
 _DTYPES = (np.float32, np.float64)
 

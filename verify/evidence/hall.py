@@ -35,7 +35,7 @@ from verify.diagnosis.reproduction import arrays_not_at_hand
 from verify.layers import LAYERS, Case, Layer
 from verify.museum._exhibit import FORWARD, Exhibit
 
-# A choice: of so many failures the commonest cause is named. One case may be too small to tell two causes apart.
+# A choice: the commonest cause of the first eight failures is named. One case may be too small to tell causes apart.
 _FAILURES = 8
 # Far above the sums of drawn entries, and exact: exp overflows, and exponents that differ by 745 leave one of them 0.
 _LARGE = 1024.0
@@ -254,9 +254,8 @@ def _pytorch(subject: Planted, examples: int, seed: int) -> Seen:
         if y.shape != right.shape:
             return Seen("PyTorch", count, "", f"y has shape {y.shape}, PyTorch's has {right.shape}")
         naive, cache = layer.reference.forward(*case.arrays, **case.options)
-        most = layer.allowed(case, naive, np.zeros_like(naive), layer.reference.backward(np.zeros_like(naive), cache))[
-            0
-        ]
+        gradients = layer.reference.backward(np.zeros_like(naive), cache)
+        most = layer.allowed(case, naive, np.zeros_like(naive), gradients)[0]
         if not ((y == right) | (np.isnan(y) & np.isnan(right)) | (np.abs(y - right) <= most)).all():
             return Seen("PyTorch", count, "", "y is not PyTorch's")
     return Seen("", count)

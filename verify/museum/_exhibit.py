@@ -36,7 +36,7 @@ class Value(NamedTuple):
 class Exhibit(NamedTuple):
     """A historical bug, planted in one of our layers.
 
-    `wrong` says what is wrong, `shows` when it shows. `silent` says that no exception told of it. `code` is the cause
+    `wrong` says what is wrong, `shows` when it shows. `silent`: it raised no exception. `code` is the cause
     that a FAIL should name first, if there is one. `value` is what reveals a forward bug.
     """
 

@@ -19,13 +19,18 @@ from verify.battery.checks import CHECKS
 from verify.layers import LAYERS, Case, Layer
 
 GENERATOR = np.random.default_rng(0)
-# Of the version to use of each layer. The others are compared with it in `test_layers.py`, which also draws more.
+# Of each version of each layer; `test_layers.py` draws more.
 _EXAMPLES = 2
-FAST = [pytest.param(layer, layer.fast, id=layer.name) for layer in LAYERS.values()]
+# The version to use in every run, the others among the long tests.
+EACH = [
+    pytest.param(layer, each, id=f"{layer.name}-{each.name}", marks=() if each == layer.fast else pytest.mark.long)
+    for layer in LAYERS.values()
+    for each in layer.implementations
+]
 X, W = GENERATOR.normal(size=(5, 4)), GENERATOR.normal(size=(4, 3))
 
 
-@pytest.mark.parametrize(("layer", "implementation"), FAST)
+@pytest.mark.parametrize(("layer", "implementation"), EACH)
 def test_every_layer_passes_every_check(layer: Layer, implementation: Implementation) -> None:
     batch = tuple(k for k, axes in enumerate(layer.axes.values()) if axes.split()[0] == "N")
     report = check_layer(implementation, layer.cases(), structure=layer.structure, batch=batch, examples=_EXAMPLES)

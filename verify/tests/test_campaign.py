@@ -298,8 +298,13 @@ def test_a_line_that_was_cut_off_is_done_again(tmp_path: Path) -> None:
         journal.add(1, [4, "again"])
     with Journal(path, {"seed": 1}) as journal:
         assert journal.done == {0: [3, "whole"], 1: [4, "again"]}
-    with Journal(path, {"seed": 2}) as journal:
-        assert not journal.done
+    for seed in (2, 3):
+        with Journal(path, {"seed": seed}) as journal:
+            assert not journal.done
+            journal.add(seed, ["other"])
+    with Journal(tmp_path / "journal.1", {"seed": 1}) as journal:  # of other work nothing is lost
+        assert journal.done == {0: [3, "whole"], 1: [4, "again"]}
+    assert (tmp_path / "journal.2").exists()
 
 
 def test_replay_draws_nothing(tmp_path: Path) -> None:

@@ -95,6 +95,12 @@ def test_a_right_layer_that_is_accused_is_exit_code_1(monkeypatch: pytest.Monkey
     assert "1 of 1 right versions accused" in result.output
 
 
+def test_a_forward_bug_that_gradients_see_is_not_as_it_should_be() -> None:
+    """Then its backward is not the derivative of its forward: it is another bug than the record says."""
+    seen = {check: Row("", "relu", "naive", FORWARD, check, 1, "", "", "") for check in ("gradients", "value", "")}
+    assert [row.as_it_should_be for row in seen.values()] == [False, True, False]
+
+
 def test_a_forward_bug_hides_from_gradients_and_from_the_other_version() -> None:
     exhibit = EXHIBITS["pool-fwd-axes"]
     subject = hall.planted(exhibit, LAYERS[exhibit.layer].fast)
