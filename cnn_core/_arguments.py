@@ -123,7 +123,7 @@ def check_arrays(optional: str = "", **arrays: object) -> None:
             continue
         if not isinstance(array, np.ndarray):
             raise TypeError(f"{name} must be a NumPy array, got {type(array).__name__}")
-        if not np.issubdtype(array.dtype, np.inexact):
+        if array.dtype.kind not in "fc":
             raise TypeError(f"{name} must be a floating or complex array, got dtype {array.dtype}")
         if array.dtype.char not in "fdFD":
             raise TypeError(f"{name} has dtype {array.dtype}: take float32, float64, complex64 or complex128")

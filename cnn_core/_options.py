@@ -14,9 +14,9 @@ def pair(name: str, value: Any, minimum: int | None) -> tuple[int, int]:
     Raises TypeError if it is neither, ValueError if an entry is below `minimum`. None stands for no minimum.
     """
     entries = value if isinstance(value, (tuple, list)) else (value, value)
-    if len(entries) != 2 or not all(is_integer(entry) for entry in entries):
+    if len(entries) != 2 or not all(map(is_integer, entries)):
         raise TypeError(f"{name} must be an integer or a pair of integers, got {value!r}")
-    height, width = (operator.index(entry) for entry in entries)
+    height, width = map(operator.index, entries)
     if minimum is not None and min(height, width) < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value!r}")
     return height, width
@@ -85,8 +85,8 @@ def axis_of(ndim: int, axis: Any) -> int:
 
 def is_integer(value: Any) -> bool:
     """Return whether a value is an integer. True and False are none."""
-    if isinstance(value, bool):
-        return False
+    if isinstance(value, int):
+        return not isinstance(value, bool)
     try:
         operator.index(value)
     except TypeError:

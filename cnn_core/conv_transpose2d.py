@@ -111,7 +111,8 @@ def _naive_forward(call: _Call) -> tuple[Array, _Call]:
 def _naive_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx, dw, db) from dy, one product at a time."""
     x, w, b, rows, columns, _ = call
-    dyp = np.pad(dy, ((0, 0), (0, 0), (rows.before, rows.after), (columns.before, columns.after)))
+    dyp = np.zeros((*dy.shape[:2], rows.padded, columns.padded), dy.dtype)
+    dyp[:, :, rows.inner, columns.inner] = dy
     dx, dw = np.zeros(x.shape, x.dtype), np.zeros(w.shape, w.dtype)
     for (n, c, f, p, q, i, j), filter_, h, v in _products(call):
         dx[n, c, i, j] += w[c, f, p, q] * dyp[n, filter_, h, v]
@@ -150,7 +151,8 @@ def _im2col_backward(dy: Array, call: _Call) -> Gradients:
     """Compute (dx, dw, db) from dy: unfold every window (im2col), and multiply by the filters and by x."""
     x, w, b, rows, columns, groups = call
     filters = w.reshape(groups, len(w) // groups, math.prod(w.shape[1:]))
-    dyp = np.pad(dy, ((0, 0), (0, 0), (rows.before, rows.after), (columns.before, columns.after)))
+    dyp = np.zeros((*dy.shape[:2], rows.padded, columns.padded), dy.dtype)
+    dyp[:, :, rows.inner, columns.inner] = dy
     taps = np.zeros((*dy.shape[:2], *w.shape[2:], rows.out, columns.out), dy.dtype)
     for p, q in positions(*w.shape[2:]):
         taps[:, :, p, q] = dyp[:, :, rows.reads(p), columns.reads(q)]

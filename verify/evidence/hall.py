@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as hypothesis_seed
-from hypothesis import strategies as st
 
 from cnn_core import Implementation
 from verify.battery.battery import check_layer
@@ -107,8 +106,8 @@ def _run(layer: Layer, examples: int, seed: int) -> list[Case]:
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=layer.cases(), draw=st.integers(0, 2**32 - 1))
-    def collect(case: Case, draw: int) -> None:
+    @given(case=layer.cases())
+    def collect(case: Case) -> None:
         found.append(case)
 
     collect()
