@@ -23,7 +23,7 @@ from verify.command.museum import museum
 from verify.command.output import json_option, seed_option
 from verify.command.run import ERROR, Row, exit_code
 from verify.command.sweep import sweep
-from verify.layers import LAYERS, markdown_table
+from verify.layers import LAYERS, markdown_page
 from verify.profiles import EXAMPLES
 
 _VERSIONS = ("naive", "im2col", "vectorized", "blocked", "fast")
@@ -129,8 +129,8 @@ cli.add_command(sweep)
 
 @cli.command()
 def layers() -> None:
-    """Print the table of layers, in Markdown, as the README shows it."""
-    click.echo(markdown_table())
+    """Print the table of layers, in Markdown: docs/layers.md."""
+    click.echo(markdown_page(), nl=False)
 
 
 def main() -> None:
