@@ -49,7 +49,7 @@ def dead(page: str) -> list[str]:
 def row(page: str, first: str) -> list[str]:
     """Return the cells behind the first cell of a table's only row that begins with it."""
     (found,) = re.findall(rf"^\| {re.escape(first)} \| (.*) \|$", page, re.MULTILINE)
-    return [cell.strip() for cell in found.split(" | ")]
+    return [cell.strip() for cell in found.split("|")]
 
 
 def test_the_sessions_files_and_commands_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
