@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import get_args
 
-import pages
 import pytest
 
+import pages
 from cnn_core.network import Version
 from verify.digits import Part
 from verify.layers import LAYERS
