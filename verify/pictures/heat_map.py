@@ -21,13 +21,14 @@ from verify.pictures.arrangement import MOST_CELLS, Plane, plane_of, values_at
 LIGHT = "--paper: #fdfcfa; --ink: #22262b; --soft: #5b6169; --zero: #efece6; --plus: #4f9fdc; --minus: #ee8a3c"
 DARK = "--paper: #15181b; --ink: #eceae6; --soft: #a9adb3; --zero: #262b30; --plus: #1f6fae; --minus: #a8521a"
 # The colours of what is drawn, by its class.
-STYLE = (
-    ".map text { fill: var(--ink); font-size: 12px } .map .soft { fill: var(--soft) } .map .title { font-weight: 600; "
-    "font-size: 13px } .map .number { font-size: 10.5px; text-anchor: middle } .map .zero { fill: var(--zero) } "
-    ".map .plus { fill: var(--plus) } .map .minus { fill: var(--minus) } .map .unknown { stroke: var(--soft); "
-    "stroke-width: .8; fill: none } .map .broken { stroke: var(--ink); stroke-width: 1.6; fill: none } "
-    ".map .wrong { stroke: var(--ink); stroke-width: 1.7; fill: none; stroke-linecap: square }"
-)
+STYLE = """
+.map { overflow: visible } .map text { fill: var(--ink); font-size: 12px } .map .soft { fill: var(--soft) }
+.map .title { font-weight: 600; font-size: 13px } .map .number { font-size: 10.5px; text-anchor: middle }
+.map .zero { fill: var(--zero) } .map .plus { fill: var(--plus) } .map .minus { fill: var(--minus) }
+.map .unknown { stroke: var(--soft); stroke-width: .8; fill: none }
+.map .broken { stroke: var(--ink); stroke-width: 1.6; fill: none }
+.map .wrong { stroke: var(--ink); stroke-width: 1.7; fill: none; stroke-linecap: square }
+"""
 # A choice: steps of each colour. More are not told apart.
 _LEVELS = 8
 # Pixels. A map is as large as fits, its cells between the smallest that is seen and the largest that is not clumsy.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Cells of all maps of a page together. A cell takes some 100 bytes, and 211 at worst: a page stays below 1 MB.
 _MOST_CELLS = 4000
+# The order of gradients on a page.
+_VERDICTS = ("FAIL", "INCONCLUSIVE", "PASS")
 # A choice: with fewer cells a map shows nothing, so a page has no more maps than this leaves.
 _FEWEST_CELLS = 64
 
@@ -68,6 +70,28 @@ def certificate_page(certificate: Certificate, title: str = "") -> str:
     return rendered(title or f"gradcert: {certificate.verdict}", certificate.verdict, certificate.headline, [section])
 
 
+def result_page(result: Any, title: str) -> str:
+    """The page of a certificate, or of a report of `check_layer`."""
+    if hasattr(result, "arguments"):
+        return certificate_page(result, title)
+    section = message_section(title, result.verdict, f"{result.headline}\n{result}")
+    return rendered(title, result.verdict, result.headline, [section])
+
+
+def index_page(
+    headings: tuple[str, ...], lines: Sequence[tuple[str, ...]], links: Sequence[str], facts: Sequence[str]
+) -> str:
+    """The page of all checks of a run of pytest: a row for each gradient, with its link. The verdict is column four."""
+    verdicts = [line[3] for line in lines]
+    verdict = next((each for each in _VERDICTS if each in verdicts), "NOTHING CHECKED")
+    counts = ", ".join(f"{verdicts.count(each)} {each}" for each in dict.fromkeys(verdicts))
+    rows = [(*line[:3], *line[4:], line[3]) for line in lines]
+    table = Table((*headings[:3], *headings[4:], headings[3]), rows, links)
+    return rendered(
+        "gradcert: gradients checked by pytest", verdict, counts or "no test checked a gradient", [], table, facts
+    )
+
+
 def section_of(certificate: Certificate, title: str = "", cells: int = _MOST_CELLS, text: str = "") -> Section:
     """What is shown of a certificate, with at most so many cells in all its maps."""
     text = text or str(certificate)
@@ -90,6 +114,11 @@ def section_of(certificate: Certificate, title: str = "", cells: int = _MOST_CEL
     )
 
 
+def shared(sections: int) -> int:
+    """How many cells the maps of each section may have, where a page has several."""
+    return max(_FEWEST_CELLS, _MOST_CELLS // max(1, sections))
+
+
 def message_section(title: str, verdict: str, message: str) -> Section:
     """What is shown of a result without a certificate, such as an exception."""
     headline, _, rest = message.partition("\n")
@@ -101,8 +130,8 @@ def _missed(certificate: Certificate) -> str:
     if certificate.verdict == "PASS":
         return f"{promise(certificate)[:1].upper()}{promise(certificate)[1:]}."
     if certificate.verdict == "FAIL":
-        return "A FAIL misses nothing of what it shows. The gradients beside it that passed are not promised more."
-    return "Nothing is promised: the check could not decide."
+        return "A FAIL promises nothing of the gradients beside the wrong one. Mend that, and check again."
+    return "The check could not decide, so it promises nothing."
 
 
 def _gradients(certificate: Certificate, cells: int) -> Iterable[Gradient]:
@@ -110,7 +139,7 @@ def _gradients(certificate: Certificate, cells: int) -> Iterable[Gradient]:
     order = sorted(found, key=lambda name: not _is_wrong(found[name]))
     drawn = set(order[: max(1, cells // _FEWEST_CELLS)])
     most = min(MOST_CELLS, cells // max(1, len(drawn)))
-    for result in certificate.arguments:
+    for result in sorted(certificate.arguments, key=lambda each: _VERDICTS.index(each.verdict)):
         compared = found.get(result.name)
         yield _gradient(result, compared, most if result.name in drawn else 0)
 
