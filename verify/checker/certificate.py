@@ -6,11 +6,14 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.point import Array, Worst
+from verify.checker.point import Array, Curve, Worst
+
+if TYPE_CHECKING:
+    from verify.diagnosis.gradients import Compared, Later
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 
@@ -55,7 +58,7 @@ class Shown(NamedTuple):
 
 
 class ArgumentResult(NamedTuple):
-    """What was found about the gradient of one argument.
+    """What was found about the gradient of one argument. `curve` is there where differences were taken.
 
     `error` is the largest disagreement of a directional derivative, `tolerance` what it was allowed;
     both are 0 where the arithmetic is exact. `note` says why a result is not a plain PASS, and of an
@@ -72,6 +75,7 @@ class ArgumentResult(NamedTuple):
     worst: Worst | None = None
     note: str = ""
     second_opinions: tuple[str, ...] = ()
+    curve: Curve | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Certificate:
 
     `wrong_entries` maps the name of an argument whose gradient is wrong to an array of its shape: True where the
     gradient is wrong. If not every entry was looked at it is a masked array, and the others are masked. It is None
-    where no entry was looked at. `to_dict` gives how many there are.
+    where no entry was looked at. `to_dict` gives how many there are. `gradients` has the numbers of every entry.
     """
 
     verdict: str
@@ -108,6 +112,7 @@ class Certificate:
     uncovered: tuple[Uncovered, ...] = ()
     shown: tuple[Shown, ...] = ()
     wrong_entries: Mapping[str, Array | None] = dataclasses.field(default_factory=dict, compare=False)
+    later: Later | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __bool__(self) -> bool:
         return self.verdict == PASS
@@ -116,6 +121,15 @@ class Certificate:
     def not_checked(self) -> tuple[tuple[str, str], ...]:
         """What was not checked, and why: pairs of names and reasons."""
         return tuple((each.name, each.why) for each in self.uncovered)
+
+    @property
+    def gradients(self) -> Mapping[str, Compared]:
+        """Each gradient as backward claims it beside the right one, by the argument's name: for pictures.
+
+        The first reading calls forward and backward again. Empty if nothing could be compared, or if the certificate
+        was pickled before.
+        """
+        return self.later() if self.later else {}
 
     @property
     def worst(self) -> Worst | None:
@@ -134,14 +148,15 @@ class Certificate:
 
         Of `wrong_entries` it has, for each gradient, how many entries there are, were looked at, and are wrong.
         """
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "later"}
+        records = ("worst", "curve")
         fields["arguments"] = [
-            {**result._asdict(), "worst": result.worst._asdict() if result.worst else None} for result in self.arguments
+            {k: v._asdict() if v and k in records else v for k, v in each._asdict().items()} for each in self.arguments
         ]
         fields["causes"] = [cause._asdict() for cause in self.causes]
         fields["uncovered"] = [each._asdict() for each in self.uncovered]
         fields["not_checked"] = [list(each) for each in self.not_checked]
-        fields["worst"] = self.worst._asdict() if self.worst else None
+        fields["worst"] = self.worst and self.worst._asdict()
         fields["shown"] = [each._asdict() for each in self.shown]
         fields["wrong_entries"] = {name: _counts(wrong) for name, wrong in self.wrong_entries.items()}
         fields["headline"] = self.headline
@@ -150,6 +165,23 @@ class Certificate:
     def to_json(self, **options: Any) -> str:
         """`to_dict` as JSON; options go to json.dumps. What is not finite becomes a string, such as "nan"."""
         return json.dumps(finite(self.to_dict()), **options)
+
+    def to_html(self) -> str:
+        """One HTML page that needs no other file: heat maps, causes, lines to reproduce."""
+        from verify.pictures.page import certificate_page
+
+        return certificate_page(self)
+
+    def plot(self) -> Any:
+        """A matplotlib Figure of every gradient: as claimed, as it should be, and their difference."""
+        from verify.pictures.figure import figure
+
+        return figure(self)
+
+    def _repr_html_(self) -> str:
+        from verify.pictures.page import notebook_cell
+
+        return notebook_cell(self)
 
     def __str__(self) -> str:
         return self.text()

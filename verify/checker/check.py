@@ -28,6 +28,7 @@ from verify.checker.layer import OF_ONE_GRADIENT, LayerUnderTest, is_floating
 from verify.checker.objections.randomness import NOT_REPEATED, not_repeated
 from verify.checker.point import Array, StructureError
 from verify.diagnosis.diagnosis import NO_DIAGNOSIS
+from verify.diagnosis.gradients import after_a_pass
 
 
 def gradcheck(
@@ -84,6 +85,7 @@ def _certificate(layer: LayerUnderTest, outcome: Outcome, seed: int, seconds: fl
     uncovered = _uncovered(layer)
     incomplete = outcome.verdict == PASS and any(each.matters for each in uncovered)
     exact, passed = outcome.missed is not None, outcome.verdict == PASS
+    diagnosis = outcome.diagnosis._replace(later=after_a_pass(layer)) if passed else outcome.diagnosis
     return Certificate(
         verdict=INCONCLUSIVE if incomplete else outcome.verdict,
         structure=outcome.structure,
@@ -97,7 +99,7 @@ def _certificate(layer: LayerUnderTest, outcome: Outcome, seed: int, seconds: fl
         seconds=seconds,
         reasons=outcome.reasons,
         uncovered=uncovered,
-        **outcome.diagnosis.fields(),
+        **diagnosis.fields(),
     )
 
 

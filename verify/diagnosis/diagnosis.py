@@ -16,6 +16,7 @@ from verify.checker.layer import ContractError
 from verify.checker.point import Array
 from verify.diagnosis.causes import find_causes
 from verify.diagnosis.causes.evidence import Evidence
+from verify.diagnosis.gradients import NOTHING_LATER, Later, after_a_fail
 from verify.diagnosis.shown import reproduce
 from verify.diagnosis.wrong_entries import wrong_entries
 
@@ -30,6 +31,7 @@ class Diagnosis(NamedTuple):
     reproduction: str = ""
     shown: tuple[Shown, ...] = ()
     wrong_entries: Mapping[str, Array | None] | None = None
+    later: Later = NOTHING_LATER
 
     def fields(self) -> dict[str, Any]:
         """The certificate's fields of these names."""
@@ -57,13 +59,14 @@ def diagnose(found: Mapping[int, Finding], *, kinks: bool) -> Diagnosis:
                     wrong[finding.result.name] = None
     worst = worst_of(arguments)
     order = sorted(arguments, key=lambda result: result.worst is not worst)
-    lines = [
-        each
+    lines = {
+        result.position: each
         for result in order
         if (each := reproduce(found[result.position], result.worst, wrong.get(result.name))) is not None
-    ]
-    text = lines[0].text if lines else ""
-    return Diagnosis(causes, text, tuple(each.shown for each in lines), wrong)
+    }
+    text = next((each.text for each in lines.values()), "")
+    later = after_a_fail(found, evidence, lines, wrong)
+    return Diagnosis(causes, text, tuple(each.shown for each in lines.values()), wrong, later)
 
 
 def cause_of(fault: ContractError) -> Cause:

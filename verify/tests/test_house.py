@@ -20,8 +20,10 @@ CORE, VERIFY = Path(cnn_core.__file__).parent, Path(verify.__file__).parent
 # Package -> what its modules may import beside the standard library, NumPy and themselves.
 MAY_IMPORT = {
     CORE: set(),
-    VERIFY / "checker": {"verify.diagnosis"},
+    VERIFY / "checker": {"verify.diagnosis", "verify.pictures"},
     VERIFY / "diagnosis": {"verify.checker"},
+    # Jinja2 and matplotlib are imported where a picture is made: see `needed`.
+    VERIFY / "pictures": {"verify.checker", "verify.diagnosis", "verify.museum", "cnn_core", "rich_click"},
     VERIFY / "battery": {
         "verify.checker",
         "verify.adapters",
@@ -74,6 +76,8 @@ def test_the_checkers_parts_know_only_what_they_need() -> None:
         imported = _imports(path)
         if path.name not in ("check.py", "attempts.py", "certificate.py"):  # the last asks for its text
             assert not any(module.startswith("verify.diagnosis") for module in imported), path
+        if path.name != "certificate.py":
+            assert not any(module.startswith("verify.pictures") for module in imported), path
         if path.parent.name == "references":
             others = {f"verify.checker.references.{each.stem}" for each in path.parent.glob("*.py")} - {"__init__"}
             assert not imported & (others | {"verify.checker.judge", "verify.checker.check"}), path
