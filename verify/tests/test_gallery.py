@@ -204,7 +204,7 @@ def test_text_on_a_dark_cell_and_text_that_is_not_shown_are_not_pale(browser: An
     assert gallery.pale(browser) == []
 
 
-_GIF = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
+_GIF = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
 
 @pytest.mark.parametrize(

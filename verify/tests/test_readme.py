@@ -1,4 +1,4 @@
-"""The README is short, what it shows is what is printed, and its figures are those of the measured pages."""
+"""The README is short, what it shows is what is printed, and its figures are those of the measured page_blocks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import get_args
 
 import pytest
 
-import pages
+import page_blocks
 from cnn_core.network import Version
 from verify.digits import Part
 from verify.layers import LAYERS
 
-README = pages.ROOT / "README.md"
+README = page_blocks.ROOT / "README.md"
 PAGE = README.read_text(encoding="utf-8")
-BLOCKS = pages.blocks(PAGE)
+BLOCKS = page_blocks.blocks(PAGE)
 LIMITS = {"lines": 150, "words": 1300, "words in a sentence": 30}
 
 
@@ -43,7 +43,7 @@ def dead(page: str) -> list[str]:
     """Return the links of the README to files that are not there."""
     targets = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", page)
     assert targets
-    return [target for target in targets if not (pages.ROOT / target).exists()]
+    return [target for target in targets if not (page_blocks.ROOT / target).exists()]
 
 
 def row(page: str, first: str) -> list[str]:
@@ -54,20 +54,20 @@ def row(page: str, first: str) -> list[str]:
 
 def test_the_sessions_files_and_commands_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
-    found = pages.failures(pages.without_oracles(BLOCKS), tmp_path)
+    found = page_blocks.failures(page_blocks.without_oracles(BLOCKS), tmp_path)
     assert not found, "\n".join(found)
 
 
 def test_the_sessions_with_pytorch_and_jax_print_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for library in pages.ORACLES:
+    for library in page_blocks.ORACLES:
         pytest.importorskip(library)
     monkeypatch.syspath_prepend(tmp_path)
-    found = pages.failures(BLOCKS, tmp_path)
+    found = page_blocks.failures(BLOCKS, tmp_path)
     assert not found, "\n".join(found)
 
 
 def test_every_block_is_of_a_kind_that_is_run() -> None:
-    assert {block.kind for block in BLOCKS} <= set(pages.KINDS)
+    assert {block.kind for block in BLOCKS} <= set(page_blocks.KINDS)
     assert {"python", "console", "diff", "sh"} <= {block.kind for block in BLOCKS}
 
 
@@ -105,7 +105,7 @@ def test_two_lines_set_it_up() -> None:
     lines = [line for line in PAGE.splitlines() if line.startswith("python3 -m venv")]
     assert setup.text.splitlines() == lines
     assert len(lines) == 2
-    assert not pages.known_commands(setup)
+    assert not page_blocks.known_commands(setup)
 
 
 # A row of the README and, in docs/museum.md, the column of the table beside other checkers.
@@ -119,19 +119,19 @@ COLUMNS = {
 
 @pytest.mark.parametrize("what", COLUMNS)
 def test_a_row_beside_other_checkers_is_the_museums(what: str) -> None:
-    museum = (pages.ROOT / "docs" / "museum.md").read_text(encoding="utf-8")
+    museum = (page_blocks.ROOT / "docs" / "museum.md").read_text(encoding="utf-8")
     measured = [row(museum, checker)[COLUMNS[what]] for checker in ("gradcert", "torch", "jax")]
     assert [cell.removesuffix(" ms") for cell in row(PAGE, what)] == measured
 
 
 def test_all_checks_see_what_the_museum_says() -> None:
-    museum = (pages.ROOT / "docs" / "museum.md").read_text(encoding="utf-8")
+    museum = (page_blocks.ROOT / "docs" / "museum.md").read_text(encoding="utf-8")
     assert row(PAGE, "bugs seen by all checks, at 100 cases")[0] == row(museum, "gradcert, every check")[1]
     assert "100 cases for each version" in museum
 
 
 def test_a_small_error_is_seen_as_often_as_the_calibration_says() -> None:
-    calibration = (pages.ROOT / "docs" / "calibration.md").read_text(encoding="utf-8")
+    calibration = (page_blocks.ROOT / "docs" / "calibration.md").read_text(encoding="utf-8")
     table = calibration.partition("## sensitivity")[2].partition("##")[0]
     rows = re.findall(r"^\| \w+ \| (\d+) \| (\d+) \| .* \| (\d+) of (\d+) \|$", table, re.MULTILINE)
     trials, caught, caught_by_torch, trials_of_torch = (sum(map(int, column)) for column in zip(*rows, strict=True))
