@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
     if name == "adapters":
         return importlib.import_module("verify.adapters")
     if name == "gradgradcheck":
-        text = "for second derivatives check the layer (x, dy) -> dx, as docs/recipes.md shows"
+        text = "for second derivatives check the layer (x, dy) -> dx, as docs/recipes/second_order.md shows"
         raise AttributeError(f"there is no {name}: {text}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

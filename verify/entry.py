@@ -20,7 +20,7 @@ _Returned = TypeVar("_Returned")
 
 _TOLERANCES = "leave it out: steps and tolerances follow from the arithmetic"
 _STATE = "it is for a layer that keeps arrays in itself: verify.adapters.gradcheck(layer, inputs, NAME=...)"
-SECOND = "check the layer (x, dy) -> dx, as docs/recipes.md shows"
+SECOND = "check the layer (x, dy) -> dx, as docs/recipes/second_order.md shows"
 
 # Keywords of other checkers and of adapters -> what to write instead.
 _INSTEAD = {

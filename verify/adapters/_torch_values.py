@@ -31,7 +31,7 @@ def refuse_layout(tensor: Any, name: str) -> None:
         raise TypeError(f"{who} is a nested tensor: pass its tensors as a list")
     if tensor.layout != torch.strided:
         text = "check a function of its values, which makes the sparse tensor inside and returns values"
-        raise TypeError(f"{who} is sparse ({tensor.layout}): {text} (docs/recipes.md)")
+        raise TypeError(f"{who} is sparse ({tensor.layout}): {text} (docs/recipes/sparse.md)")
     if tensor.is_quantized:
         raise TypeError(f"{who} is quantized, which has no gradient: pass its dequantized values")
     if tensor.is_meta:

@@ -42,7 +42,8 @@ def _positions(wrt: Sequence[int] | None, arrays: tuple[Any, ...], names: tuple[
             raise TypeError(f"wrt={wrt!r}: {name} is no floating array, but {what}")
         if array.dtype.kind == "c":
             parts = "give its real and imaginary parts as two arrays, and write x = re + 1j * im in forward"
-            raise TypeError(f"{name} is complex; gradients are checked at real arrays: {parts} (docs/recipes.md)")
+            where = "docs/recipes/complex.md"
+            raise TypeError(f"{name} is complex; gradients are checked at real arrays: {parts} ({where})")
         if array.dtype.itemsize > 8:
             raise TypeError(f"{name} has dtype {array.dtype}: at most float64 is checked")
         if not np.isfinite(array).all():
