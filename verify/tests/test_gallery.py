@@ -7,6 +7,7 @@ page.
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -84,10 +85,9 @@ def report(request: pytest.FixtureRequest) -> Page:
     if named := os.environ.get("GRADCERT_PAGE"):
         return Page(Path(named).resolve(strict=True))
     gallery.need("jinja2", "matplotlib", "pytest_benchmark")
-    from benchmarks.report.__main__ import main
-
+    command = importlib.import_module("benchmarks.report.__main__").main
     run: Path = request.getfixturevalue("small_run")
-    assert CliRunner().invoke(main, [str(run)]).exit_code == 0
+    assert CliRunner().invoke(command, [str(run)]).exit_code == 0
     return Page(run.with_name("report.html"))
 
 
