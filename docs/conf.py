@@ -30,6 +30,7 @@ myst_dmath_allow_space = False
 autodoc_typehints = "none"  # they stand in the signature of the source, which is shown beside
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
+autodoc_mock_imports = ["torch", "jax"]  # their adapters have docstrings, and these are all that is needed
 
 templates_path = ["_templates"]
 html_theme = "pydata_sphinx_theme"

@@ -11,6 +11,9 @@ from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from handbook.pages import write
+from handbook.prose import blocks, rst
+
 log = logging.getLogger(__name__)
 
 # Maps of the theme's scripts to their sources, for its authors.
@@ -20,8 +23,15 @@ _NOT_SHIPPED = (".map", ".buildinfo", ".doctrees")
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register what the handbook needs."""
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
+    app.connect("builder-inited", lambda app: write(Path(app.srcdir)))
+    app.connect("autodoc-process-docstring", _docstring)
     app.connect("build-finished", _pack)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _docstring(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+    """Turn a docstring, which is plain text, into reStructuredText."""
+    lines[:] = rst(blocks("\n".join(lines)), formulas=False).splitlines()
 
 
 def _inline(writer: Any, node: nodes.math) -> None:
