@@ -33,8 +33,8 @@ STYLE = """
 _LEVELS = 8
 # Pixels. A map is as large as fits, its cells between the smallest that is seen and the largest that is not clumsy.
 _WIDTH, _HEIGHT, _SMALLEST, _LARGEST, _GAP = 290, 290, 3.5, 34.0, 6.0
-# Numbers stand in cells that have room for them.
-_NUMBERED, _MOST_DIGITS, _DIGIT = 17.0, 6, 6.0
+# Pixels: a digit of a number in a cell, and what is left free beside the number.
+_DIGIT, _MARGIN = 6.2, 3.0
 _TOP, _LABEL, _ALONG, _FOOT, _CHARACTER = 22.0, 17.0, 8.0, 28.0, 6.6
 # The scale of colours below a map, with both its numbers and the sign for wrong entries.
 _NARROWEST, _STEP = 215.0, 5.0
@@ -55,12 +55,16 @@ def maps(compared: Compared, most: int = MOST_CELLS) -> list[tuple[str, Map]]:
     wrong = plane.wrong
     scale = max(_largest(claimed), _largest(expected))
     if not wrong.any() and not np.ma.getmaskarray(expected).any():
-        return [("claimed, and found right", draw(plane, claimed, scale, "claimed, and found right"))]
+        title = "claimed, and found right"
+        return [(title, draw(plane, claimed, scale, title, None, _digits(plane, claimed)))]
     with np.errstate(invalid="ignore"):
         difference = claimed - expected
-    drawn = (("claimed", claimed, scale, wrong), ("expected", expected, scale, None))
-    drawn = (*drawn, ("difference", difference, _largest(difference), wrong))  # type: ignore[assignment]
-    return [(title, draw(plane, values, largest, title, marked)) for title, values, largest, marked in drawn]
+    digits = _digits(plane, claimed, expected, difference)
+    return [
+        ("claimed", draw(plane, claimed, scale, "claimed", wrong, digits)),
+        ("expected", draw(plane, expected, scale, "expected", None, digits)),
+        ("difference", draw(plane, difference, _largest(difference), "difference", wrong, digits)),
+    ]
 
 
 def _largest(values: Any) -> float:
@@ -68,12 +72,17 @@ def _largest(values: Any) -> float:
     return float(np.abs(known[np.isfinite(known)]).max(initial=0.0))
 
 
-def draw(plane: Plane, values: Any, largest: float, title: str, wrong: Array | None = None) -> Map:
-    """One map. `largest` is the value of the strongest colour."""
+def _side(plane: Plane) -> float:
+    """The side of a cell."""
     rows, columns = plane.tiles[0] * plane.size[0], plane.tiles[1] * plane.size[1]
     gaps = _GAP * max(0, plane.tiles[1] - 1), _GAP * max(0, plane.tiles[0] - 1)
     each = min((_WIDTH - gaps[0]) / max(columns, 1), (_HEIGHT - gaps[1]) / max(rows, 1), _LARGEST)
-    cell = math.floor(2 * max(each, _SMALLEST)) / 2
+    return math.floor(2 * max(each, _SMALLEST)) / 2
+
+
+def draw(plane: Plane, values: Any, largest: float, title: str, wrong: Array | None, digits: int) -> Map:
+    """One map. `largest` is the value of the strongest colour. Numbers in cells have `digits` digits; 0 means none."""
+    cell = _side(plane)
     above = any(label.side == "top" for label in plane.labels)
     wrapped = above and any(label.row for label in plane.labels if label.side == "top")
     left = max((len(label.text) for label in plane.labels if label.side == "left"), default=0)
@@ -90,7 +99,7 @@ def draw(plane: Plane, values: Any, largest: float, title: str, wrong: Array | N
     parts += _fills(values, largest, corners, cell)
     if wrong is not None:
         parts += _outline(plane, wrong, corners, cell)
-    parts += _numbers(values, corners, cell)
+    parts += _numbers(values, digits, corners, cell)
     foot = _scale(largest, max(height, top) + 12, marked=wrong is not None)
     return Map("".join(parts) + foot, max(width, _NARROWEST), max(height, top) + _FOOT)
 
@@ -171,14 +180,28 @@ def _outline(plane: Plane, wrong: Array, corners: list[tuple[float, float]], cel
         yield f'<path class="wrong" d="{"".join(lines)}"/>'
 
 
-def _numbers(values: Any, corners: list[tuple[float, float]], cell: float) -> Iterator[str]:
-    """The numbers themselves, where each fits into its cell."""
+def _digits(plane: Plane, *maps: Any) -> int:
+    """How many digits, from four to two, let all numbers of these maps fit into their cells; 0 if none does."""
+    fits = int((_side(plane) - _MARGIN) // _DIGIT)
+    for digits in (4, 3, 2):
+        if all(len(text) <= fits for values in maps for text in _texts(values, digits)):
+            return digits
+    return 0
+
+
+def _texts(values: Any, digits: int) -> list[str]:
+    """The numbers with this many digits; nothing where none is known."""
     pairs = zip(np.ma.getdata(values).tolist(), np.ma.getmaskarray(values).tolist(), strict=True)
-    texts = ["" if hidden else f"{value:.3g}".replace("-", "−") for value, hidden in pairs]
-    longest = max(map(len, texts), default=0)
-    if cell < _NUMBERED or longest > _MOST_DIGITS or longest * _DIGIT > cell:
-        return
-    for text, (x, y) in zip(texts, corners, strict=True):
+    return ["" if hidden or not math.isfinite(value) else _text(value, digits) for value, hidden in pairs]
+
+
+def _text(value: float, digits: int) -> str:
+    return f"{value + 0.0:.{digits}g}".replace("-", "−")
+
+
+def _numbers(values: Any, digits: int, corners: list[tuple[float, float]], cell: float) -> Iterator[str]:
+    """The numbers themselves, each in its cell."""
+    for text, (x, y) in zip(_texts(values, digits) if digits else [], corners, strict=False):
         if text:
             yield f'<text class="number" x="{_n(x + cell / 2)}" y="{_n(y + cell / 2 + 3.8)}">{text}</text>'
 
