@@ -15,7 +15,7 @@ import numpy as np
 
 from verify.checker.point import Array
 from verify.diagnosis.gradients import Compared
-from verify.pictures.arrangement import MOST_CELLS, Plane, plane_of, values_at
+from verify.pictures.arrangement import Plane, values_at
 
 # Ink on the strongest of either colour has a contrast of 4.5 and more, in both schemes.
 LIGHT = "--paper: #fdfcfa; --ink: #22262b; --soft: #5b6169; --zero: #efece6; --plus: #4f9fdc; --minus: #ee8a3c"
@@ -33,6 +33,8 @@ STYLE = """
 _LEVELS = 8
 # Pixels. A map is as large as fits, its cells between the smallest that is seen and the largest that is not clumsy.
 _WIDTH, _HEIGHT, _SMALLEST, _LARGEST, _GAP = 290, 290, 3.5, 34.0, 6.0
+# Of more tiles in a row or column the gaps would take the room of the cells.
+_FEW_TILES, _NARROW_GAP = 12, 2.0
 # Pixels: a digit of a number in a cell, and what is left free beside the number.
 _DIGIT, _MARGIN = 6.2, 3.0
 _TOP, _LABEL, _ALONG, _FOOT, _CHARACTER = 22.0, 17.0, 8.0, 28.0, 6.6
@@ -48,9 +50,8 @@ class Map(NamedTuple):
     height: float
 
 
-def maps(compared: Compared, most: int = MOST_CELLS) -> list[tuple[str, Map]]:
+def maps(compared: Compared, plane: Plane) -> list[tuple[str, Map]]:
     """The maps of one gradient, with their titles: claimed, expected, difference. Of one found right, claimed alone."""
-    plane = plane_of(compared, most)
     claimed, expected = values_at(compared.claimed, plane), values_at(compared.expected, plane)
     wrong = plane.wrong
     scale = max(_largest(claimed), _largest(expected))
@@ -72,10 +73,15 @@ def _largest(values: Any) -> float:
     return float(np.abs(known[np.isfinite(known)]).max(initial=0.0))
 
 
+def _gap(plane: Plane) -> float:
+    """The space between tiles."""
+    return _GAP if max(plane.tiles) <= _FEW_TILES else _NARROW_GAP
+
+
 def _side(plane: Plane) -> float:
     """The side of a cell."""
     rows, columns = plane.tiles[0] * plane.size[0], plane.tiles[1] * plane.size[1]
-    gaps = _GAP * max(0, plane.tiles[1] - 1), _GAP * max(0, plane.tiles[0] - 1)
+    gaps = _gap(plane) * max(0, plane.tiles[1] - 1), _gap(plane) * max(0, plane.tiles[0] - 1)
     each = min((_WIDTH - gaps[0]) / max(columns, 1), (_HEIGHT - gaps[1]) / max(rows, 1), _LARGEST)
     return math.floor(2 * max(each, _SMALLEST)) / 2
 
@@ -83,24 +89,25 @@ def _side(plane: Plane) -> float:
 def draw(plane: Plane, values: Any, largest: float, title: str, wrong: Array | None, digits: int) -> Map:
     """One map. `largest` is the value of the strongest colour. Numbers in cells have `digits` digits; 0 means none."""
     cell = _side(plane)
-    above = any(label.side == "top" for label in plane.labels)
+    gap, above = _gap(plane), any(label.side == "top" for label in plane.labels)
     wrapped = above and any(label.row for label in plane.labels if label.side == "top")
     left = max((len(label.text) for label in plane.labels if label.side == "left"), default=0)
     margin = left * _CHARACTER + (_ALONG if left else 0)
-    pitch = plane.size[1] * cell + _GAP, plane.size[0] * cell + (_LABEL if wrapped else _GAP)
+    pitch = plane.size[1] * cell + gap, plane.size[0] * cell + (_LABEL if wrapped else gap)
     top = _TOP + (_LABEL if above else 0)
 
     places = plane.places.tolist()
     corners = [(margin + c * pitch[0] + k * cell, top + r * pitch[1] + i * cell) for r, c, i, k in places]
-    width = margin + plane.tiles[1] * pitch[0] - _GAP
-    height = top + plane.tiles[0] * pitch[1] - (_LABEL if wrapped else _GAP)
+    width = margin + plane.tiles[1] * pitch[0] - gap
+    height = top + plane.tiles[0] * pitch[1] - (_LABEL if wrapped else gap)
     parts = [f'<text class="title" y="13">{escape(title)}</text>']
     parts += _label_texts(plane, margin, top, pitch, cell)
     parts += _fills(values, largest, corners, cell)
     if wrong is not None:
         parts += _outline(plane, wrong, corners, cell)
     parts += _numbers(values, digits, corners, cell)
-    foot = _scale(largest, max(height, top) + 12, marked=wrong is not None)
+    finite = bool(np.isfinite(np.ma.compressed(values)).all())
+    foot = _scale(largest, max(height, top) + 12, marked=wrong is not None, finite=finite)
     return Map("".join(parts) + foot, max(width, _NARROWEST), max(height, top) + _FOOT)
 
 
@@ -206,10 +213,12 @@ def _numbers(values: Any, digits: int, corners: list[tuple[float, float]], cell:
             yield f'<text class="number" x="{_n(x + cell / 2)}" y="{_n(y + cell / 2 + 3.8)}">{text}</text>'
 
 
-def _scale(largest: float, y: float, *, marked: bool) -> str:
+def _scale(largest: float, y: float, *, marked: bool, finite: bool) -> str:
     """The colours from the least to the largest value, both numbers, and the sign for a wrong entry."""
     low, high = f"−{largest:.3g}", f"{largest:.3g}"
-    x, parts = len(low) * 7.5 + 6, [f'<text class="soft" y="{_n(y + 10)}">{low if largest else "all are 0"}</text>']
+    if not largest:
+        low, high = "all are 0" if finite else "others are 0", ""
+    x, parts = len(low) * 7.5 + 6, [f'<text class="soft" y="{_n(y + 10)}">{low}</text>']
     for level in range(-_LEVELS, _LEVELS + 1) if largest else ():
         name = "plus" if level > 0 else "minus" if level else "zero"
         opacity = f' fill-opacity="{abs(level) / _LEVELS:g}"' if 0 < abs(level) < _LEVELS else ""

@@ -158,8 +158,9 @@ def _gradient(result: ArgumentResult, compared: Compared | None, curve: Curve | 
         about = "The array has no entries."
     elif compared is not None and most:
         for name, part in named_parts(result.name, compared):
-            drawn += [_svg(each, f"{name}, {title}") for title, each in maps(part, most)]
-        about = _about(result, compared, plane_of(compared, most))
+            plane = plane_of(part, most)
+            drawn += [_svg(each, f"{name}, {title}") for title, each in maps(part, plane)]
+            about = _about(result, part, plane)
     elif compared is not None:
         about = "No map: the page would be too large. certificate.gradients has the numbers."
     return Gradient(
@@ -201,8 +202,11 @@ def _about(result: ArgumentResult, compared: Compared, plane: Plane) -> str:
 def _axes(count: int, plane: Plane) -> Iterable[str]:
     if count == 1 and plane.size[0] > 1:
         yield "The row is broken like text."
-    if count > 2 and plane.tiles != (1, 1):
-        yield f"Each tile holds the last two axes; the label is its index along the first {count - 2}."
+    if plane.tiles != (1, 1):
+        label = "The label is its index along the others." if plane.labels else "The others are counted like text."
+        yield f"Each tile holds the last two axes. {label}"
+    if len(plane.blocks) < count:
+        yield "The last two axes, of one entry each, are left out."
 
 
 def rendered(
