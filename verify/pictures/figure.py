@@ -62,9 +62,7 @@ def _finite(values: Any) -> Any:
 
 def _colours() -> Any:
     colours = needed("matplotlib.colors", "certificate.plot()")
-    made = colours.LinearSegmentedColormap.from_list("gradcert", [_MINUS, _ZERO, _PLUS])
-    made.set_bad(_UNKNOWN)
-    return made
+    return colours.LinearSegmentedColormap.from_list("gradcert", [_MINUS, _ZERO, _PLUS]).with_extremes(bad=_UNKNOWN)
 
 
 def _extent(marked: Any) -> tuple[float, float, float, float]:

@@ -19,7 +19,7 @@ from verify.pictures.arrangement import Plane, values_at
 
 # Ink on the strongest of either colour has a contrast of 4.5 and more, in both schemes.
 LIGHT = "--paper: #fdfcfa; --ink: #22262b; --soft: #5b6169; --zero: #efece6; --plus: #4f9fdc; --minus: #ee8a3c"
-DARK = "--paper: #15181b; --ink: #eceae6; --soft: #a9adb3; --zero: #262b30; --plus: #1f6fae; --minus: #a8521a"
+DARK = "--paper: #15181b; --ink: #eceae6; --soft: #a9adb3; --zero: #262b30; --plus: #1d69a6; --minus: #a44f18"
 # The colours of what is drawn, by its class.
 STYLE = """
 .map { overflow: visible } .map text { fill: var(--ink); font-size: 12px } .map .soft { fill: var(--soft) }
