@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from verify.checker.point import Array, Curve, Worst
+from verify.checker.point import Array, Worst
 
 if TYPE_CHECKING:
-    from verify.diagnosis.gradients import Compared, Later
+    from verify.diagnosis.curve import Curve
+    from verify.diagnosis.gradients import Compared
+    from verify.diagnosis.later import Later
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 
@@ -58,7 +60,7 @@ class Shown(NamedTuple):
 
 
 class ArgumentResult(NamedTuple):
-    """What was found about the gradient of one argument. `curve` is there where differences were taken.
+    """What was found about the gradient of one argument.
 
     `error` is the largest disagreement of a directional derivative, `tolerance` what it was allowed;
     both are 0 where the arithmetic is exact. `note` says why a result is not a plain PASS, and of an
@@ -75,7 +77,6 @@ class ArgumentResult(NamedTuple):
     worst: Worst | None = None
     note: str = ""
     second_opinions: tuple[str, ...] = ()
-    curve: Curve | None = None
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,16 @@ class Certificate:
 
     @property
     def gradients(self) -> Mapping[str, Compared]:
-        """Each gradient as backward claims it beside the right one, by the argument's name: for pictures.
+        """By argument, the gradient that backward claims beside the right one. Reading it first calls the layer again.
 
-        The first reading calls forward and backward again. Empty if nothing could be compared, or if the certificate
-        was pickled before.
+        Empty if nothing could be compared, or if the certificate was pickled before.
         """
-        return self.later() if self.later else {}
+        return self.later().gradients if self.later else {}
+
+    @property
+    def curves(self) -> Mapping[str, Curve]:
+        """Of a check by differences: these by their steps, by the argument's name. Read it like `gradients`."""
+        return self.later().curves if self.later else {}
 
     @property
     def worst(self) -> Worst | None:
@@ -144,19 +149,15 @@ class Certificate:
         return headline(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in plain types, ready for JSON.
-
-        Of `wrong_entries` it has, for each gradient, how many entries there are, were looked at, and are wrong.
-        """
+        """Everything in plain types, ready for JSON. Of `wrong_entries` it counts those looked at and those wrong."""
         fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "later"}
-        records = ("worst", "curve")
         fields["arguments"] = [
-            {k: v._asdict() if v and k in records else v for k, v in each._asdict().items()} for each in self.arguments
+            {**result._asdict(), "worst": result.worst._asdict() if result.worst else None} for result in self.arguments
         ]
         fields["causes"] = [cause._asdict() for cause in self.causes]
         fields["uncovered"] = [each._asdict() for each in self.uncovered]
         fields["not_checked"] = [list(each) for each in self.not_checked]
-        fields["worst"] = self.worst and self.worst._asdict()
+        fields["worst"] = self.worst._asdict() if self.worst else None
         fields["shown"] = [each._asdict() for each in self.shown]
         fields["wrong_entries"] = {name: _counts(wrong) for name, wrong in self.wrong_entries.items()}
         fields["headline"] = self.headline

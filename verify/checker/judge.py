@@ -63,7 +63,6 @@ def compare(reference: Reference, point: Point, k: int, rng: np.random.Generator
     for v in reference.directions(point, k, rng):
         interval = reference.derivative(point, k, v)
         claim = reference.claim(point, k, v)
-        result = result._replace(curve=reference.curve(k))
         if interval.tolerated:
             error, tolerance = abs(float(claim) - float(interval.nearest(claim))), interval.tolerated
             result = result._replace(error=max(result.error, error), tolerance=max(result.tolerance, tolerance))

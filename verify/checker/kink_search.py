@@ -5,16 +5,15 @@ Along an entry at a kink the one-sided derivatives differ. What may be claimed t
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from verify.checker.directions import restricted, signed
-from verify.checker.extrapolation import SAFETY, Estimate, Ladder, one_sided
+from verify.checker.extrapolation import SAFETY, Estimate, one_sided
 from verify.checker.line import Line
-from verify.checker.point import Array, Curve, Point
+from verify.checker.point import Array, Point
 
 # An error of a thousandth of an entry must not pass.
 COARSEST = 1e-3
@@ -113,13 +112,6 @@ def coarsest(y: Array) -> float:
     return COARSEST if y.dtype == np.float64 else _COARSEST_SINGLE
 
 
-def curve_of(ladder: Ladder, value: float) -> Curve:
-    """The finite differences of a ladder by their steps, beside the extrapolated value."""
-    sides = zip(ladder.steps, ladder.ahead, ladder.behind, strict=True)
-    found = [(h, (ahead - behind) / (2 * h)) for h, ahead, behind in sides if math.isfinite(ahead - behind)]
-    return Curve(tuple(h for h, _ in found), tuple(each for _, each in found), ladder.line.claimed(), value)
-
-
 @dataclass
 class Seen:
     """What differences along two directions showed of one argument."""
@@ -134,7 +126,6 @@ class Seen:
     kinked: list[int] | None = field(default_factory=list)
     unsure: float = 0.0
     coarsest: float = COARSEST
-    curve: Curve | None = None
 
     @property
     def tolerance(self) -> float:

@@ -38,15 +38,6 @@ class Point:
     elsewhere: str = ""
 
 
-class Curve(NamedTuple):
-    """Central differences along one direction: their steps, what each gives, what backward claims, the extrapolated."""
-
-    steps: tuple[float, ...]
-    differences: tuple[float, ...]
-    claimed: float
-    extrapolated: float
-
-
 class Worst(NamedTuple):
     """The worst entry found: position of the argument, index in it, both values, what was tolerated."""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from verify.checker.directions import unit
 from verify.checker.locate import locate
-from verify.checker.point import Array, Arrays, Curve, Point, Worst
+from verify.checker.point import Array, Arrays, Point, Worst
 
 if TYPE_CHECKING:
     from verify.checker.layer import LayerUnderTest
@@ -145,10 +145,6 @@ class Reference(ABC):
         interval = self.derivative(point, k, unit(point, k, index))
         analytic = float(point.claimed[k][index])
         return Worst(k, index, analytic, float(interval.nearest(analytic)), interval.tolerated)
-
-    def curve(self, k: int) -> Curve | None:
-        """The differences of argument k by their steps, where such are taken."""
-        return None
 
     def promise(self, point: Point, k: int) -> Promise:
         """What a gradient that passed may be said to be. An exact reference has nothing to add to `missed`."""

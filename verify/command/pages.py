@@ -8,7 +8,7 @@ from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS
 from verify.command.run import ERROR, Row
 from verify.pictures.page import Section, Table, certificate_page, message_section, rendered, section_of, shared
 
-_HEADINGS = ("layer", "version", "structure", "oracle", "cases", "miss", "time", "verdict")
+_HEADINGS = ("verdict", "layer", "version", "structure", "oracle", "cases", "miss", "time")
 
 
 def rows_page(title: str, rows: Sequence[Row], summary: str, facts: Sequence[str] = ()) -> str:
@@ -25,8 +25,8 @@ def rows_page(title: str, rows: Sequence[Row], summary: str, facts: Sequence[str
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    about = row.layer, row.version, row.structure, row.oracle, str(row.cases)
-    return (*about, miss(row), f"{row.seconds:.1f} s", row.verdict)
+    about = row.verdict, row.layer, row.version, row.structure, row.oracle, str(row.cases)
+    return (*about, miss(row), f"{row.seconds:.1f} s")
 
 
 def miss(row: Row) -> str:

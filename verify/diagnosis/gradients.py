@@ -48,31 +48,11 @@ class Compared(NamedTuple):
     where: str
 
 
-class Later:
-    """Gradients that are compared at the first call. A copy that was pickled before that call has none."""
-
-    def __init__(self, compare: Callable[[], Mapping[str, Compared]] | None = None, found: Any = None) -> None:
-        self._compare, self._found = compare, found
-
-    def __call__(self) -> Mapping[str, Compared]:
-        if self._found is None and self._compare is not None:
-            compare, self._compare = self._compare, None
-            try:
-                with np.errstate(all="ignore"):
-                    self._found = compare()
-            except Exception:  # the layer has changed since, or its file is closed: a picture must not raise for that
-                self._found = {}
-        return self._found or {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Later, (None, self._found)
+Compare = Callable[[], Mapping[str, Compared]]
 
 
-NOTHING_LATER = Later()
-
-
-def after_a_pass(layer: LayerUnderTest) -> Later:
-    """Every gradient that was found right, at the arrays given and a small dy."""
+def after_a_pass(layer: LayerUnderTest) -> Compare:
+    """A function that returns every gradient that was found right, at the arrays given and a small dy."""
     where = own_arrays()
 
     def compare() -> dict[str, Compared]:
@@ -80,7 +60,7 @@ def after_a_pass(layer: LayerUnderTest) -> Later:
         small = None if own is None else with_small(own, 0)
         return {} if small is None else {layer.names[k]: _right(a, where) for k, a in small.claimed.items()}
 
-    return Later(compare)
+    return compare
 
 
 def after_a_fail(
@@ -88,8 +68,8 @@ def after_a_fail(
     evidence: Mapping[int, list[Evidence]],
     lines: Mapping[int, Reproduced],
     wrong: Mapping[str, Array | None],
-) -> Later:
-    """Every gradient that could be compared, wrong or right, at the arrays of `lines` where there are some."""
+) -> Compare:
+    """A function that returns every gradient that could be compared, at the arrays of `lines` where there are some."""
 
     def compare() -> dict[str, Compared]:
         points = {k: point_of(each.lines) for k, each in lines.items()}
@@ -106,7 +86,7 @@ def after_a_fail(
                 compared[name] = _by_evidence(finding, next(iter(evidence.get(k, [])), None))
         return compared
 
-    return Later(compare)
+    return compare
 
 
 def _right(claimed: Array, where: str) -> Compared:

@@ -6,6 +6,7 @@ high, or higher than wide, the tiles are wrapped, and each has its own label. Of
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, NamedTuple
 
@@ -16,10 +17,14 @@ from verify.diagnosis.gradients import Compared
 
 # A choice: a map of some 48 x 48 cells still shows each, and three of them take 250 kB at worst.
 MOST_CELLS = 2304
+# A choice: a longer side of a tile would be wider than the page.
+_LONGEST_SIDE = 64
 # A choice: a longer row of one axis is broken, like text.
 _LONGEST_ROW = 48
 # A choice: tiles in their natural order may be so much wider than high, or higher than wide.
 _MOST_SLENDER = 3.0
+# A choice: labels above more tiles than these would take more room than the tiles.
+_MOST_LABELS = 48
 # Wrapped tiles are a little wider than high, like a page on a screen.
 _WRAPPED = 1.3
 
@@ -56,25 +61,33 @@ class Plane(NamedTuple):
 
 
 def plane_of(compared: Compared, most: int = MOST_CELLS) -> Plane:
-    """The cells of one gradient."""
-    shape = compared.claimed.shape
-    chosen, wrong = _thinned(_importance(compared), np.ma.filled(compared.wrong, False), most)
-    blocks = tuple(math.ceil(n / m) if m else 1 for n, m in zip(shape, chosen.shape, strict=True))
-    names = _ranges(shape, chosen.shape)
+    """The cells of one gradient, at most so many."""
+    shape = _without_ones(compared.claimed.shape)
+    wrong = np.ma.filled(compared.wrong, False).reshape(shape)
+    chosen, wrong = _thinned(_importance(compared).reshape(shape), wrong, most)
+    blocks = tuple(itertools.starmap(_block, zip(shape, chosen.shape, strict=True)))
     if chosen.ndim < 2:
-        height, width = math.ceil(chosen.size / _LONGEST_ROW), min(chosen.size, _LONGEST_ROW)
         flat = np.arange(chosen.size)
         zero = np.zeros_like(flat)
         places = np.stack([zero, zero, flat // _LONGEST_ROW, flat % _LONGEST_ROW], axis=1)
-        return Plane((1, 1), (height, width), places, chosen.ravel(), wrong.ravel(), (), blocks)
+        size = math.ceil(chosen.size / _LONGEST_ROW), min(chosen.size, _LONGEST_ROW)
+        return Plane((1, 1), size, places, chosen.ravel(), wrong.ravel(), (), blocks)
     *lead, height, width = chosen.shape
     count = math.prod(lead)
     columns, natural = _columns(lead, height, width)
     tile, row, column = np.unravel_index(np.arange(chosen.size), (count, height, width))
     places = np.stack([tile // columns, tile % columns, row, column], axis=1)
+    names = [_ranges(n, block) for n, block in zip(shape, blocks, strict=True)]
     labels = _labels(tuple(lead), names, columns, natural)
     tiles = math.ceil(count / columns) if columns else 0, columns
     return Plane(tiles, (height, width), places, chosen.ravel(), wrong.ravel(), labels, blocks)
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without its last two axes while both have one entry: w of a 1 x 1 convolution is a matrix."""
+    while len(shape) > 2 and shape[-2:] == (1, 1):
+        shape = shape[:-2]
+    return shape
 
 
 def _importance(compared: Compared) -> Array:
@@ -94,10 +107,14 @@ def _share(values: Array) -> Array:
 
 
 def _thinned(importance: Array, wrong: Array, most: int) -> tuple[Array, Array]:
-    """Flat indices of the entries shown, and whether any entry of their blocks is wrong: the longest axis is halved."""
+    """Flat indices of the entries shown, and whether any entry of their blocks is wrong: the longest axis is halved.
+
+    So is an axis of a tile that is too long to be drawn.
+    """
     entries = np.arange(importance.size).reshape(importance.shape)
-    while entries.size > most:
-        axis = int(np.argmax(entries.shape))
+    while entries.size > most or (entries.ndim > 1 and max(entries.shape[-2:]) > _LONGEST_SIDE):
+        long = entries.ndim > 1 and entries.size <= most
+        axis = int(np.argmax(entries.shape[-2:])) + entries.ndim - 2 if long else int(np.argmax(entries.shape))
         (first, second), (weight, other) = (_every_second(array, axis) for array in (entries, importance))
         later = other > weight
         entries, importance = np.where(later, second, first), np.where(later, other, weight)
@@ -117,15 +134,18 @@ def _every_second(array: Array, axis: int) -> tuple[Array, Array]:
     return array[tuple(even)], array[tuple(odd)]
 
 
-def _ranges(shape: tuple[int, ...], cells: tuple[int, ...]) -> list[list[str]]:
-    """What the places along each axis are called: "3", or "6-7" of a block."""
-    named = []
-    for n, m in zip(shape, cells, strict=True):
-        block = 1
-        while math.ceil(n / block) > m:
-            block *= 2
-        named.append([str(i * block) if block == 1 else f"{i * block}–{min(n, (i + 1) * block) - 1}" for i in range(m)])
-    return named
+def _block(entries: int, cells: int) -> int:
+    """How many entries of an axis a cell stands for, if the axis was halved to so many cells."""
+    block = 1
+    while math.ceil(entries / block) > cells:
+        block *= 2
+    return block
+
+
+def _ranges(entries: int, block: int) -> list[str]:
+    """What the places along an axis are called: "3", or "6–7" of a block."""
+    starts = range(0, entries, block)
+    return [str(i) if block == 1 else f"{i}–{min(entries, i + block) - 1}" for i in starts]
 
 
 def _columns(lead: list[int], height: int, width: int) -> tuple[int, bool]:
@@ -146,6 +166,8 @@ def _columns(lead: list[int], height: int, width: int) -> tuple[int, bool]:
 def _labels(lead: tuple[int, ...], names: list[list[str]], columns: int, natural: bool) -> tuple[Label, ...]:
     """The index of each tile: along both sides if the order is natural, else above each."""
     if not lead or not columns:
+        return ()
+    if not natural and math.prod(lead) > _MOST_LABELS:
         return ()
     if not natural or math.prod(lead) == 1:
         found = enumerate(np.ndindex(*lead))

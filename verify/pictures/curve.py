@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from verify.checker.point import Curve
+from verify.diagnosis.curve import Curve
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 430.0, 250.0, 62.0, 44.0, 30.0
 # Half the last digit of float64: a difference that hits the value is drawn here.
@@ -55,7 +55,8 @@ def curve_svg(curve: Curve) -> str:
     parts += [f'<circle class="points" cx="{a:.1f}" cy="{b:.1f}" r="2.6"/>' for a, b in places]
     level = _at(y, claim)
     parts.append(f'<path class="claim" d="M{_LEFT:g} {level:.1f}H{_WIDTH - 12:g}"/>')
-    parts.append(f'<text class="claimed" x="{_WIDTH - 14:g}" y="{level - 5:.1f}" text-anchor="end">backward</text>')
+    middle = (_LEFT + _WIDTH) / 2
+    parts.append(f'<text class="claimed" x="{middle:g}" y="{level - 6:.1f}" text-anchor="middle">backward</text>')
     parts.append(f'<text x="{_WIDTH - 12:g}" y="{_HEIGHT - 6:g}" text-anchor="end">step</text>')
     parts.append('<text x="0" y="12">relative error of a central difference</text>')
     label = "Error of central differences against their step, and the error of what backward claims"

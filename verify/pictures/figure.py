@@ -25,7 +25,7 @@ def figure(certificate: Certificate) -> Any:
     figures = needed("matplotlib.figure", "certificate.plot()")
     parts = [part for name, each in certificate.gradients.items() for part in named_parts(name, each)]
     rows = [(name, compared) for name, compared in parts if compared.claimed.size]
-    curved = [each for each in certificate.arguments if each.curve and curves.drawable(each.curve)]
+    curved = {name: each for name, each in certificate.curves.items() if curves.drawable(each)}
     height = _SIDE * max(1, len(rows) + len(curved))
     drawn = figures.Figure(figsize=(3 * _SIDE, height), layout="constrained")
     drawn.suptitle(certificate.headline, wrap=True, fontsize="medium")
@@ -33,8 +33,8 @@ def figure(certificate: Certificate) -> Any:
         grid = drawn.subplots(len(rows) + len(curved), 3, squeeze=False)
         for axes, (name, compared) in zip(grid, rows, strict=False):
             _maps(axes, name, compared)
-        for axes, result in zip(grid[len(rows) :], curved, strict=True):
-            _curve(axes, f"d{result.name}", result.curve)
+        for axes, (name, curve) in zip(grid[len(rows) :], curved.items(), strict=True):
+            _curve(axes, f"d{name}", curve)
     return drawn
 
 
@@ -62,9 +62,7 @@ def _finite(values: Any) -> Any:
 
 def _colours() -> Any:
     colours = needed("matplotlib.colors", "certificate.plot()")
-    made = colours.LinearSegmentedColormap.from_list("gradcert", [_MINUS, _ZERO, _PLUS])
-    made.set_bad(_UNKNOWN)
-    return made
+    return colours.LinearSegmentedColormap.from_list("gradcert", [_MINUS, _ZERO, _PLUS]).with_extremes(bad=_UNKNOWN)
 
 
 def _extent(marked: Any) -> tuple[float, float, float, float]:

@@ -15,11 +15,11 @@ import numpy as np
 
 from verify.checker.point import Array
 from verify.diagnosis.gradients import Compared
-from verify.pictures.arrangement import MOST_CELLS, Plane, plane_of, values_at
+from verify.pictures.arrangement import Plane, values_at
 
 # Ink on the strongest of either colour has a contrast of 4.5 and more, in both schemes.
 LIGHT = "--paper: #fdfcfa; --ink: #22262b; --soft: #5b6169; --zero: #efece6; --plus: #4f9fdc; --minus: #ee8a3c"
-DARK = "--paper: #15181b; --ink: #eceae6; --soft: #a9adb3; --zero: #262b30; --plus: #1f6fae; --minus: #a8521a"
+DARK = "--paper: #15181b; --ink: #eceae6; --soft: #a9adb3; --zero: #262b30; --plus: #1d69a6; --minus: #a44f18"
 # The colours of what is drawn, by its class.
 STYLE = """
 .map { overflow: visible } .map text { fill: var(--ink); font-size: 12px } .map .soft { fill: var(--soft) }
@@ -33,8 +33,10 @@ STYLE = """
 _LEVELS = 8
 # Pixels. A map is as large as fits, its cells between the smallest that is seen and the largest that is not clumsy.
 _WIDTH, _HEIGHT, _SMALLEST, _LARGEST, _GAP = 290, 290, 3.5, 34.0, 6.0
-# Numbers stand in cells that have room for them.
-_NUMBERED, _MOST_DIGITS, _DIGIT = 17.0, 6, 6.0
+# Of more tiles in a row or column the gaps would take the room of the cells.
+_FEW_TILES, _NARROW_GAP = 12, 2.0
+# Pixels: a digit of a number in a cell, and what is left free beside the number.
+_DIGIT, _MARGIN = 6.2, 3.0
 _TOP, _LABEL, _ALONG, _FOOT, _CHARACTER = 22.0, 17.0, 8.0, 28.0, 6.6
 # The scale of colours below a map, with both its numbers and the sign for wrong entries.
 _NARROWEST, _STEP = 215.0, 5.0
@@ -48,19 +50,22 @@ class Map(NamedTuple):
     height: float
 
 
-def maps(compared: Compared, most: int = MOST_CELLS) -> list[tuple[str, Map]]:
+def maps(compared: Compared, plane: Plane) -> list[tuple[str, Map]]:
     """The maps of one gradient, with their titles: claimed, expected, difference. Of one found right, claimed alone."""
-    plane = plane_of(compared, most)
     claimed, expected = values_at(compared.claimed, plane), values_at(compared.expected, plane)
     wrong = plane.wrong
     scale = max(_largest(claimed), _largest(expected))
     if not wrong.any() and not np.ma.getmaskarray(expected).any():
-        return [("claimed, and found right", draw(plane, claimed, scale, "claimed, and found right"))]
+        title = "claimed, and found right"
+        return [(title, draw(plane, claimed, scale, title, None, _digits(plane, claimed)))]
     with np.errstate(invalid="ignore"):
         difference = claimed - expected
-    drawn = (("claimed", claimed, scale, wrong), ("expected", expected, scale, None))
-    drawn = (*drawn, ("difference", difference, _largest(difference), wrong))  # type: ignore[assignment]
-    return [(title, draw(plane, values, largest, title, marked)) for title, values, largest, marked in drawn]
+    digits = _digits(plane, claimed, expected, difference)
+    return [
+        ("claimed", draw(plane, claimed, scale, "claimed", wrong, digits)),
+        ("expected", draw(plane, expected, scale, "expected", None, digits)),
+        ("difference", draw(plane, difference, _largest(difference), "difference", wrong, digits)),
+    ]
 
 
 def _largest(values: Any) -> float:
@@ -68,30 +73,41 @@ def _largest(values: Any) -> float:
     return float(np.abs(known[np.isfinite(known)]).max(initial=0.0))
 
 
-def draw(plane: Plane, values: Any, largest: float, title: str, wrong: Array | None = None) -> Map:
-    """One map. `largest` is the value of the strongest colour."""
+def _gap(plane: Plane) -> float:
+    """The space between tiles."""
+    return _GAP if max(plane.tiles) <= _FEW_TILES else _NARROW_GAP
+
+
+def _side(plane: Plane) -> float:
+    """The side of a cell."""
     rows, columns = plane.tiles[0] * plane.size[0], plane.tiles[1] * plane.size[1]
-    gaps = _GAP * max(0, plane.tiles[1] - 1), _GAP * max(0, plane.tiles[0] - 1)
+    gaps = _gap(plane) * max(0, plane.tiles[1] - 1), _gap(plane) * max(0, plane.tiles[0] - 1)
     each = min((_WIDTH - gaps[0]) / max(columns, 1), (_HEIGHT - gaps[1]) / max(rows, 1), _LARGEST)
-    cell = math.floor(2 * max(each, _SMALLEST)) / 2
-    above = any(label.side == "top" for label in plane.labels)
+    return math.floor(2 * max(each, _SMALLEST)) / 2
+
+
+def draw(plane: Plane, values: Any, largest: float, title: str, wrong: Array | None, digits: int) -> Map:
+    """One map. `largest` is the value of the strongest colour. Numbers in cells have `digits` digits; 0 means none."""
+    cell = _side(plane)
+    gap, above = _gap(plane), any(label.side == "top" for label in plane.labels)
     wrapped = above and any(label.row for label in plane.labels if label.side == "top")
     left = max((len(label.text) for label in plane.labels if label.side == "left"), default=0)
     margin = left * _CHARACTER + (_ALONG if left else 0)
-    pitch = plane.size[1] * cell + _GAP, plane.size[0] * cell + (_LABEL if wrapped else _GAP)
+    pitch = plane.size[1] * cell + gap, plane.size[0] * cell + (_LABEL if wrapped else gap)
     top = _TOP + (_LABEL if above else 0)
 
     places = plane.places.tolist()
     corners = [(margin + c * pitch[0] + k * cell, top + r * pitch[1] + i * cell) for r, c, i, k in places]
-    width = margin + plane.tiles[1] * pitch[0] - _GAP
-    height = top + plane.tiles[0] * pitch[1] - (_LABEL if wrapped else _GAP)
+    width = margin + plane.tiles[1] * pitch[0] - gap
+    height = top + plane.tiles[0] * pitch[1] - (_LABEL if wrapped else gap)
     parts = [f'<text class="title" y="13">{escape(title)}</text>']
     parts += _label_texts(plane, margin, top, pitch, cell)
     parts += _fills(values, largest, corners, cell)
     if wrong is not None:
         parts += _outline(plane, wrong, corners, cell)
-    parts += _numbers(values, corners, cell)
-    foot = _scale(largest, max(height, top) + 12, marked=wrong is not None)
+    parts += _numbers(values, digits, corners, cell)
+    finite = bool(np.isfinite(np.ma.compressed(values)).all())
+    foot = _scale(largest, max(height, top) + 12, marked=wrong is not None, finite=finite)
     return Map("".join(parts) + foot, max(width, _NARROWEST), max(height, top) + _FOOT)
 
 
@@ -171,22 +187,38 @@ def _outline(plane: Plane, wrong: Array, corners: list[tuple[float, float]], cel
         yield f'<path class="wrong" d="{"".join(lines)}"/>'
 
 
-def _numbers(values: Any, corners: list[tuple[float, float]], cell: float) -> Iterator[str]:
-    """The numbers themselves, where each fits into its cell."""
+def _digits(plane: Plane, *maps: Any) -> int:
+    """How many digits, from four to two, let all numbers of these maps fit into their cells; 0 if none does."""
+    fits = int((_side(plane) - _MARGIN) // _DIGIT)
+    for digits in (4, 3, 2):
+        if all(len(text) <= fits for values in maps for text in _texts(values, digits)):
+            return digits
+    return 0
+
+
+def _texts(values: Any, digits: int) -> list[str]:
+    """The numbers with this many digits; nothing where none is known."""
     pairs = zip(np.ma.getdata(values).tolist(), np.ma.getmaskarray(values).tolist(), strict=True)
-    texts = ["" if hidden else f"{value:.3g}".replace("-", "−") for value, hidden in pairs]
-    longest = max(map(len, texts), default=0)
-    if cell < _NUMBERED or longest > _MOST_DIGITS or longest * _DIGIT > cell:
-        return
-    for text, (x, y) in zip(texts, corners, strict=True):
+    return ["" if hidden or not math.isfinite(value) else _text(value, digits) for value, hidden in pairs]
+
+
+def _text(value: float, digits: int) -> str:
+    return f"{value + 0.0:.{digits}g}".replace("-", "−")
+
+
+def _numbers(values: Any, digits: int, corners: list[tuple[float, float]], cell: float) -> Iterator[str]:
+    """The numbers themselves, each in its cell."""
+    for text, (x, y) in zip(_texts(values, digits) if digits else [], corners, strict=False):
         if text:
             yield f'<text class="number" x="{_n(x + cell / 2)}" y="{_n(y + cell / 2 + 3.8)}">{text}</text>'
 
 
-def _scale(largest: float, y: float, *, marked: bool) -> str:
+def _scale(largest: float, y: float, *, marked: bool, finite: bool) -> str:
     """The colours from the least to the largest value, both numbers, and the sign for a wrong entry."""
     low, high = f"−{largest:.3g}", f"{largest:.3g}"
-    x, parts = len(low) * 7.5 + 6, [f'<text class="soft" y="{_n(y + 10)}">{low if largest else "all are 0"}</text>']
+    if not largest:
+        low, high = "all are 0" if finite else "others are 0", ""
+    x, parts = len(low) * 7.5 + 6, [f'<text class="soft" y="{_n(y + 10)}">{low}</text>']
     for level in range(-_LEVELS, _LEVELS + 1) if largest else ():
         name = "plus" if level > 0 else "minus" if level else "zero"
         opacity = f' fill-opacity="{abs(level) / _LEVELS:g}"' if 0 < abs(level) < _LEVELS else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from verify.diagnosis.curve import Curve
 from verify.diagnosis.gradients import Compared
 from verify.diagnosis.report import causes_of, promise
 from verify.pictures.arrangement import MOST_CELLS, Plane, plane_of
@@ -57,7 +58,7 @@ class Section(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows of a run: headings, cells, and the column that holds the verdict. A row may link to a section."""
+    """The rows of a run: headings, and cells. The first is the verdict. The second is a link, if there is one."""
 
     headings: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -85,8 +86,8 @@ def index_page(
     verdicts = [line[3] for line in lines]
     verdict = next((each for each in _VERDICTS if each in verdicts), "NOTHING CHECKED")
     counts = ", ".join(f"{verdicts.count(each)} {each}" for each in dict.fromkeys(verdicts))
-    rows = [(*line[:3], *line[4:], line[3]) for line in lines]
-    table = Table((*headings[:3], *headings[4:], headings[3]), rows, links)
+    rows = [(line[3], *line[:3], *line[4:]) for line in lines]
+    table = Table((headings[3], *headings[:3], *headings[4:]), rows, links)
     return rendered(
         "gradcert: gradients checked by pytest", verdict, counts or "no test checked a gradient", [], table, facts
     )
@@ -141,27 +142,30 @@ def _gradients(certificate: Certificate, cells: int) -> Iterable[Gradient]:
     most = min(MOST_CELLS, cells // max(1, len(drawn)))
     for result in sorted(certificate.arguments, key=lambda each: _VERDICTS.index(each.verdict)):
         compared = found.get(result.name)
-        yield _gradient(result, compared, most if result.name in drawn else 0)
+        yield _gradient(result, compared, certificate.curves.get(result.name), most if result.name in drawn else 0)
 
 
 def _is_wrong(compared: Compared) -> bool:
     return bool(np.ma.filled(compared.wrong, False).any())
 
 
-def _gradient(result: ArgumentResult, compared: Compared | None, most: int) -> Gradient:
+def _gradient(result: ArgumentResult, compared: Compared | None, curve: Curve | None, most: int) -> Gradient:
     sentence = "; ".join(filter(None, (result.note, *result.second_opinions)))
-    curve, said = (curve_svg(result.curve), curve_text(result.curve)) if result.curve else ("", "")
+    drawn_curve, said = (curve_svg(curve), curve_text(curve)) if curve else ("", "")
     drawn: list[str] = []
     about = ""
     if compared is not None and not compared.claimed.size:
         about = "The array has no entries."
     elif compared is not None and most:
         for name, part in named_parts(result.name, compared):
-            drawn += [_svg(each, f"{name}, {title}") for title, each in maps(part, most)]
-        about = _about(result, compared, plane_of(compared, most))
+            plane = plane_of(part, most)
+            drawn += [_svg(each, f"{name}, {title}") for title, each in maps(part, plane)]
+            about = _about(result, part, plane)
     elif compared is not None:
         about = "No map: the page would be too large. certificate.gradients has the numbers."
-    return Gradient(f"d{result.name}", _shape(result.shape), result.verdict, sentence, tuple(drawn), about, curve, said)
+    return Gradient(
+        f"d{result.name}", _shape(result.shape), result.verdict, sentence, tuple(drawn), about, drawn_curve, said
+    )
 
 
 def _shape(shape: tuple[int, ...]) -> str:
@@ -176,7 +180,7 @@ def _svg(drawn: Map, label: str) -> str:
 def _about(result: ArgumentResult, compared: Compared, plane: Plane) -> str:
     """Sentences below the maps: at which arrays, how many are wrong there, and what a cell stands for."""
     wrong = int(np.ma.filled(compared.wrong, False).sum())
-    said = [f"Numbers {compared.where}."]
+    said = [f"Numbers {compared.where}, for a small dy."]
     if wrong:
         looked_at = int(np.ma.count(compared.wrong))
         size = compared.claimed.size
@@ -198,8 +202,11 @@ def _about(result: ArgumentResult, compared: Compared, plane: Plane) -> str:
 def _axes(count: int, plane: Plane) -> Iterable[str]:
     if count == 1 and plane.size[0] > 1:
         yield "The row is broken like text."
-    if count > 2 and plane.tiles != (1, 1):
-        yield f"Each tile holds the last two axes; the label is its index along the first {count - 2}."
+    if plane.tiles != (1, 1):
+        label = "The label is its index along the others." if plane.labels else "The others are counted like text."
+        yield f"Each tile holds the last two axes. {label}"
+    if len(plane.blocks) < count:
+        yield "The last two axes, of one entry each, are left out."
 
 
 def rendered(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from verify.diagnosis.gradients import Compared
+from verify.pictures.arrangement import plane_of
 from verify.pictures.heat_map import DARK, LIGHT, STYLE, maps, named_parts
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def svg(certificate: Certificate, names: Collection[str] = ()) -> str:
     for name in chosen:
         for title, part in named_parts(name, gradients[name]):
             x, height = 0.0, 0.0
-            for what, drawn in maps(part):
+            for what, drawn in maps(part, plane_of(part)):
                 elements = drawn.elements.replace(f">{what}<", f">{escape(title)}, {what}<", 1)
                 rows.append(f'<g transform="translate({x:g} {top:g})">{elements}</g>')
                 x, height = x + drawn.width + _BETWEEN, max(height, drawn.height)

@@ -14,10 +14,10 @@ import numpy as np
 
 from verify.checker.directions import draw_upstream, index_of, restricted, signed, unit
 from verify.checker.extrapolation import SAFETY, Ladder, short_estimate, slopes_at, to_zero
-from verify.checker.kink_search import Seen, coarsest, curve_of
+from verify.checker.kink_search import Seen, coarsest
 from verify.checker.line import Line
 from verify.checker.locate import descend
-from verify.checker.point import Array, Curve, Point, Worst
+from verify.checker.point import Array, Point, Worst
 from verify.checker.reference import Interval, Promise, Reference, Way, point_at, with_upstream
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Differences(Reference):
         ladders = [Ladder(self.line(point, k, v)) for v in directions]
         estimates = [ladder.estimate() for ladder in ladders]
         seen = Seen(directions, estimates, float(np.abs(gradient).max()), gradient.size, [])
-        seen.coarsest, seen.curve = coarsest(point.y), curve_of(ladders[0], estimates[0].value)
+        seen.coarsest = coarsest(point.y)
         self._compare(seen, ladders)
         steps = [ladder.steps[ladder.insensitive] for ladder in ladders if ladder.insensitive is not None]
         if not any(seen.right) and steps:
@@ -180,10 +180,6 @@ class Differences(Reference):
             found = Ladder(line).estimate()
         self._located = point, Worst(k, index, analytic, found.value, SAFETY * found.error)
         return self._located[1]
-
-    def curve(self, k: int) -> Curve | None:
-        """That along the first direction."""
-        return self.seen[k].curve
 
     def promise(self, point: Point, k: int) -> Promise:
         """|v| >= 1/2, and the right gradient may be off by the tolerance. Of entries at kinks the note says it."""
