@@ -124,7 +124,7 @@ def picture(curves: list[Curve]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'role="img" aria-label="{alt}">',
         f"<title>{alt}</title><style>{STYLE}</style>",
-        f'<rect class="back" width="{WIDTH}" height="{HEIGHT}" rx="8"/>',
+        f'<rect class="back" width="{WIDTH}" height="{HEIGHT}"/>',
         '<text class="title" x="16" y="28">On integers a difference is exact, at any step</text>',
         '<text x="16" y="52">relative error of a slope, against the step h</text>',
     ]

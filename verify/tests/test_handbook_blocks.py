@@ -173,10 +173,10 @@ FIGURES = {
         ("operators.md", "| 1e-06 | 487 | 486 | 486 | 1 | 0 |", "486 of 487 planted, 1 below"),
         ("calibration.md", "- checks: 110032\n- FAIL: 0", "0 FAIL in 110,032"),
         ("calibration.md", "- entry right: 0.9983", "99.83 %"),
-        ("calibration.md", "- share right: 0.9988", "99.88 %, and 0"),
+        ("calibration.md", "- share right: 0.9988", "in 99.88 %, and 0 wrong"),
         ("calibration.md", "- share confidently wrong: 0\n", "and 0 wrong ones"),
-        ("museum.md", "| gradcert | 21 of 63 | 48 of 63 |", "48 of 63 bugs seen at 25 drawn cases, 21 at one"),
-        ("museum.md", "| `bn-large-N` | gradient | - |", "`bn-large-N`: not seen"),
+        ("museum.md", "| gradcert | 21 of 63 | 48 of 63 |", "48 of 63 bugs were seen at 25 drawn cases, 21 at one"),
+        ("museum.md", "| `bn-large-N` | gradient | - |", "`bn-large-N` were not seen"),
         ("museum.md", "| `pool-int32` | gradient | - |", "`pool-int32`"),
     ],
     "faq.md": [("calibration.md", "PyTorch's fast mode | 0.9179 | 1.2 |", "0.92 times as long")],
@@ -195,8 +195,8 @@ def test_a_page_counts_the_bugs_of_the_museum_as_its_table_does() -> None:
     table = re.findall(r"^\| `[\w-]+` \| (forward|state) \| ([\w -]+) \|", PAGES["museum.md"], re.MULTILINE)
     seen = {kind: [each == kind and by != "-" for each, by in table if each == kind] for kind in ("forward", "state")}
     page = PAGES["how/what_a_pass_means.md"]
-    assert f"{sum(seen['forward'])} of {len(seen['forward'])} such bugs of the museum" in page
-    assert f"{sum(seen['state'])} of {len(seen['state'])} such bugs seen by `gradcheck`" in page
+    assert f"saw {sum(seen['forward'])} of {len(seen['forward'])} such bugs of the museum" in page
+    assert f"saw {sum(seen['state'])} of {len(seen['state'])} such bugs." in page
 
 
 def test_a_page_counts_the_checks_at_ties_as_the_calibration_does() -> None:
