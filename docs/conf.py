@@ -18,6 +18,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_design", "handbook.ex
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["handbook", "**/README.md"]
 default_role = "literal"  # a docstring's `x` is code
+smartquotes = False  # --option is no dash
 nitpicky = True
 # Types of other projects, whose inventories would be fetched, and of modules that the reference does not list.
 nitpick_ignore_regex = [("py:.*", ".*")]
@@ -27,7 +28,7 @@ myst_heading_anchors = 4
 myst_dmath_allow_digits = False  # "$5 and $6" is no formula
 myst_dmath_allow_space = False
 
-autodoc_typehints = "none"  # they stand in the signature of the source, which is shown beside
+autodoc_typehints = "none"  # docstrings say what an argument is, and with types a signature takes ten lines
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_mock_imports = ["torch", "jax"]  # their adapters have docstrings, and these are all that is needed

@@ -25,6 +25,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
     app.connect("builder-inited", lambda app: write(Path(app.srcdir)))
     app.connect("autodoc-process-docstring", _docstring)
+    app.connect("autodoc-skip-member", _without_docstring)
     app.connect("build-finished", _pack)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -32,6 +33,11 @@ def setup(app: Sphinx) -> dict[str, Any]:
 def _docstring(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
     """Turn a docstring, which is plain text, into reStructuredText."""
     lines[:] = rst(blocks("\n".join(lines)), formulas=False).splitlines()
+
+
+def _without_docstring(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: Any) -> bool | None:
+    """Leave out the fields of a NamedTuple, whose docstrings only number them. The class says what they are."""
+    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
 
 
 def _inline(writer: Any, node: nodes.math) -> None:

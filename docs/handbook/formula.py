@@ -139,8 +139,8 @@ class _Parser:
             if alone and self.peek()[1] not in ("^", "'"):  # (1/m) needs no brackets as a fraction
                 return Item("operand", inside)
             return self._raised(Item("group", rf"\left{text} {inside} \right{closing}", inside), index=index)
-        if text == "*" and index:
-            return Item("sign", r"\,")
+        if index and text in ("*", ","):
+            return Item("sign", r"\," if text == "*" else ",")
         return Item("sign", _SIGNS.get(text, text))
 
     def _named(self, word: str, *, index: bool) -> Item:

@@ -112,10 +112,11 @@ def _oracles(layer: Layer) -> list[str]:
 
 
 def _picture(layer: Layer) -> str:
-    grids = windows.grids(layer.name)
-    if not grids:
+    drawn = windows.pictures(layer.name)
+    if not drawn:
         return ""
-    return titled("Picture") + "\n.. raw:: html\n\n" + textwrap.indent(svg.picture(grids), "   ")
+    html = "".join(map(svg.picture, drawn))
+    return f"{titled('Picture')}\n.. raw:: html\n\n{textwrap.indent(html, '   ')}"
 
 
 def _options(layer: Layer) -> str:
@@ -208,21 +209,17 @@ def _bugs(layer: Layer) -> str:
     heading = titled("Bugs made in it") + "\n"
     if not found:
         return f"{heading}The :doc:`museum </museum>` has none of this layer.\n"
-    rows = [
-        (
-            f"``{each.slug}``",
-            _KINDS[each.kind],
-            escaped(each.wrong),
-            escaped(each.shows),
-            _cause(each),
-            linked(each.source),
-        )
-        for each in found
-    ]
     count = "One" if len(found) == 1 else str(len(found))
     text = f"{count} of the bugs of real code in the :doc:`museum </museum>`, which says which check sees each."
-    headings = ("bug", "kind", "what is wrong", "when it shows", "named as", "found in")
-    return f"{heading}{text}\n\n{table(headings, rows)}"
+    return "\n".join([f"{heading}{text}\n", *map(_bug, found)])
+
+
+def _bug(exhibit: Exhibit) -> str:
+    """Return an exhibit as an entry of a definition list."""
+    named = f"\n\n   Named as: {_cause(exhibit)}." if exhibit.code else ""
+    term = f"``{exhibit.slug}``, {_KINDS[exhibit.kind]}"
+    text = f"{escaped(exhibit.wrong)}. It shows: {escaped(exhibit.shows)}."
+    return f"{term}\n   {text}{named}\n\n   Found in: {linked(exhibit.source)}.\n"
 
 
 def _cause(exhibit: Exhibit) -> str:

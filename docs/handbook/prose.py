@@ -13,6 +13,8 @@ from handbook.formula import columns, kept_as_text, latex, names_in
 # The first words of the paragraphs that get a heading of their own, and the heading.
 _HEADED = {"Shapes": "Shapes", "Dtypes": "Shapes", "Option": "Options", "Raises": "Errors", "Source": "Source"}
 _OPENING = re.compile(r"(Shapes|Dtypes|Source)(?=:)|(Option)(?=s?[:,])|(Raises)(?= )")
+# A number or a word in front of a formula. Such lines have a table of their own.
+_LABEL = re.compile(r"\d+\. |[a-z]+: ")
 # What reStructuredText takes for markup outside of code.
 _MARKUP = re.compile(r"([\\*_|])")
 _CODE = re.compile(r"(`[^`]+`)")
@@ -27,7 +29,7 @@ class Block(NamedTuple):
 
 
 def blocks(docstring: str) -> list[Block]:
-    """Split a docstring into its blocks. Indented lines are formulas, lines after a dash the entries of a list."""
+    """Split a docstring, without its own indent, into blocks. Indented lines are formulas, dashes make a list."""
     found: list[Block] = []
     kind, lines = "", list[str]()
 
@@ -36,7 +38,7 @@ def blocks(docstring: str) -> list[Block]:
             found.append(Block(kind, tuple(lines)))
         lines.clear()
 
-    for line in textwrap.dedent(_first_line_dedented(docstring)).splitlines():
+    for line in docstring.strip().splitlines():
         indent = len(line) - len(line.lstrip())
         if not line.strip():
             close()
@@ -49,11 +51,6 @@ def blocks(docstring: str) -> list[Block]:
         lines.append(line if now in ("list", "session") else line[4:] if now == "formula" else line)
     close()
     return found
-
-
-def _first_line_dedented(docstring: str) -> str:
-    first, _, rest = docstring.partition("\n")
-    return first.strip() + "\n" + textwrap.dedent(rest)
 
 
 def _kind(line: str, indent: int, before: str) -> str:
@@ -124,6 +121,7 @@ def _formula(lines: tuple[str, ...], names: frozenset[str]) -> str:
     """Return the lines as one table of formulas, and those that are words or Python as they are."""
     parts: list[str] = []
     rows: list[str] = []
+    was_labelled = False
 
     def close() -> None:
         if rows:
@@ -139,7 +137,11 @@ def _formula(lines: tuple[str, ...], names: frozenset[str]) -> str:
             code = "np." in line
             parts.append(f".. code-block:: python\n\n   {line.strip()}" if code else f"| {escaped(line.strip())}")
         else:
+            labelled = bool(_LABEL.match(line))
+            if labelled != was_labelled:
+                close()
             rows.append(row(line, names))
+            was_labelled = labelled or (was_labelled and line.startswith(" "))
     close()
     merged = "\n\n".join(parts)
     return re.sub(r"^(\| .*)\n\n(?=\| )", r"\1\n", merged, flags=re.MULTILINE)

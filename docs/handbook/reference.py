@@ -21,6 +21,7 @@ from verify.battery.checks import CHECKS
 from verify.battery.contracts import CONTRACTS
 from verify.command.cli import cli
 from verify.command.run import Row
+from verify.records import silently
 
 
 class Page(NamedTuple):
@@ -69,6 +70,10 @@ PAGES = {
         },
     ),
 }
+# Of more choices than this an option is listed without them: of layers, of exhibits.
+_MOST_CHOICES = 12
+# What an option takes, by the name of its type.
+_TAKEN = {"integer range": "N", "float range": "X", "file": "PATH", "directory": "FOLDER"}
 # Modules that import a framework, which need not be installed where the handbook is built.
 _OF_FRAMEWORKS = ("verify.adapters.torch", "verify.adapters.jax")
 
@@ -109,7 +114,7 @@ def public(module: str, names: tuple[str, ...] = ()) -> list[str]:
 def _page(page: Page) -> str:
     parts = [titled(page.title, "=")]
     for module, names in page.modules.items():
-        if len(page.modules) > 1:
+        if module != "verify" and len(page.modules) > 1:
             parts.append(titled(module))
         parts += [f".. currentmodule:: {module}\n"]
         if module in ("verify.adapters", "verify.strategies", *_OF_FRAMEWORKS) or not names or module.endswith("plain"):
@@ -143,15 +148,17 @@ def _checks() -> str:
 
 def _fields() -> str:
     """Return a table of the fields of a certificate, as they are in `to_dict` and in JSON."""
-    wrong = gradcheck(
-        lambda x: (x * x, x),
-        lambda dy, x: (x * dy,),
-        (np.array([1.0, 2.0, 3.0]),),
-        seed=0,
-        raise_on_failure=False,
-    )
+    with silently():
+        wrong = gradcheck(
+            lambda x: (x * x, x),
+            lambda dy, x: (x * dy,),
+            (np.array([1.0, 2.0, 3.0]),),
+            seed=0,
+            raise_on_failure=False,
+        )
     plain = json.loads(wrong.to_json())
-    rows = [(f"``{name}``", escaped(_kind(value))) for name, value in plain.items()]
+    rows = [(f"``{name}``", escaped(_kind(value))) for name, value in plain.items() if name != "wrong_entries"]
+    rows.append(("``wrong_entries``", escaped(f"for each wrong gradient an {_kind(plain['wrong_entries']['x'])}")))
     shown = {
         name: value for name, value in plain.items() if name not in ("reproduction", "seconds", "shown", "arguments")
     }
@@ -173,7 +180,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, dict):
         return "object: " + ", ".join(f"`{name}`" for name in value) if value else "object"
     if isinstance(value, list):
-        return f"list of {_kind(value[0])}" if value else "list"
+        return f"list: {_kind(value[0])}" if value else "list"
     names = {bool: "true or false", int: "integer", float: "number", str: "text", type(None): "number or null"}
     return names[type(value)]
 
@@ -183,12 +190,8 @@ def command_line() -> str:
     opening = "``python -m verify COMMAND``, or ``gradcert COMMAND`` once installed. Without a command it is ``run``.\n"
     parts = [titled("Command line", "="), opening, titled("Exit codes"), _exit_codes()]
     for name, command in cli.commands.items():
-        parts += [
-            f".. _command-{name}:\n",
-            titled(name),
-            rst(blocks(_help(command)), formulas=False),
-            _options(command),
-        ]
+        parts += [f".. _command-{name}:\n", titled(name), rst(blocks(_help(command)), formulas=False)]
+        parts += [_usage(name, command), _options(command)]
     return "\n".join([*parts, _json()])
 
 
@@ -210,22 +213,37 @@ def _exit_codes() -> str:
     return table(("code", "meaning"), [(f"``{number}``", meaning) for number, meaning in exit_codes().items()])
 
 
+def _usage(name: str, command: click.Command) -> str:
+    pieces = command.collect_usage_pieces(click.Context(command))
+    return code("text", " ".join(["python -m verify", name, *pieces]))
+
+
 def _options(command: click.Command) -> str:
+    """Return a table of the options. What click holds of an option is in its `vars`: rich_click has no type for it."""
     rows = []
-    for each in command.params:
-        if isinstance(each, click.Argument):
-            rows.append((f"``{each.make_metavar(click.Context(command))}``", "the layer, the bound or the file"))
-            continue
-        fields = vars(each)  # of click.Option, of which rich_click exports no type that is known to have them
-        metavar = "" if fields["is_flag"] else f" {each.make_metavar(click.Context(command))}"
-        default = f" Default: `{each.default}`." if fields["show_default"] and each.default is not None else ""
-        rows.append((f"``{', '.join(each.opts)}{_short(metavar)}``", escaped((fields["help"] or "") + default)))
+    for each in (vars(each) for each in command.params if each.param_type_name == "option"):
+        taken = "" if each["is_flag"] else f" {_taken(each)}"
+        text = [each["help"] or "", _choices(each["type"]), _default(each)]
+        rows.append((f"``{', '.join(each['opts'])}{taken}``", escaped(" ".join(filter(None, text)))))
     return table(("option", "meaning"), rows) if rows else "It has no options.\n"
 
 
-def _short(metavar: str) -> str:
-    """Return what an option takes, without a list of all layers."""
-    return metavar if len(metavar) < 60 else " NAME"
+def _taken(option: dict[str, Any]) -> str:
+    return str(option["metavar"] or _TAKEN.get(option["type"].name, "NAME"))
+
+
+def _choices(kind: Any) -> str:
+    choices = getattr(kind, "choices", ())
+    if not choices:
+        return ""
+    few = ", ".join(f"`{each}`" for each in choices)
+    return f"One of {len(choices)} names." if len(choices) > _MOST_CHOICES else f"One of {few}."
+
+
+def _default(option: dict[str, Any]) -> str:
+    if not option["show_default"] or option["default"] is None:
+        return ""
+    return f"Default: {option['show_default'] if isinstance(option['show_default'], str) else option['default']}."
 
 
 def _json() -> str:

@@ -24,9 +24,9 @@ _AT = (0, 1)
 _SEED = 0
 
 
-def grids(layer: str) -> list[Grid]:
-    """Return the grids of a layer's picture. A layer without windows has none."""
-    return _DRAWN[layer]() if layer in _DRAWN else []
+def pictures(layer: str) -> list[list[Grid]]:
+    """Return the grids of each picture of a layer. A layer without windows has none."""
+    return [draw() for draw in _DRAWN.get(layer, ())]
 
 
 def axes() -> tuple[Axis, Axis]:
@@ -115,17 +115,19 @@ def _winners(layer: str) -> list[Grid]:
     def marked(k: int) -> str:
         return "read" if k in several else "won" if k in won else ""
 
-    plain: Callable[[int], str] = lambda k: "read" if indices.ravel()[k] in several else ""  # noqa: E731
+    def of_several(window: int) -> str:
+        return "read" if indices.ravel()[window] in several else ""
+
     total = f"{len(won)} of {x.size} entries of x won a window, {len(several)} of them more than one."
     return [
         Grid(
             "x",
-            "the winners of the windows marked, darker those of several.",
+            "marked: what won a window, and in orange what won several.",
             f"The array x. {total}",
             cells(x, marked),
         ),
-        Grid("y", "the largest entry of each window.", "The array y: the winners.", cells(y, plain)),
-        Grid("dy", "an upstream gradient.", "The array dy: 1, 2, 3 and so on.", cells(dy, plain)),
+        Grid("y", "the largest entry of each window.", "The array y: the winners.", cells(y, of_several)),
+        Grid("dy", "an upstream gradient.", "The array dy: 1, 2, 3 and so on.", cells(dy, of_several)),
         Grid("dx", "each dy is added at its winner.", f"The array dx. {total} The others get 0.", cells(dx, marked)),
     ]
 
@@ -243,14 +245,14 @@ def _weights(layer: str) -> list[Grid]:
     ]
 
 
-_DRAWN: dict[str, Callable[[], list[Grid]]] = {
-    "conv2d": _sliding,
-    "avg_pool2d": _sliding,
-    "unfold2d": lambda: [_window(), _unfolded("y")],
-    "fold2d": _folded,
-    "conv_transpose2d": _laid,
-    "max_pool2d": lambda: [*_sliding(), *_winners("max_pool2d")],
-    "adaptive_max_pool2d": lambda: _winners("adaptive_max_pool2d"),
-    **{layer: functools.partial(_copies, layer) for layer in COPIES},
-    **{layer: functools.partial(_weights, layer) for layer in WEIGHTS},
+_DRAWN: dict[str, tuple[Callable[[], list[Grid]], ...]] = {
+    "conv2d": (_sliding,),
+    "avg_pool2d": (_sliding,),
+    "unfold2d": (lambda: [_window(), _unfolded("y")],),
+    "fold2d": (_folded,),
+    "conv_transpose2d": (_laid,),
+    "max_pool2d": (_sliding, functools.partial(_winners, "max_pool2d")),
+    "adaptive_max_pool2d": (functools.partial(_winners, "adaptive_max_pool2d"),),
+    **{layer: (functools.partial(_copies, layer),) for layer in COPIES},
+    **{layer: (functools.partial(_weights, layer),) for layer in WEIGHTS},
 }
