@@ -7,8 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
 import rich_click as click
+
+try:
+    import jinja2
+    import matplotlib  # noqa: F401  (the figures need it: said here, before they are imported)
+except ModuleNotFoundError as missing:
+    message = f'the report needs {missing.name}: pip install "gradcert[report]"'
+    raise ModuleNotFoundError(message, name=missing.name) from None
 
 from benchmarks.report import tables
 from benchmarks.report.answers import goals, headlines

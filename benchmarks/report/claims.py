@@ -45,7 +45,7 @@ def roofline(shares: Mapping[str, list[float]]) -> str:
     every = [share for own in shares.values() for share in own]
     parts = [f"{of} bounds {len(own)}" for of, own in shares.items() if own]
     half = statistics.median(every)
-    return f"Of {len(every)} convolutions {' and '.join(parts)}. The median reaches {half:.0%} of its bound."
+    return f"Of {len(every)} cases {' and '.join(parts)}. The median reaches {half:.0%} of its bound."
 
 
 def growth(run: Run) -> str:
@@ -69,7 +69,7 @@ def rounds(deviations: list[float], worst: tuple[str, float]) -> str:
     """Return how far rounds lie from their median. Deviations are round over median, less 1."""
     half = statistics.median(abs(each) for each in deviations)
     name, most = worst
-    return f"Half of all rounds lie within {half:.1%} of their median. The longest took {digits(most)} times it: {name}."
+    return f"Half of all rounds lie within {half:.1%} of their median. One took {digits(most)} times it: {name}."
 
 
 def checks(found: list[Check]) -> str:
@@ -85,5 +85,5 @@ def training(run: Run) -> str:
     for each in run.trainings:
         found = ratio(each, ("torch",))
         if each.span == "epoch" and found is not None:
-            parts.append(f"{spread(found)} times for {each.network}")
-    return f"An epoch takes as long as PyTorch's {' and '.join(parts)}." if parts else ""
+            parts.append(f"{spread(found)} times as long as PyTorch's for {each.network}")
+    return f"An epoch takes {' and '.join(parts)}." if parts else ""

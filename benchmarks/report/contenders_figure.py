@@ -18,6 +18,7 @@ from benchmarks.report.tables import convolutions, digits
 
 # The range of the axis. Dots beyond it stand at its edge with their figure.
 _LOW, _HIGH = 1 / 12, 12.0
+_ROOM = 3.0  # a factor of the axis on the right, where names of outliers stand
 
 
 class Mark(NamedTuple):
@@ -42,12 +43,28 @@ MARKS = (
 
 
 class Dot(NamedTuple):
-    """One contender in one line. `name` is shown beside it if it is an outlier, or if it is flagged."""
+    """One contender in one line. It has a name if it is an outlier or flagged."""
 
     mark: Mark
     line: int
     interval: Interval
-    name: str
+    named: bool
+    flagged: bool
+
+    @property
+    def x(self) -> float:
+        """The place on the axis, at its edge if the value lies beyond."""
+        return min(max(self.interval.value, _LOW * 1.05), _HIGH / 1.05)
+
+    @property
+    def at_edge(self) -> bool:
+        """Whether the value lies beyond the axis."""
+        return self.x != self.interval.value
+
+    @property
+    def figure(self) -> str:
+        """By what factor we are faster or slower."""
+        return f"{digits(max(self.interval.value, 1 / self.interval.value))}×" + " †" * self.flagged
 
 
 def shown(case: str) -> str:
@@ -69,11 +86,10 @@ def first(run: Run) -> Picture | None:
             own = [dot for dot in dots if dot.mark is mark]
             if own:
                 _points(axes, mark, own)
-        for dot in dots:
-            if dot.name:
-                _named(axes, dot, narrow)
+        for line in range(len(lines)):
+            _named(axes, [dot for dot in dots if dot.line == line], narrow)
         _names(axes, lines, narrow)
-        ratio_axis(axes, _LOW, _HIGH, narrow)
+        ratio_axis(axes, _LOW, _HIGH * _ROOM, narrow)
         axes.grid(visible=False, axis="y")
         figure.legend(loc="outside upper left", ncols=2 if narrow else 6, handletextpad=0.1, columnspacing=1.0)
 
@@ -119,12 +135,10 @@ def _dots(lines: Sequence[str | Row], flagged: Sequence[Flag]) -> list[Dot]:
         for line, found in own:
             row = lines[line]
             impossible = mark.versions == ("matmul",) and any(
-                each.row[:4] == row[:4] and each.version == "fast" for each in flagged
+                each.row[:4] == row[:4] and each[1:3] == ("fast", "bare product") for each in flagged
             )
             outlying = not fences[0] <= found.value <= fences[1] or not _LOW < found.value < _HIGH
-            dots.append(
-                Dot(mark, line, found, _spoken(mark, found.value, impossible) if outlying or impossible else "")
-            )
+            dots.append(Dot(mark, line, found, outlying or impossible, impossible))
     return dots
 
 
@@ -134,21 +148,14 @@ def _fences(values: Sequence[float]) -> tuple[float, float]:
     return float(np.exp(low - 1.5 * (high - low))), float(np.exp(high + 1.5 * (high - low)))
 
 
-def _spoken(mark: Mark, value: float, impossible: bool) -> str:
-    side = "faster" if value < 1 else "slower"
-    return f"{mark.short}: {digits(max(value, 1 / value))}× {side}" + " †" * impossible
-
-
 def _points(axes: Any, mark: Mark, dots: Sequence[Dot]) -> None:
-    x = np.clip([dot.interval.value for dot in dots], _LOW * 1.04, _HIGH / 1.04)
-    y = [dot.line for dot in dots]
     for dot in dots:
         ends = np.clip((dot.interval.low, dot.interval.high), _LOW, _HIGH)
         axes.plot(ends, (dot.line, dot.line), "-", color=mark.colour, linewidth=1.4, alpha=0.75)
     bar = mark.marker == "|"
     axes.plot(
-        x,
-        y,
+        [dot.x for dot in dots],
+        [dot.line for dot in dots],
         mark.marker,
         color=mark.colour,
         label=mark.label,
@@ -158,21 +165,24 @@ def _points(axes: Any, mark: Mark, dots: Sequence[Dot]) -> None:
     )
 
 
-def _named(axes: Any, dot: Dot, narrow: bool) -> None:
-    left = dot.interval.value < 1
-    x = min(max(dot.interval.value, _LOW * 1.04), _HIGH / 1.04)
-    inward = x != dot.interval.value or narrow
-    side = "left" if left == inward else "right"
-    axes.annotate(
-        dot.name,
-        (x, dot.line),
-        (9 if side == "left" else -9, 0),
-        textcoords="offset points",
-        ha=side,
-        va="center",
-        fontsize=10.5,
-        color=BAD if "†" in dot.name else dot.mark.colour,
-    )
+def _named(axes: Any, dots: Sequence[Dot], narrow: bool) -> None:
+    """Name the outliers of one line: right of its last dot, left of a dot, or inward of one at the edge."""
+    slower = [dot for dot in dots if dot.named and dot.x > 1]
+    places = [([dot], dot.x, 1 if dot.at_edge else -1) for dot in dots if dot.named and dot.x < 1]
+    if slower:
+        places.append((slower, max(dot.x for dot in dots), 1))
+    for named, x, away in places:
+        words = [dot.figure if narrow else f"{dot.mark.short} {dot.figure}" for dot in named]
+        axes.annotate(
+            ", ".join(words),
+            (x, named[0].line),
+            (8 * away, 0),
+            textcoords="offset points",
+            ha="left" if away > 0 else "right",
+            va="center",
+            fontsize=11,
+            color=BAD if any(dot.flagged for dot in named) else named[0].mark.colour,
+        )
 
 
 def _names(axes: Any, lines: Sequence[str | Row], narrow: bool) -> None:

@@ -163,19 +163,17 @@ def ratio_axis(axes: Any, low: float, high: float, narrow: bool) -> None:
     axes.set_xticks(ticks, [f"{max(step, 1 / step):g}×" if step != 1 else "1" for step in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.tick_params(axis="x", top=True, labeltop=True, length=0)
+    axes.tick_params(axis="y", pad=7)
     axes.set_xlabel(
         "times as fast as they  |  times as long as they"
         if narrow
         else "how many times as fast as they, or as long as they, for the same work"
     )
-    for x, text, colour, side in (
-        (0.995, "we are faster ", OURS, "right"),
-        (1.005, " we are slower", BAD, "left"),
-    ):
+    for away, text, colour, side in ((-8, "← we are faster", OURS, "right"), (8, "we are slower →", BAD, "left")):
         axes.annotate(
             text,
-            (x, 1),
-            (0, 22),
+            (1, 1),
+            (away, 22),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
             ha=side,

@@ -57,7 +57,7 @@ def roofline(run: Run) -> Picture | None:
 
     def draw(figure: Figure, narrow: bool) -> None:
         axes = figure.subplots()
-        _roofs(axes, peak, bandwidth, [x for x, _, _ in points])
+        _roofs(axes, peak, bandwidth, [x for x, _, _ in points], narrow)
         for memory, marker, label in (
             (False, "o", "ours, bounded by arithmetic"),
             (True, "D", "ours, bounded by memory"),
@@ -70,9 +70,12 @@ def roofline(run: Run) -> Picture | None:
             axes.plot(
                 *zip(*theirs, strict=True), "o", color=PYTORCH, fillstyle="none", label="PyTorch, the faster layout"
             )
-        for x, rate, row in _farthest(points, peak, bandwidth):
+        for number, (x, rate, row) in enumerate(_farthest(points, peak, bandwidth)):
             name = f"{shown(row.case).split(' on ')[0]}: {'memory' if x < peak / bandwidth else 'arithmetic'}"
-            axes.annotate(name, (x, rate), (7, -12), textcoords="offset points", fontsize=10.5, color=OURS)
+            right = x < math.sqrt(math.prod(axes.get_xlim())) or not narrow
+            place = (7 if right else -7, -13 if number % 2 else 4)
+            side = "left" if right else "right"
+            axes.annotate(name, (x, rate), place, textcoords="offset points", fontsize=10.5, color=OURS, ha=side)
         log_axis(axes, "x", "operations for each byte of the arrays")
         log_axis(axes, "y", "GFLOP/s")
         figure.legend(loc="outside upper left", ncols=1 if narrow else 3, handletextpad=0.2)
@@ -85,28 +88,19 @@ def _intensity(row: Row) -> float:
     return float(row.info["fast"]["flops"] / row.info["fast"]["bytes"])
 
 
-def _roofs(axes: Any, peak: float, bandwidth: float, intensities: list[float]) -> None:
+def _roofs(axes: Any, peak: float, bandwidth: float, intensities: list[float], narrow: bool) -> None:
     """Draw both roofs with what they are, and shade where memory is the lower one."""
     corner = peak / bandwidth
     left, right = min(*intensities, corner) / 2, max(*intensities, corner) * 2
     axes.plot((left, corner, right), (bandwidth * left, peak, peak), color=INK, linewidth=2)
     axes.axvspan(left, corner, color=SOFT, alpha=0.09, linewidth=0)
     axes.set_xlim(left, right)
-    axes.annotate(
-        f"arithmetic: {digits(peak)} GFLOP/s, a matrix product",
-        (right, peak),
-        (-4, 6),
-        textcoords="offset points",
-        ha="right",
-    )
+    roofs = (f"{digits(peak)} GFLOP/s", f"{digits(bandwidth)} GB/s")
+    if not narrow:
+        roofs = (f"arithmetic: {roofs[0]}, a matrix product", f"memory: {roofs[1]},\na copy")
     middle = math.sqrt(left * corner)
-    axes.annotate(
-        f"memory: {digits(bandwidth)} GB/s,\na copy",
-        (middle, bandwidth * middle),
-        (-8, 8),
-        textcoords="offset points",
-        ha="right",
-    )
+    for text, x, y, place in ((roofs[0], right, peak, (-4, 6)), (roofs[1], middle, bandwidth * middle, (-8, 8))):
+        axes.annotate(text, (x, y), place, textcoords="offset points", ha="right")
 
 
 def _farthest(points: list[tuple[float, float, Row]], peak: float, bandwidth: float) -> list[tuple[float, float, Row]]:

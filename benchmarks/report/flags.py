@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from benchmarks.report.collect import JAX, NAMES, READABLE, TORCH, Row, Run
@@ -55,18 +56,11 @@ def _reason(row: Row, version: str) -> str:
     return "another algorithm, or a matrix product of its own that is faster than NumPy's"
 
 
-def table(run: Run) -> Table:
-    """Return a row for each flag."""
+def table(run: Run, versions: Sequence[str]) -> Table:
+    """Return a row for each flag of these contenders."""
     body = [
-        (
-            each.row.layer,
-            each.row.case,
-            each.row.direction,
-            NAMES[each.version],
-            each.bound,
-            digits(each.factor),
-            each.reason,
-        )
-        for each in flags(run)
+        (row.layer, row.case, row.direction, NAMES[version], bound, reason, digits(factor))
+        for row, version, bound, factor, reason in flags(run)
+        if version in versions
     ]
-    return Table(("layer", "case", "pass", "contender", "below its", "times", "why that can be"), body, 5)
+    return Table(("layer", "case", "pass", "contender", "below its", "why that can be", "times"), body, 6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from benchmarks.report import figures, flags, spread_figures, tables
-from benchmarks.report.collect import Run
+from benchmarks.report.collect import JAX, READABLE, TORCH, Run
 from benchmarks.report.contenders_figure import first
 from benchmarks.report.drawing import Picture
 from benchmarks.report.tables import Table
@@ -41,7 +41,11 @@ def sections(run: Run) -> list[Section]:
             "writing its arrays. Each dot is a convolution, forward and backward. Its traffic is that of arguments "
             "and results. A time below its bound is flagged, with what explains it.",
             _drawn(figures.roofline(run)),
-            {"": flags.table(run), "Every product": tables.products(run)},
+            {
+                "": flags.table(run, ("fast", *READABLE)),
+                "Times of the libraries below their bound": flags.table(run, TORCH + JAX),
+                "Every product": tables.products(run),
+            },
         ),
         Section(
             "Against the loops",

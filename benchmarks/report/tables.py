@@ -110,7 +110,7 @@ def sizes(run: Run) -> dict[str, list[tuple[int, Row]]]:
     for row in run.rows:
         if row.zoo in axes:
             found.setdefault(row.zoo, []).append((row.info["fast"]["shape"][axes[row.zoo]], row))
-    return found
+    return {zoo: sorted(points, key=lambda point: point[0]) for zoo, points in found.items()}
 
 
 def growth(run: Run) -> dict[str, tuple[float | None, float | None]]:
@@ -219,10 +219,10 @@ def _text(value: float | None) -> str:
 
 
 def spread(found: Interval | None) -> str:
-    """Return a value with its interval, "1.24 (1.21 to 1.27)", alone if there is none, or a dash for None."""
-    if found is None or found.low == found.high:
+    """Return a value with its interval, "1.24 (1.21–1.27)", alone if there is none, or a dash for None."""
+    if found is None or math.isclose(found.low, found.high):
         return _text(found and found.value)
-    return f"{digits(found.value)} ({digits(found.low)} to {digits(found.high)})"
+    return f"{digits(found.value)} ({digits(found.low)}–{digits(found.high)})"
 
 
 def _flagged(ratio: float | None) -> str:
