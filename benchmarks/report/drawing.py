@@ -145,7 +145,7 @@ def log_axis(axes: Any, which: str, label: str) -> None:
     if limits is not None:
         axes.set(**{f"{which}lim": limits})
     low, high = axis.get_view_interval()
-    if high / low < 30:  # powers of ten alone would give one tick or none
+    if high / low < 1000:  # powers of ten alone would give three ticks at most
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(PLAIN)
     axis.set_minor_formatter(NullFormatter())

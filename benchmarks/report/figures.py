@@ -32,7 +32,7 @@ def loops(run: Run) -> Picture | None:
         bars = axes.barh(list(means), list(means.values()), color=OURS, height=0.6)
         axes.bar_label(bars, [f"{digits(mean)}×" for mean in means.values()], padding=4)
         axes.set_xlim(1, max(means.values()) * (30 if narrow else 3))
-        log_axis(axes, "x", "times as fast as the naive loops, geometric mean")
+        log_axis(axes, "x", "times as fast" if narrow else "times as fast as the naive loops, geometric mean")
         axes.set_ylim(len(means) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
 
@@ -71,7 +71,9 @@ def roofline(run: Run) -> Picture | None:
                 *zip(*theirs, strict=True), "o", color=PYTORCH, fillstyle="none", label="PyTorch, the faster layout"
             )
         for number, (x, rate, row) in enumerate(_farthest(points, peak, bandwidth)):
-            name = f"{shown(row.case).split(' on ')[0]}: {'memory' if x < peak / bandwidth else 'arithmetic'}"
+            name = shown(row.case).split(" on ")[0]
+            if not narrow:
+                name += f": {'memory' if x < peak / bandwidth else 'arithmetic'}"
             right = x < math.sqrt(math.prod(axes.get_xlim())) or not narrow
             place = (7 if right else -7, -13 if number % 2 else 4)
             side = "left" if right else "right"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from benchmarks.report import figures, flags, spread_figures, tables
+from benchmarks.report import claims, figures, flags, spread_figures, tables
 from benchmarks.report.collect import JAX, READABLE, TORCH, Run
 from benchmarks.report.contenders_figure import first
 from benchmarks.report.drawing import Picture
@@ -79,7 +79,8 @@ def sections(run: Run) -> list[Section]:
         ),
         Section(
             "Training",
-            "Forward, backward and Adam on scikit-learn's digits, enlarged to 28×28. Images, batches, initial "
+            ("" if run.small else f"{claims.training(run)} ")
+            + "Forward, backward and Adam on scikit-learn's digits, enlarged to 28×28. Images, batches, initial "
             "parameters and optimiser are the same for both. Before they are timed, both take the same steps.",
             [],
             {"": tables.trainings(run)},

@@ -44,8 +44,8 @@ def rounds(run: Run) -> Picture | None:
     def draw(figure: Figure, narrow: bool) -> None:
         axes = figure.subplots()
         for names, colour, shift, label in (
-            (("fast",), OURS, -0.17, "ours"),
-            (TORCH + JAX, PYTORCH, 0.17, "the fastest library"),
+            (("fast",), OURS, 0.0 if narrow else -0.17, "ours"),
+            (TORCH + JAX, PYTORCH, 0.27 if narrow else 0.17, "the fastest library"),
         ):
             points = [
                 (min(max(each / row.seconds[name], _FASTEST), _SLOWEST), line + shift)
@@ -119,7 +119,7 @@ def _lines(axes: Any, rows: Sequence[Row], narrow: bool) -> None:
         axes.set_yticks([])
         for line, name in enumerate(names):
             axes.annotate(
-                name, (0.01, line), (0, 12), xycoords=("axes fraction", "data"), textcoords="offset points", va="center"
+                name, (0.01, line), (0, 14), xycoords=("axes fraction", "data"), textcoords="offset points", va="center"
             )
     else:
         axes.set_yticks(range(len(names)), names)
