@@ -18,7 +18,7 @@ import pytest
 
 WIDTHS = (400, 1000, 1600)
 SCHEMES = ("light", "dark")
-# Chromium's textures have at most so many pixels a side: a longer page is cut there.
+# The most pixels along a side of a texture in Chromium: a longer page is cut there.
 _TALLEST = 16_384
 _FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
