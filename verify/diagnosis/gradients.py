@@ -14,9 +14,9 @@ import numpy as np
 
 from verify.checker.directions import index_of, unit
 from verify.checker.judge import Finding
-from verify.checker.layer import LayerUnderTest
+from verify.checker.layer import ContractError, LayerUnderTest
 from verify.checker.line import Line
-from verify.checker.point import Array, Point
+from verify.checker.point import Array, Point, StructureError
 from verify.checker.reference import BY_COMPLEX
 from verify.checker.references.differences import CENTRAL
 from verify.diagnosis.causes.evidence import Evidence
@@ -121,7 +121,7 @@ def _by_lines(finding: Finding, case: Reproduced, known: Mapping[str, Array | No
         index = index_of(flat, claimed.shape)
         try:
             low, high, tolerated = _known(finding, lines, index)
-        except Exception:  # beyond the function's domain, or beyond exact numbers
+        except (StructureError, ContractError, ArithmeticError):  # beyond the domain, or beyond exact numbers
             continue
         claim = float(claimed[index])
         if not np.isfinite(low + high + tolerated):

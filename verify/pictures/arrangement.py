@@ -61,7 +61,7 @@ class Plane(NamedTuple):
 
 
 def plane_of(compared: Compared, most: int = MOST_CELLS) -> Plane:
-    """The cells of one gradient, at most so many."""
+    """The cells of one gradient: at most `most`."""
     shape = _without_ones(compared.claimed.shape)
     wrong = np.ma.filled(compared.wrong, False).reshape(shape)
     chosen, wrong = _thinned(_importance(compared).reshape(shape), wrong, most)
@@ -135,7 +135,7 @@ def _every_second(array: Array, axis: int) -> tuple[Array, Array]:
 
 
 def _block(entries: int, cells: int) -> int:
-    """How many entries of an axis a cell stands for, if the axis was halved to so many cells."""
+    """How many entries of an axis a cell stands for: a power of two."""
     block = 1
     while math.ceil(entries / block) > cells:
         block *= 2

@@ -29,7 +29,7 @@ STYLE = """
 .map .broken { stroke: var(--ink); stroke-width: 1.6; fill: none }
 .map .wrong { stroke: var(--ink); stroke-width: 1.7; fill: none; stroke-linecap: square }
 """
-# A choice: steps of each colour. More are not told apart.
+# A choice: steps of each colour. The eye does not separate more.
 _LEVELS = 8
 # Pixels. A map is as large as fits, its cells between the smallest that is seen and the largest that is not clumsy.
 _WIDTH, _HEIGHT, _SMALLEST, _LARGEST, _GAP = 290, 290, 3.5, 34.0, 6.0

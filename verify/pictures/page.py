@@ -94,7 +94,7 @@ def index_page(
 
 
 def section_of(certificate: Certificate, title: str = "", cells: int = _MOST_CELLS, text: str = "") -> Section:
-    """What is shown of a certificate, with at most so many cells in all its maps."""
+    """What is shown of a certificate. All its maps have at most `cells` cells."""
     text = text or str(certificate)
     verdict, facts = certificate.verdict, [("oracle", f"{certificate.oracle} ({certificate.structure})")]
     facts += [("seed", str(certificate.seed))]
