@@ -44,7 +44,7 @@ PAGES = {
     "adapters": Page(
         "Adapters",
         {
-            "verify.adapters": tuple(name for name in adapters.__all__ if name != "plain"),
+            "verify.adapters": ("gradcheck", "adapt", *sorted({*adapters.__all__} - {"gradcheck", "adapt", "plain"})),
             "verify.adapters.plain": ("gradcheck", "pair"),
             "verify.adapters.torch": ("gradcheck", "pair"),
             "verify.adapters.jax": ("gradcheck", "pair"),
