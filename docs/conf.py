@@ -20,8 +20,6 @@ exclude_patterns = ["handbook", "**/README.md"]
 default_role = "literal"  # a docstring's `x` is code
 smartquotes = False  # --option is no dash
 nitpicky = True
-# Types of other projects, whose inventories would be fetched, and of modules that the reference does not list.
-nitpick_ignore_regex = [("py:.*", ".*")]
 
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4

@@ -36,8 +36,9 @@ def _docstring(app: Sphinx, what: str, name: str, obj: object, options: Any, lin
 
 
 def _without_docstring(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: Any) -> bool | None:
-    """Leave out the fields of a NamedTuple, whose docstrings only number them. The class says what they are."""
-    return True if str(getattr(obj, "__doc__", "")).startswith("Alias for field number") else None
+    """Leave out fields whose docstrings are not their own: numbered ones, and defaults that are a type."""
+    numbered = str(getattr(obj, "__doc__", "")).startswith("Alias for field number")
+    return True if numbered or obj in (tuple, dict) else None
 
 
 def _inline(writer: Any, node: nodes.math) -> None:

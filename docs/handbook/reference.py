@@ -44,7 +44,7 @@ PAGES = {
     "adapters": Page(
         "Adapters",
         {
-            "verify.adapters": tuple(name for name in adapters.__all__ if name != "plain"),
+            "verify.adapters": ("gradcheck", "adapt", *sorted({*adapters.__all__} - {"gradcheck", "adapt", "plain"})),
             "verify.adapters.plain": ("gradcheck", "pair"),
             "verify.adapters.torch": ("gradcheck", "pair"),
             "verify.adapters.jax": ("gradcheck", "pair"),
@@ -168,7 +168,7 @@ def _fields() -> str:
             "",
             titled("As JSON"),
             'What is not finite is a string: ``"nan"``, ``"inf"``. ``seconds`` differs from run to run.\n',
-            table(("field", "type"), rows),
+            table(("field", "type"), rows, classes="short"),
             text,
             code("json", json.dumps(shown, indent=1)),
         ]
@@ -210,7 +210,9 @@ def exit_codes() -> dict[str, str]:
 
 
 def _exit_codes() -> str:
-    return table(("code", "meaning"), [(f"``{number}``", meaning) for number, meaning in exit_codes().items()])
+    return table(
+        ("code", "meaning"), [(f"``{number}``", meaning) for number, meaning in exit_codes().items()], classes="short"
+    )
 
 
 def _usage(name: str, command: click.Command) -> str:
@@ -225,7 +227,7 @@ def _options(command: click.Command) -> str:
         taken = "" if each["is_flag"] else f" {_taken(each)}"
         text = [each["help"] or "", _choices(each["type"]), _default(each)]
         rows.append((f"``{', '.join(each['opts'])}{taken}``", escaped(" ".join(filter(None, text)))))
-    return table(("option", "meaning"), rows) if rows else "It has no options.\n"
+    return table(("option", "meaning"), rows, classes="short") if rows else "It has no options.\n"
 
 
 def _taken(option: dict[str, Any]) -> str:
@@ -255,7 +257,7 @@ def _json() -> str:
             titled("The JSON"),
             f"With ``--json PATH`` these write one object: {commands}. It has ``command``, ``exit_code``, settings "
             "such as ``seed``, and ``rows``. A row of ``run`` has these fields:\n",
-            table(("field", "type"), rows),
+            table(("field", "type"), rows, classes="short"),
             "``certificate`` is that of the case that did not pass, or null. "
             "Its fields are those of :doc:`a certificate <certificate>`.\n",
         ]
@@ -267,7 +269,9 @@ def _pytest() -> str:
         titled("pytest plugin", "="),
         rst(blocks(inspect.getdoc(plugin) or ""), formulas=False),
         titled("Options and settings"),
-        table(("name", "meaning"), [(f"``{name}``", escaped(text)) for name, text in plugin_options()]),
+        table(
+            ("name", "meaning"), [(f"``{name}``", escaped(text)) for name, text in plugin_options()], classes="short"
+        ),
         titled("The fixture gradcheck"),
         ".. autoclass:: verify.plugin.Gradcheck\n   :members: __call__, torch, jax, plain\n",
         "Layers are parametrized by :func:`verify.parametrize_with_checks`.\n",
