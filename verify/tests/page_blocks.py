@@ -100,10 +100,10 @@ def _session(block: Block, names: dict[str, Any]) -> Iterator[str]:
     if not test.examples:
         yield f"line {block.line}: neither a session nor a file"
         return
-    told: list[str] = []
-    doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS).run(test, out=told.append, clear_globs=False)
+    printed: list[str] = []
+    doctest.DocTestRunner(verbose=False, optionflags=doctest.ELLIPSIS).run(test, out=printed.append, clear_globs=False)
     names.update(test.globs)
-    yield from told
+    yield from printed
 
 
 def _change(block: Block, folder: Path) -> Iterator[str]:
@@ -125,15 +125,10 @@ def _console(block: Block, folder: Path, environment: dict[str, str]) -> Iterato
         return
     for command, following in zip(commands, [*commands[1:], None], strict=True):
         want = block.text[command.end() : following.start() if following else None]
-        done = subprocess.run(
-            ["bash", "-c", command.group(1)],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        )
-        got = "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+        done = _run(command.group(1), folder, environment)
+        # Progress goes to standard error, and only on a slow machine: it counts where the command fails.
+        said = done.stdout + (done.stderr if done.returncode else "")
+        got = "".join(f"{line.rstrip()}\n" for line in said.splitlines())
         if not doctest.OutputChecker().check_output(want, got, doctest.ELLIPSIS):
             yield f"line {block.line}: $ {command.group(1)}\nshown:\n{want}printed:\n{got}"
 
@@ -148,9 +143,15 @@ def _workflow(block: Block, folder: Path, environment: dict[str, str]) -> Iterat
     for step in steps(block):
         if " pip install " in step:
             continue
-        done = subprocess.run(["bash", "-c", step], cwd=folder, env=environment, capture_output=True, encoding="utf-8")
+        done = _run(step, folder, environment)
         if done.returncode:
             yield f"line {block.line}: {step} exits with {done.returncode}\n{done.stdout}{done.stderr}"
+
+
+def _run(command: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pytest
 
 import page_blocks
 import verify
+from verify.checker.candidates import CANDIDATES
 
 DOCS, VERIFY = page_blocks.ROOT / "docs", Path(verify.__file__).parent
 PAGES = {
@@ -238,3 +239,14 @@ def test_the_files_and_functions_that_a_page_names_are_there() -> None:
         module = importlib.import_module(f"verify.{path.removesuffix('.py').replace('/', '.')}")
         for function in re.findall(r"`(\w+)`", functions):
             assert hasattr(module, function), f"{path}: {function}"
+
+
+def test_a_page_lists_every_objection_that_is_asked() -> None:
+    asked = {
+        f"{objection.__module__.rpartition('.')[2]}.{objection.__name__}"
+        for candidate in CANDIDATES
+        for reference in candidate.references(1e-9)
+        for objection in reference.objections
+    }
+    rows = re.findall(r"^\| (`.*`) \| .* \| .* \|$", PAGES["how/objections.md"], re.MULTILINE)
+    assert set(re.findall(r"`(\w+\.\w+)`", " ".join(rows))) == asked
