@@ -16,7 +16,7 @@ release = version = _version()
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_design", "handbook.extension"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["handbook", "**/README.md"]
+exclude_patterns = ["handbook", "layers.md", "**/README.md"]  # layers.md is what the README links: here is layers/index
 default_role = "literal"  # a docstring's `x` is code
 smartquotes = False  # --option is no dash
 nitpicky = True
