@@ -19,12 +19,14 @@ import pytest
 from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.contenders import PASSES, Contender, contender, passes, versions
+from benchmarks.contenders import PASSES, Contender, by_size, contender, drawn, passes, versions
+from benchmarks.memory import Gauge
 from benchmarks.turns import REPLAY, Rounds, in_turns, keep
 from verify.layers import LAYERS, BenchCase, Layer
 
 Array = NDArray[Any]
 
+_OURS_TO_READ = ("im2col", "vectorized", "fast")  # the loops take minutes under tracemalloc
 _SMALL = 32  # a dry run and `--small` divide the number of images by this
 
 
@@ -60,6 +62,7 @@ def test_layer(
     benchmark: BenchmarkFixture,
     dtype: str,
     small: bool,
+    gauge: Gauge,
 ) -> None:
     ready = _prepared(layer, zoo, case, dtype, small)
     if version not in ready.contenders:
@@ -70,12 +73,17 @@ def test_layer(
     rounds = _timed(layer, zoo, case, direction, dtype, small)
     benchmark.group = f"{layer} {direction} {zoo}: {case}"
     flops = _flops(LAYERS[layer], direction, ready)
+    call = ready.contenders[version].calls[direction]
+    compared = layer == "conv2d" and not by_size(_case(layer, zoo, case))
+    measured = compared and direction == "both" and version != "matmul"
     benchmark.extra_info.update(
         dtype=dtype,
         shape=ready.arrays[0].shape,
+        groups=ready.options.get("groups", 1),
         bytes=_bytes(direction, ready),
         max_difference=ready.differences.get(version),
-        extra_bytes=extra_bytes(ready.contenders[version].calls[direction]) if version == "fast" else None,
+        extra_bytes=extra_bytes(call) if version in _OURS_TO_READ else None,
+        extra_resident_bytes=_extra_resident(gauge, layer, zoo, case, dtype, version, ready) if measured else None,
         flops=flops,
         gflop_per_s=flops and flops / rounds[version].median / 1e9,
         share_of_matmul=rounds["matmul"].median / rounds[version].median if "matmul" in rounds else None,
@@ -85,9 +93,14 @@ def test_layer(
 
 @functools.lru_cache(maxsize=1)  # the tests of one case follow each other
 def _prepared(layer: str, zoo: str, case: str, dtype: str, small: bool) -> Prepared:
-    (found,) = (each for each in LAYERS[layer].bench if (each.zoo, each.name) == (zoo, case))
+    found = _case(layer, zoo, case)
     images = max(1, found.images // _SMALL) if small else found.images
     return prepare(LAYERS[layer], found, np.dtype(dtype), images)
+
+
+def _case(layer: str, zoo: str, case: str) -> BenchCase:
+    (found,) = (each for each in LAYERS[layer].bench if (each.zoo, each.name) == (zoo, case))
+    return found
 
 
 @functools.lru_cache(maxsize=1)
@@ -99,14 +112,7 @@ def _timed(layer: str, zoo: str, case: str, direction: str, dtype: str, small: b
 
 def prepare(layer: Layer, case: BenchCase, dtype: np.dtype[Any], images: int) -> Prepared:
     """Return the contenders of a case for a batch of `images`, or raise AssertionError if they disagree."""
-    generator = np.random.default_rng(0)
-    arrays = tuple(
-        array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
-        for array in case.draw(generator, images)
-    )
-    y, cache = layer.fast.forward(*arrays, **case.options)
-    dy = generator.integers(-4, 5, y.shape) if layer.exact else generator.normal(size=y.shape)
-    dy = np.asarray(dy).astype(dtype)
+    arrays, y, cache, dy = drawn(layer, case, dtype, images)
     gradients = layer.fast.backward(dy, cache)
     complete = layer.complete(arrays, case.options)
     allowed, count = layer.allowed(complete, y, dy, gradients), len(complete.arrays)
@@ -198,6 +204,16 @@ def extra_bytes(call: Callable[[], Any]) -> int:
     finally:
         tracemalloc.stop()
     return max(0, peak - sum(array.nbytes for array in _results(results)))
+
+
+def _extra_resident(
+    gauge: Gauge, layer: str, zoo: str, case: str, dtype: str, version: str, ready: Prepared
+) -> int | None:
+    """Return the peak growth of a process by a forward and backward, without the results."""
+    images = len(ready.arrays[0])
+    peak = gauge.peak(layer=layer, zoo=zoo, case=case, images=images, dtype=dtype, version=version)
+    results = sum(array.nbytes for array in ready.contenders["fast"].results)
+    return None if peak is None else max(0, peak - results)
 
 
 def _results(returned: Any) -> list[Array]:

@@ -7,10 +7,14 @@ import importlib.util
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pytest_benchmark.logger import PytestBenchmarkWarning
+
+from benchmarks.memory import Gauge
+from benchmarks.time_left import TimeLeft, earlier
 
 _LIBRARIES = ("torch", "jax")
 _FACTS = pytest.StashKey[dict[str, Any]]()
@@ -41,7 +45,9 @@ def pytest_configure(config: pytest.Config) -> None:
     warnings.filterwarnings("default", category=PytestBenchmarkWarning)
     config.stash[_WARNINGS] = _drop_coretype()
     config.stash[_FACTS] = _facts(config.getoption("blas_threads"))
-    if report := config.getoption("benchmark_json"):
+    report = config.getoption("benchmark_json")
+    config.pluginmanager.register(TimeLeft(earlier(report)), "time-left")
+    if report:
         report.parent.mkdir(parents=True, exist_ok=True)
 
 
@@ -67,6 +73,14 @@ def dtype(pytestconfig: pytest.Config) -> str:
 def small(pytestconfig: pytest.Config) -> bool:
     """Whether the run uses few images and rounds, as every dry run does."""
     return bool(pytestconfig.getoption("small") or pytestconfig.getoption("benchmark_disable"))
+
+
+@pytest.fixture(scope="session")
+def gauge(pytestconfig: pytest.Config) -> Iterator[Gauge]:
+    """The process that measures peak memory."""
+    made = Gauge(pytestconfig.getoption("blas_threads"))
+    yield made
+    made.close()
 
 
 def _drop_coretype() -> list[str]:

@@ -67,6 +67,20 @@ def passes(case: BenchCase, version: str) -> tuple[str, ...]:
     return PASSES if single and not by_size(case) else PASSES[2:]
 
 
+def drawn(
+    layer: Layer, case: BenchCase, dtype: np.dtype[Any], images: int
+) -> tuple[tuple[Array, ...], Array, Any, Array]:
+    """Return the arrays of a case, and y, the cache and dy of the fast version for them."""
+    generator = np.random.default_rng(0)
+    arrays = tuple(
+        array.astype(dtype) if np.issubdtype(array.dtype, np.floating) else array
+        for array in case.draw(generator, images)
+    )
+    y, cache = layer.fast.forward(*arrays, **case.options)
+    dy = generator.integers(-4, 5, y.shape) if layer.exact else generator.normal(size=y.shape)
+    return arrays, y, cache, np.asarray(dy).astype(dtype)
+
+
 def by_size(case: BenchCase) -> bool:
     """Return whether the case belongs to a series in which one size grows."""
     return case.zoo.startswith("by ")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import zlib
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +27,10 @@ _ROWS = pytest.StashKey[_Rows]()
 _WORST_FIRST = ("FAIL", "INCONCLUSIVE", "PASS")
 # A choice: of more rows only those that did not pass are printed, unless pytest is verbose.
 _MOST_LINES = 200
+# A choice: names of files that people read. A checksum of the whole name tells tests apart.
+_MOST_OF_A_NAME = 80
+# The pages that this process has written.
+_WRITTEN: set[str] = set()
 _LEGEND = "miss: the probability that a wrong gradient passes; with <, the largest relative error that may pass"
 
 
@@ -32,8 +38,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option `--gradcert-seed` and the setting `gradcert_junit`."""
     seed = "Seed of every check by the fixture gradcheck (default: a seed derived from the test's name)."
     parser.getgroup("gradcert").addoption("--gradcert-seed", type=_seed, metavar="SEED", help=seed)
+    html = "Write a page with heat maps for each check that did not pass, and an index of all checks, into this folder."
+    parser.getgroup("gradcert").addoption("--gradcert-html", metavar="FOLDER", help=html)
     junit = "Record the results of checks as properties of the test (JUnit's xunit2 schema has none)."
     parser.addini("gradcert_junit", junit, type="bool", default=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a folder of `--gradcert-html` that cannot be written to, and a missing package, before any test."""
+    if (folder := config.getoption("--gradcert-html")) is not None:
+        from verify.pictures.page import needed
+
+        try:
+            needed("jinja2", "--gradcert-html")
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except (ModuleNotFoundError, OSError) as error:
+            raise pytest.UsageError(f"--gradcert-html {folder!r}: {error}") from error
 
 
 def _seed(text: str) -> int:
@@ -97,7 +117,8 @@ class Gradcheck:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Collect the rows of all checks that the test makes, by the fixture or not."""
     rows = item.stash.setdefault(_ROWS, {})
-    with listening(lambda layer, result: _add(rows, layer, result)):
+    folder = item.config.getoption("--gradcert-html")
+    with listening(lambda layer, result: _add(rows, layer, result, _page(folder, item.nodeid, result))):
         return (yield)
 
 
@@ -115,6 +136,7 @@ def pytest_runtest_makereport(
     report = yield
     if report.when == "teardown" and rows:
         vars(report)["gradcert"] = [(*key[:2], *_cells(row)) for key, row in rows.items()]
+        vars(report)["gradcert_pages"] = [row.get("page", "") for row in rows.values()]
     crash = getattr(report.longrepr, "reprcrash", None)
     if call.excinfo is not None and crash is not None:
         crash.message = _headline(call.excinfo.value) or crash.message
@@ -133,9 +155,11 @@ def _headline(error: BaseException) -> str:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print a line for each checked gradient, if there is one."""
     reports = [report for some in terminalreporter.stats.values() for report in some if hasattr(report, "gradcert")]
-    if not reports:
-        return
     lines = [(report.nodeid, *row) for report in reports for row in report.gradcert]
+    if (folder := terminalreporter.config.getoption("--gradcert-html")) is not None:
+        _write_index(folder, lines, [page for report in reports for page in report.gradcert_pages])
+    if not lines:
+        return
     short = len(lines) > _MOST_LINES and not terminalreporter.config.get_verbosity()
     shown = [line for line in lines if line[3] != "PASS"] if short else lines
     terminalreporter.section("gradients checked")
@@ -148,27 +172,50 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(_LEGEND)
 
 
-def _add(rows: _Rows, layer: Any, result: Any) -> None:
-    """Add a certificate or a report of check_layer to the rows of a test."""
+def _page(folder: str | None, test: str, result: Any) -> str:
+    """Write the page of a check that did not pass, and return the name of its file; nothing if none is wanted."""
+    if folder is None or result:
+        return ""
+    from verify.pictures.page import result_page
+
+    stem = f"{re.sub(r'[^A-Za-z0-9]+', '-', test)[-_MOST_OF_A_NAME:].strip('-')}-{zlib.crc32(test.encode()):08x}"
+    name = next(name for n in itertools.count(1) if (name := f"{stem}-{n}.html") not in _WRITTEN)
+    _WRITTEN.add(name)
+    Path(folder, name).write_text(result_page(result, test), encoding="utf-8")
+    return name
+
+
+def _write_index(folder: str, lines: list[tuple[str, ...]], pages: list[str]) -> None:
+    """Write the page of all checks of the run, with links to those that did not pass."""
+    from verify.pictures.page import index_page
+
+    headings = ("test", "layer", "gradient or check", "verdict", "oracle", "miss", "checks", "seed")
+    text = index_page(headings, lines, pages, [f"{_LEGEND[:1].upper()}{_LEGEND[1:]}."])
+    Path(folder, "index.html").write_text(text, encoding="utf-8")
+
+
+def _add(rows: _Rows, layer: Any, result: Any, page: str) -> None:
+    """Add a certificate or a report of check_layer to the rows of a test; `page` is the file of one that failed."""
     from verify.adapters import layer_name
     from verify.checker.certificate import Certificate
 
     if isinstance(result, Certificate):
-        _add_certificate(rows, layer_name(layer), result)
+        _add_certificate(rows, layer_name(layer), result, page)
         return
     for each in result.results:
         row = rows.setdefault((result.layer, each.check, "check_layer"), {"checks": 0})
         cases = f"{each.cases} case{'' if each.cases == 1 else 's'}"
-        row.update(checks=row["checks"] + 1, verdict=each.verdict, oracle=cases, seed=result.seed)
+        row.update(checks=row["checks"] + 1, verdict=each.verdict, oracle=cases, seed=result.seed, page=page)
 
 
-def _add_certificate(rows: _Rows, layer: str, certificate: Certificate) -> None:
+def _add_certificate(rows: _Rows, layer: str, certificate: Certificate, page: str) -> None:
     """Add a check to the rows. A row has the worst verdict and the weakest promise of its checks."""
     # If all gradients are right, but not all that y depends on is checked, the certificate alone is INCONCLUSIVE.
     alike = all(result.verdict == "PASS" for result in certificate.arguments)
     for result in certificate.arguments:
         row = rows.setdefault((layer, f"d{result.name}", certificate.oracle), {"checks": 0, "verdict": "PASS"})
         row["checks"] += 1
+        row["page"] = row.get("page") or page
         verdict = certificate.verdict if alike else result.verdict
         if row["checks"] == 1 or _WORST_FIRST.index(verdict) < _WORST_FIRST.index(row["verdict"]):
             row.update(verdict=verdict, oracle=certificate.oracle, seed=certificate.seed)

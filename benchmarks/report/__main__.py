@@ -1,16 +1,28 @@
-"""Write the page and the Markdown summary of a run: `python -m benchmarks.report RUN.json`."""
+"""Write the page and the Markdown summary of a run: `python -m benchmarks.report RUN.json`.
+
+`--publish FOLDER` also writes the run as a folder of the handbook.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
 import rich_click as click
 
-from benchmarks.report.answers import headlines
+try:
+    import jinja2
+    import matplotlib  # noqa: F401  (the figures need it: said here, before they are imported)
+except ModuleNotFoundError as missing:
+    message = f'the report needs {missing.name}: pip install "gradcert[report]"'
+    raise ModuleNotFoundError(message, name=missing.name) from None
+
+from benchmarks.report import tables
+from benchmarks.report.answers import goals, headlines
 from benchmarks.report.collect import NotARunError, Run, read
-from benchmarks.report.sections import sections
-from benchmarks.report.tables import Table, digits
+from benchmarks.report.drawing import DARK, LIGHT
+from benchmarks.report.publish import SmallRunError, publish
+from benchmarks.report.sections import GOALS, sections
+from benchmarks.report.tables import Table
 
 
 def page(run: Run) -> str:
@@ -20,20 +32,31 @@ def page(run: Run) -> str:
         loader=folder, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.get_template("page.html.j2")
-    return template.render(run=run, headlines=headlines(run), sections=sections(run), digits=digits)
+    return template.render(
+        run=run,
+        headlines=headlines(run),
+        sections=sections(run),
+        roofs=tables.roofs(run),
+        goals=goals(run),
+        goals_text=GOALS,
+        light=LIGHT,
+        dark=DARK,
+    )
 
 
 def markdown(run: Run) -> str:
-    """Return the headlines and every table that the page does not fold, in Markdown."""
+    """Return the headlines, the answers of the figures and every table that the page does not fold, in Markdown."""
     lines = ["# Benchmarks", "", *(f"- {name}: {fact}" for name, fact in run.machine.items()), ""]
     for each in headlines(run):
         lines += [f"**{each.figure} {each.what}.** {each.meaning}", ""]
     for section in sections(run):
         shown = [table for name, table in section.tables.items() if not name or section.title == "Against the loops"]
-        if shown:
+        if shown or section.figures:
             lines += [f"## {section.title}", "", section.text, ""]
+            lines += [f"**{figure.title}**\n" for figure in section.figures]
             for table in shown:
                 lines += [*_markdown(table), ""]
+    lines += ["## What was aimed at", "", GOALS, "", *_markdown(goals(run)), ""]
     return "\n".join(lines)
 
 
@@ -44,17 +67,24 @@ def _markdown(table: Table) -> list[str]:
 
 @click.command()
 @click.argument("result", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def main(result: Path) -> None:
+@click.option("--publish", "folder", type=click.Path(file_okay=False, path_type=Path), help="write the run to FOLDER")
+def main(result: Path, folder: Path | None) -> None:
     """Write report.html and report.md beside RESULT, the JSON of pytest-benchmark, and print the summary."""
     try:
         run = read(result)
     except NotARunError as error:
         raise click.UsageError(str(error)) from None
-    summary = markdown(run)
+    summary, whole = markdown(run), page(run)
     result.with_name("report.md").write_text(summary, encoding="utf-8")
-    result.with_name("report.html").write_text(page(run), encoding="utf-8")
+    result.with_name("report.html").write_text(whole, encoding="utf-8")
     click.echo(summary)
     click.echo(f"the page: {result.with_name('report.html')}")
+    if folder is not None:
+        try:
+            written = publish(run, whole, folder)
+        except SmallRunError as error:
+            raise click.UsageError(str(error)) from None
+        click.echo(f"published: {', '.join(map(str, written))}")
 
 
 if __name__ == "__main__":

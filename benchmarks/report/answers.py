@@ -4,50 +4,76 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from benchmarks.report.collect import JAX, TORCH, Row, Run, geometric_mean
+from benchmarks.report import claims, intervals
+from benchmarks.report.collect import JAX, TORCH, Row, Run
+from benchmarks.report.intervals import Interval
 from benchmarks.report.tables import Table, compared, convolutions, digits, growth, mean, mib, ratios
 
 _EXTRA_BYTES = 64 << 20
 
 
 class Headline(NamedTuple):
-    """A number, what it measures, and how to read it."""
+    """A number, what it measures, how to read it, and whether we are "faster", "slower" or "even"."""
 
     figure: str
     what: str
     meaning: str
+    side: str
 
 
 def headlines(run: Run) -> list[Headline]:
-    """Return the three main ratios, without those that the run did not measure."""
+    """Return the main ratios that the run measured. A run with --small has none."""
+    if run.small:
+        return []
     found = []
-    if loops := [1 / ratio for row in run.rows if (ratio := row.ratio("naive"))]:
+    if (loops := intervals.mean(run.rows, ("naive",))) is not None:
         meaning = (
             "The naive version of a layer is its formula in Python loops. This is its time over the fast version's."
         )
-        found.append(Headline(f"{digits(geometric_mean(loops))}×", "the speed of the loops", meaning))
+        found.append(_headline(loops, "the loops", meaning))
     rows = convolutions(run)
-    if best := ratios(rows, TORCH + JAX):
-        libraries = [name for name, layouts in (("PyTorch", TORCH), ("JAX", JAX)) if ratios(rows, layouts)]
+    if (best := intervals.mean(rows, TORCH + JAX)) is not None:
+        of = ratios(rows, TORCH + JAX)
+        libraries = claims.libraries(rows)
+        what = "the better of PyTorch and JAX" if "and" in libraries else libraries
         meaning = (
-            f"Forward and backward of {len(best)} convolutions, over the best of {' and '.join(libraries)} in either "
-            f"layout: from {digits(min(best))} to {digits(max(best))}. Below 1 we are faster."
+            f"Forward and backward of {len(of)} convolutions, against {libraries} in either layout. Our time is from "
+            f"{digits(min(of))} to {digits(max(of))} times theirs.{_reach(best)}"
         )
-        found.append(Headline(f"{digits(geometric_mean(best))}×", f"the time of {' or '.join(libraries)}", meaning))
-    elif bare := [ratio for row in run.rows if row.direction == "both" and (ratio := row.ratio("matmul"))]:
-        meaning = "The time of forward and backward over that of the matrix products alone. 1 is the best possible."
-        found.append(Headline(f"{digits(geometric_mean(bare))}×", "the time of the bare product", meaning))
-    steps = {each.network: each.seconds for each in run.trainings if each.span == "epoch" and "torch" in each.seconds}
-    if steps:
-        each = {network: seconds["fast"] / seconds["torch"] for network, seconds in steps.items()}
-        parts = " and ".join(f"{digits(ratio)} for {network}" for network, ratio in each.items())
-        meaning = f"An epoch of the same images with the same optimiser: {parts}. Below 1 we are faster."
-        found.append(Headline(f"{digits(geometric_mean(each.values()))}×", "the time of PyTorch's epoch", meaning))
+        found.append(_headline(best, what, meaning))
+    elif (bare := intervals.mean([row for row in run.rows if row.direction == "both"], ("matmul",))) is not None:
+        meaning = f"The time of forward and backward over that of the matrix products alone.{_reach(bare)}"
+        found.append(_headline(bare, "the bare product", meaning))
+    epochs = [each for each in run.trainings if each.span == "epoch" and "torch" in each.seconds]
+    if (training := intervals.mean(epochs, ("torch",))) is not None:
+        each = " and ".join(f"{digits(of.seconds['fast'] / of.seconds['torch'])} for {of.network}" for of in epochs)
+        meaning = (
+            f"An epoch of the same images with the same optimiser, our time over theirs: {each}.{_reach(training)}"
+        )
+        found.append(_headline(training, "PyTorch's training", meaning))
     return found
 
 
+def _headline(found: Interval, whom: str, meaning: str) -> Headline:
+    even = found.side == 0
+    side = "even" if even else "faster" if found.value < 1 else "slower"
+    figure = digits(found.value if even else max(found.value, 1 / found.value))
+    return Headline(f"{figure}×", f"the time of {whom}" if even else f"{side} than {whom}", meaning, side)
+
+
+def _reach(found: Interval) -> str:
+    return (
+        "" if found.low == found.high else f" The mean's interval of 95 %: {digits(found.low)} to {digits(found.high)}."
+    )
+
+
 def goals(run: Run) -> Table:
-    """Return a row for each goal: what was aimed at, what was measured, and whether it is met."""
+    """Return a row for each goal: what was aimed at, what was measured, and whether it is met.
+
+    A run with --small measures none of them.
+    """
+    if run.small:
+        run = run._replace(rows=[], trainings=[], checks=[])
     conv, other = convolutions(run), [row for row in compared(run) if row.layer != "conv2d"]
     of_both = [row for row in conv if row.best(TORCH) and row.best(JAX)]
     best = ratios(of_both, TORCH + JAX)

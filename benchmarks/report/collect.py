@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +12,21 @@ from typing import Any, NamedTuple
 TORCH, JAX = ("torch", "torch channels_last"), ("jax", "jax channels_last")
 # Array versions that are to be read. They are timed where another version is the fast one.
 READABLE = ("im2col", "vectorized")
+# What contenders are called in sentences.
+NAMES = {
+    "naive": "the loops",
+    **dict.fromkeys(READABLE, "im2col"),
+    "fast": "ours",
+    "matmul": "the bare product",
+    "torch": "PyTorch",
+    "torch channels_last": "PyTorch, channels last",
+    "jax": "JAX",
+    "jax channels_last": "JAX, channels last",
+}
 
 
 class Row(NamedTuple):
-    """One pass of one case: the median seconds and the extra information of each contender."""
+    """One pass of one case: median seconds, extra information and rounds in turn of each contender."""
 
     layer: str
     zoo: str
@@ -22,6 +34,7 @@ class Row(NamedTuple):
     direction: str
     seconds: Mapping[str, float]
     info: Mapping[str, Mapping[str, Any]]
+    rounds: Mapping[str, tuple[float, ...]] = {}
 
     @property
     def fast(self) -> float:
@@ -44,13 +57,14 @@ class Row(NamedTuple):
 
 
 class Training(NamedTuple):
-    """A step or an epoch of a network: the median seconds of each contender."""
+    """A step or an epoch of a network: the median seconds and the rounds in turn of each contender."""
 
     network: str
     span: str
     steps: int
     batch_size: int
     seconds: Mapping[str, float]
+    rounds: Mapping[str, tuple[float, ...]] = {}
 
 
 class Check(NamedTuple):
@@ -62,7 +76,10 @@ class Check(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One run. `flops` and `bandwidth` are the roofs per second, or None if they were not measured."""
+    """One run. `flops` and `bandwidth` are the roofs per second, or None if they were not measured.
+
+    `work` has the operations and the bytes with which the roofs were measured.
+    """
 
     machine: Mapping[str, str]
     rows: list[Row]
@@ -70,6 +87,12 @@ class Run(NamedTuple):
     checks: list[Check]
     flops: float | None
     bandwidth: float | None
+    work: Mapping[str, int] = {}
+
+    @property
+    def small(self) -> bool:
+        """Whether the run had few images and few rounds, so that no claim follows from it."""
+        return "caution" in self.machine
 
 
 class NotARunError(ValueError):
@@ -95,10 +118,11 @@ def read(path: Path) -> Run:
             version = parameters.pop("version", "")
             key = tuple(parameters[name] for name in _KEYS[test])
             seconds, info = float(benchmark["stats"]["median"]), dict(benchmark["extra_info"])
+            rounds = tuple(map(float, benchmark["stats"].get("data", ())))
         except (KeyError, TypeError, AttributeError, ValueError):
             name = benchmark.get("fullname", "an entry") if isinstance(benchmark, dict) else "an entry"
             raise NotARunError(f"{path}: {name} is not a benchmark of this folder") from None
-        found[test].setdefault(key, {})[version] = (seconds, info)
+        found[test].setdefault(key, {})[version] = (seconds, info, rounds)
     for key, contenders in found["test_layer"].items():
         if "fast" not in contenders:
             raise NotARunError(f"{path}: {', '.join(key)}: the fast version is missing, found {', '.join(contenders)}")
@@ -121,6 +145,9 @@ def _run(machine: Mapping[str, str], found: Mapping[str, dict[tuple[Any, ...], d
     def noted(contenders: Mapping[str, Any]) -> Any:
         return next(iter(contenders.values()))[1]
 
+    def rounds(contenders: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+        return {version: timed[2] for version, timed in contenders.items()}
+
     def each_second(roof: str, what: str) -> float | None:
         timed = found["test_machine"].get((roof,))
         return None if timed is None else noted(timed)[what] / seconds(timed)[""]
@@ -128,11 +155,16 @@ def _run(machine: Mapping[str, str], found: Mapping[str, dict[tuple[Any, ...], d
     return Run(
         machine,
         [
-            Row(layer, zoo, case, direction, seconds(each), {version: timed[1] for version, timed in each.items()})
-            for (layer, zoo, case, direction), each in found["test_layer"].items()
+            Row(
+                *(_timed(key, noted(each)) if machine.get("caution") else key),
+                seconds(each),
+                {version: timed[1] for version, timed in each.items()},
+                rounds(each),
+            )
+            for key, each in found["test_layer"].items()
         ],
         [
-            Training(network, span, noted(each)["steps"], noted(each)["batch_size"], seconds(each))
+            Training(network, span, noted(each)["steps"], noted(each)["batch_size"], seconds(each), rounds(each))
             for (network, span), each in found["test_training"].items()
         ],
         [
@@ -141,7 +173,18 @@ def _run(machine: Mapping[str, str], found: Mapping[str, dict[tuple[Any, ...], d
         ],
         each_second("matrix product", "flops"),
         each_second("copy", "bytes"),
+        {
+            what: noted(timed)[what]
+            for roof, what in (("matrix product", "flops"), ("copy", "bytes"))
+            if (timed := found["test_machine"].get((roof,))) is not None
+        },
     )
+
+
+def _timed(key: tuple[str, ...], info: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the name of a case with the number of images that a run with --small took."""
+    layer, zoo, case, direction = key
+    return layer, zoo, re.sub(r"N = \d+", f"N = {info['shape'][0]}", case), direction
 
 
 def _machine(machine: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, str]:

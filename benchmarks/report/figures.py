@@ -1,49 +1,22 @@
-"""The figures of the page: SVG that takes all its colours from the page around it."""
+"""The figures of the page, beside the first: SVG that takes all its colours from the page around it."""
 
 from __future__ import annotations
 
-import io
-import itertools
-import re
-from collections.abc import Callable, Iterable
+import math
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import NullLocator
 
-from benchmarks.report.collect import JAX, TORCH, Row, Run, geometric_mean
-from benchmarks.report.tables import convolutions, digits, exponent, sizes
-
-# Placeholder colours in matplotlib's output. The style sheet of the page replaces them.
-INK, OURS, PYTORCH, JAXS, FAINT = "#010203", "#010204", "#010205", "#010206", "#010207"
-_STYLE = {INK: "currentColor", OURS: "var(--ours)", PYTORCH: "var(--torch)", JAXS: "var(--jax)", FAINT: "var(--line)"}
-_WIDTH = 5.2  # inches: 374 units, about the width of a telephone, where text then keeps its size
-
-_RC = {
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 5,
-}
+from benchmarks.report import claims
+from benchmarks.report.collect import TORCH, Row, Run, geometric_mean
+from benchmarks.report.contenders_figure import shown
+from benchmarks.report.drawing import INK, OURS, PYTORCH, SOFT, Picture, log_axis, picture
+from benchmarks.report.intervals import slope
+from benchmarks.report.tables import digits, sizes, spread
 
 
-def loops(run: Run) -> str | None:
+def loops(run: Run) -> Picture | None:
     """Return bars that show how many times faster than loops each layer is."""
     layers: dict[str, list[float]] = {}
     for row in run.rows:
@@ -52,149 +25,138 @@ def loops(run: Run) -> str | None:
     if not layers:
         return None
     means = {layer: geometric_mean(ratios) for layer, ratios in layers.items()}
+    means = dict(sorted(means.items(), key=lambda item: -item[1]))
 
-    def draw(axes: Any) -> None:
+    def draw(figure: Figure, narrow: bool) -> None:
+        axes = figure.subplots()
         bars = axes.barh(list(means), list(means.values()), color=OURS, height=0.6)
         axes.bar_label(bars, [f"{digits(mean)}×" for mean in means.values()], padding=4)
-        axes.set_xlim(1, 6 * max(means.values()))
-        _log_axis(axes, "x", "times as fast as the naive loops, geometric mean")
-        axes.invert_yaxis()
+        axes.set_xlim(1, max(means.values()) * (30 if narrow else 3))
+        log_axis(axes, "x", "times as fast" if narrow else "times as fast as the naive loops, geometric mean")
+        axes.set_ylim(len(means) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
 
-    return _svg("loops", draw, 0.6 + 0.32 * len(means), "How many times as fast as naive loops each layer is")
+    shows = "How many times as fast as naive loops each layer is"
+    title = shows if run.small else claims.loops(means)
+    return picture("loops", title, shows, draw, 70 + 23 * len(means), 60 + 21 * len(means))
 
 
-def ratios(run: Run) -> str | None:
-    """Return our time over the best of PyTorch and of JAX, a line for each convolution."""
-    rows = convolutions(run)
-    if not rows:
-        return None
-
-    def draw(axes: Any) -> None:
-        for names, colour, marker, label in ((TORCH, PYTORCH, "o", "over PyTorch"), (JAX, JAXS, "D", "over JAX")):
-            points = [(ratio, y) for y, row in enumerate(rows) if (ratio := row.ratio(*names)) is not None]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker, color=colour, label=label)
-        axes.axvline(1, color=INK, linewidth=1)
-        axes.set_yticks(range(len(rows)), [row.case for row in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        _log_axis(axes, "x", "our time over theirs")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, handletextpad=0.2, borderpad=0)
-
-    return _svg("ratios", draw, 1 + 0.19 * len(rows), "Our time over PyTorch's and JAX's for each convolution")
-
-
-def roofline(run: Run) -> str | None:
+def roofline(run: Run) -> Picture | None:
     """Return the rate of each convolution against its arithmetic intensity, with the roofs of the machine."""
     rows = [
-        row for row in run.rows if row.direction == "both" and row.layer == "conv2d" and "flops" in row.info["fast"]
+        row for row in run.rows if row.direction == "both" and row.layer == "conv2d" and row.info["fast"].get("flops")
     ]
     if not (rows and run.flops and run.bandwidth):
         return None
     peak, bandwidth = run.flops / 1e9, run.bandwidth / 1e9
-    intensity = [row.info["fast"]["flops"] / row.info["fast"]["bytes"] for row in rows]
+    points = [(_intensity(row), row.info["fast"]["flops"] / row.fast / 1e9, row) for row in rows]
+    shares: dict[str, list[float]] = {"arithmetic": [], "the traffic of their arrays": []}
+    for x, rate, _ in points:
+        bound = list(shares)[x < peak / bandwidth]
+        shares[bound].append(rate / min(peak, bandwidth * x))
 
-    def draw(axes: Any) -> None:
-        ends = [min(*intensity, peak / bandwidth) / 2, max(*intensity, peak / bandwidth) * 2]
-        corner = [ends[0], peak / bandwidth, ends[1]]
-        axes.plot(corner, [min(peak, bandwidth * x) for x in corner], color=INK, linewidth=1.2)
-        axes.plot(
-            intensity, [row.info["fast"]["flops"] / row.fast / 1e9 for row in rows], "o", color=OURS, label="ours"
-        )
-        theirs = [
-            (x, row.info["fast"]["flops"] / best / 1e9)
-            for x, row in zip(intensity, rows, strict=True)
-            if (best := row.best(TORCH))
-        ]
+    def draw(figure: Figure, narrow: bool) -> None:
+        axes = figure.subplots()
+        _roofs(axes, peak, bandwidth, [x for x, _, _ in points], narrow)
+        for memory, marker, label in (
+            (False, "o", "ours, bounded by arithmetic"),
+            (True, "D", "ours, bounded by memory"),
+        ):
+            own = [(x, rate) for x, rate, _ in points if (x < peak / bandwidth) == memory]
+            if own:
+                axes.plot(*zip(*own, strict=True), marker, color=OURS, label=label)
+        theirs = [(x, row.info["fast"]["flops"] / best / 1e9) for x, _, row in points if (best := row.best(TORCH))]
         if theirs:
-            axes.plot(*zip(*theirs, strict=True), "o", color=PYTORCH, fillstyle="none", label="PyTorch")
-        _log_axis(axes, "x", "operations for each byte of the arrays")
-        _log_axis(axes, "y", "GFLOP/s")
-        axes.legend(loc="lower right")
+            axes.plot(
+                *zip(*theirs, strict=True), "o", color=PYTORCH, fillstyle="none", label="PyTorch, the faster layout"
+            )
+        for number, (x, rate, row) in enumerate(_farthest(points, peak, bandwidth)):
+            name = shown(row.case).split(" on ")[0]
+            if not narrow:
+                name += f": {'memory' if x < peak / bandwidth else 'arithmetic'}"
+            right = x < math.sqrt(math.prod(axes.get_xlim())) or not narrow
+            place = (7 if right else -7, -13 if number % 2 else 4)
+            side = "left" if right else "right"
+            axes.annotate(name, (x, rate), place, textcoords="offset points", fontsize=10.5, color=OURS, ha=side)
+        log_axis(axes, "x", "operations for each byte of the arrays")
+        log_axis(axes, "y", "GFLOP/s")
+        figure.legend(loc="outside upper left", ncols=1 if narrow else 3, handletextpad=0.2)
 
-    return _svg("roofline", draw, 3.4, "Roofline: rate of each convolution against its arithmetic intensity")
+    shows = "Roofline: rate of each convolution against its arithmetic intensity"
+    return picture("roofline", shows if run.small else claims.roofline(shares), shows, draw, 460, 420)
 
 
-def growth(run: Run) -> list[str]:
-    """Return figures of time against batch, channels and image size."""
-    found = []
-    for zoo, points in sizes(run).items():
-        if len({size for size, _ in points}) > 1:
-            found.append(_grows(zoo, points))
-    return found
+def _intensity(row: Row) -> float:
+    return float(row.info["fast"]["flops"] / row.info["fast"]["bytes"])
 
 
-def _grows(zoo: str, points: list[tuple[int, Row]]) -> str:
+def _roofs(axes: Any, peak: float, bandwidth: float, intensities: list[float], narrow: bool) -> None:
+    """Draw both roofs with what they are, and shade where memory is the lower one."""
+    corner = peak / bandwidth
+    left, right = min(*intensities, corner) / 2, max(*intensities, corner) * 2
+    axes.plot((left, corner, right), (bandwidth * left, peak, peak), color=INK, linewidth=2)
+    axes.axvspan(left, corner, color=SOFT, alpha=0.09, linewidth=0)
+    axes.set_xlim(left, right)
+    roofs = (f"{digits(peak)} GFLOP/s", f"{digits(bandwidth)} GB/s")
+    if not narrow:
+        roofs = (f"arithmetic: {roofs[0]}, a matrix product", f"memory: {roofs[1]},\na copy")
+    middle = math.sqrt(left * corner)
+    for text, x, y, place in ((roofs[0], right, peak, (-4, 6)), (roofs[1], middle, bandwidth * middle, (-8, 8))):
+        axes.annotate(text, (x, y), place, textcoords="offset points", ha="right")
+
+
+def _farthest(points: list[tuple[float, float, Row]], peak: float, bandwidth: float) -> list[tuple[float, float, Row]]:
+    """Return the four points that are farthest below their roof."""
+    return sorted(points, key=lambda point: point[1] / min(peak, bandwidth * point[0]))[:4]
+
+
+def growth(run: Run) -> Picture | None:
+    """Return the figure of time against batch, channels and image size."""
+    series = {zoo: points for zoo, points in sizes(run).items() if len({size for size, _ in points}) > 1}
+    if not series:
+        return None
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        grid = figure.subplots(len(series) if narrow else 1, 1 if narrow else len(series), squeeze=False)
+        for axes, (zoo, points) in zip(grid.flat, series.items(), strict=True):
+            _grows(axes, zoo, points)
+
+    shows = "Time of a 3×3 convolution, forward and backward, while one size grows"
+    return picture("growth", shows if run.small else claims.growth(run), shows, draw, 330, 270 * len(series))
+
+
+def _grows(axes: Any, zoo: str, points: list[tuple[int, Row]]) -> None:
     lines = {"ours": (OURS, "o-", [(size, row.fast) for size, row in points])}
     if theirs := [(size, best) for size, row in points if (best := row.best(TORCH)) is not None]:
         lines["PyTorch"] = (PYTORCH, "o--", theirs)
-
-    def draw(axes: Any) -> None:
-        for name, (colour, style, line) in lines.items():
-            xs, ys = zip(*line, strict=True)
-            axes.plot(xs, [y * 1e3 for y in ys], style, color=colour, label=f"{name}, exponent {exponent(line):.2f}")
-        _log_axis(
-            axes, "x", {"by batch": "images", "by channels": "channels", "by image size": "height and width"}[zoo]
-        )
-        axes.set_xticks(sorted({size for size, _ in points}))
-        _log_axis(axes, "y", "ms")
-        axes.legend(loc="upper left")
-
-    return _svg(zoo, draw, 2.8, f"Time of a 3x3 convolution, forward and backward, {zoo}")
+    for name, (colour, style, line) in lines.items():
+        found = slope(line)
+        label = name if found is None else f"{name}: {spread(found)}"
+        xs, ys = zip(*line, strict=True)
+        axes.plot(xs, [y * 1e3 for y in ys], style, color=colour, label=label)
+    log_axis(axes, "x", {"by batch": "images", "by channels": "channels", "by image size": "height and width"}[zoo])
+    axes.set_xticks(sorted({size for size, _ in points}), minor=False)
+    axes.xaxis.set_minor_locator(NullLocator())
+    log_axis(axes, "y", "ms")
+    axes.legend(loc="upper left", title="exponent", alignment="left", borderaxespad=0.2)
 
 
-def checks(run: Run) -> str | None:
+def checks(run: Run) -> Picture | None:
     """Return the time of a gradient check against the number of entries it checks."""
     if not run.checks:
         return None
 
-    def draw(axes: Any) -> None:
-        entries = [_product(each.x) + _product(each.w) for each in run.checks]
-        for name, colour, label in (("ours", OURS, "ours"), ("torch", PYTORCH, "PyTorch")):
+    def draw(figure: Figure, narrow: bool) -> None:
+        axes = figure.subplots()
+        entries = [math.prod(each.x) + math.prod(each.w) for each in run.checks]
+        for name, colour, label in (
+            ("ours", OURS, "ours, exact"),
+            ("torch", PYTORCH, "PyTorch, fast mode: one direction"),
+        ):
             axes.plot(entries, [each.seconds[name] * 1e3 for each in run.checks], "o-", color=colour, label=label)
-        _log_axis(axes, "x", "entries of x and w")
-        _log_axis(axes, "y", "ms")
-        axes.legend(loc="upper left", bbox_to_anchor=(0, 1.25), ncols=2)
+        log_axis(axes, "x", "entries of x and w")
+        log_axis(axes, "y", "ms")
+        figure.legend(loc="outside upper left", ncols=1 if narrow else 2)
 
-    return _svg("checks", draw, 3.2, "Time of a gradient check against its entries, ours and PyTorch's")
-
-
-def _product(shape: Iterable[int]) -> int:
-    return list(itertools.accumulate(shape, int.__mul__))[-1]
-
-
-_PLAIN = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
-
-
-def _log_axis(axes: Any, which: str, label: str) -> None:
-    """Make an axis logarithmic, with plain numbers. Call it after everything is drawn."""
-    axis = getattr(axes, f"{which}axis")
-    limits = None if getattr(axes, f"get_autoscale{which}_on")() else axis.get_view_interval()
-    axes.set(**{f"{which}scale": "log", f"{which}label": label})
-    if limits is not None:
-        axes.set(**{f"{which}lim": limits})
-    low, high = axis.get_view_interval()
-    if high / low < 30:  # powers of ten alone would give one tick or none
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(_PLAIN)
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _svg(name: str, draw: Callable[[Any], None], height: float, title: str) -> str:
-    """Return the figure as an SVG element without a size, with unique identifiers and a title for screen readers."""
-    with mpl.rc_context({**_RC, "svg.hashsalt": name}):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        draw(figure.subplots())
-        output = io.StringIO()
-        figure.savefig(
-            output, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
-    text = output.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg \1 role="img"><title>{title}</title>', text, count=1)
-    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
-    for stand_in, colour in _STYLE.items():
-        text = text.replace(stand_in, colour)
-    return text.replace("xlink:href", "href")
+    shows = "Time of a gradient check against its entries, ours and PyTorch's"
+    return picture("checks", shows if run.small else claims.checks(run.checks), shows, draw, 380, 320)

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from benchmarks.report import intervals
 from benchmarks.report.collect import JAX, READABLE, TORCH, Row, Run, geometric_mean
+from benchmarks.report.intervals import Interval
 
 _LIBRARIES = {"the best of all": TORCH + JAX, "PyTorch": TORCH, "PyTorch, default": TORCH[:1], "JAX": JAX}
 
@@ -61,7 +63,7 @@ def summary(run: Run) -> Table:
     for name, group in groups.items():
         if group:
             worst = max(ratios(group, TORCH + JAX))
-            means = (_text(mean(ratios(group, names))) for names in _LIBRARIES.values())
+            means = (spread(intervals.mean(group, names)) for names in _LIBRARIES.values())
             body.append((name, str(len(group)), *means, digits(worst)))
     return Table(("our time over that of", "cases", *_LIBRARIES, "worst case"), body)
 
@@ -72,7 +74,7 @@ def shapes(run: Run) -> Table:
     for row in compared(run):
         theirs = (time(row.seconds.get(name)) for name in TORCH + JAX)
         bare = time(row.seconds.get("matmul"))
-        ours = (_text(row.ratio(*TORCH, *JAX)), time(row.best(READABLE)), time(row.fast))
+        ours = (spread(intervals.ratio(row, TORCH + JAX)), time(row.best(READABLE)), time(row.fast))
         body.append((row.layer, row.case, *ours, bare, *theirs))
     headings = ("fast / best", "im2col", "fast", "bare product", "PyTorch", "channels last", "JAX", "channels last")
     return Table(("layer", "case", *headings), body, 2)
@@ -89,8 +91,8 @@ def products(run: Run) -> Table:
                 (
                     row.layer,
                     row.case,
-                    _text(forward and forward.ratio("matmul")),
-                    _text(row.ratio("matmul")),
+                    _flagged(forward and forward.ratio("matmul")),
+                    _flagged(row.ratio("matmul")),
                     digits(info["gflop_per_s"]),
                     digits(info["flops"] / info["bytes"]),
                     mib(info["bytes"]),
@@ -108,7 +110,7 @@ def sizes(run: Run) -> dict[str, list[tuple[int, Row]]]:
     for row in run.rows:
         if row.zoo in axes:
             found.setdefault(row.zoo, []).append((row.info["fast"]["shape"][axes[row.zoo]], row))
-    return found
+    return {zoo: sorted(points, key=lambda point: point[0]) for zoo, points in found.items()}
 
 
 def growth(run: Run) -> dict[str, tuple[float | None, float | None]]:
@@ -130,10 +132,41 @@ def exponent(points: Sequence[tuple[float, float]]) -> float | None:
     return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
 
 
+def memory(run: Run) -> Table:
+    """Return the peak memory of a forward and backward of each convolution, beside arguments and results."""
+    body = []
+    names = ("im2col", "fast", *TORCH, *JAX)
+    for row in convolutions(run):
+        resident = {name: info.get("extra_resident_bytes") for name, info in row.info.items()}
+        if any(size is not None for size in resident.values()):
+            counted = mib(row.info["fast"].get("extra_bytes"))
+            body.append((row.case, counted, *(mib(resident.get(name), "–") for name in names)))
+    theirs = ("PyTorch", "channels last", "JAX", "channels last")
+    return Table(("convolution", "fast, by tracemalloc", "im2col", "fast", *theirs), body)
+
+
+def roofs(run: Run) -> dict[str, str]:
+    """Return the roofs of the machine, and the work with which they were measured."""
+    found = {}
+    if run.flops and "flops" in run.work:
+        side = round((run.work["flops"] / 2) ** (1 / 3))
+        found["multiplies at most"] = f"{digits(run.flops / 1e9)} GFLOP/s, by numpy.matmul of {side} × {side}"
+    if run.bandwidth and "bytes" in run.work:
+        size = mib(run.work["bytes"] / 2)
+        found["moves at most"] = (
+            f"{digits(run.bandwidth / 1e9)} GB/s, read and written by a copy of {size}, all threads"
+        )
+    return found
+
+
 def exponents(run: Run) -> Table:
     """Return the fitted exponents, and the exponents of the arithmetic alone."""
     expected = {"by batch": "1", "by channels": "2", "by image size": "2"}
-    body = [(zoo, _text(ours), _text(theirs), expected[zoo]) for zoo, (ours, theirs) in growth(run).items()]
+    body = []
+    for zoo, points in sizes(run).items():
+        ours = intervals.slope([(size, row.fast) for size, row in points])
+        theirs = intervals.slope([(size, best) for size, row in points if (best := row.best(TORCH)) is not None])
+        body.append((zoo, spread(ours), spread(theirs), expected[zoo]))
     return Table(("time grows", "fast", "PyTorch", "its products"), body)
 
 
@@ -142,7 +175,7 @@ def trainings(run: Run) -> Table:
     body = []
     for each in run.trainings:
         fast, torch = each.seconds["fast"], each.seconds.get("torch")
-        ratio = _text(torch and fast / torch)
+        ratio = spread(intervals.ratio(each, ("torch",)))
         span = f"{each.span} ({each.steps} step{'s' * (each.steps > 1)} of {each.batch_size} images)"
         body.append((each.network, span, time(fast), time(torch), ratio))
     return Table(("network", "span", "fast", "PyTorch", "fast / PyTorch"), body, 2)
@@ -185,6 +218,18 @@ def _text(value: float | None) -> str:
     return "–" if value is None else digits(value)
 
 
-def mib(size: float | None) -> str:
+def spread(found: Interval | None) -> str:
+    """Return a value with its interval, "1.24 (1.21–1.27)", alone if there is none, or a dash for None."""
+    if found is None or math.isclose(found.low, found.high):
+        return _text(found and found.value)
+    return f"{digits(found.value)} ({digits(found.low)}–{digits(found.high)})"
+
+
+def _flagged(ratio: float | None) -> str:
+    """Return a ratio to the bare product, with a dagger if it is below 1."""
+    return _text(ratio) + " †" * (ratio is not None and ratio < 1)
+
+
+def mib(size: float | None, missing: str = "not measured") -> str:
     """Return bytes as MiB."""
-    return "not measured" if size is None else f"{digits(size / 2**20)} MiB"
+    return missing if size is None else f"{digits(size / 2**20)} MiB"

@@ -6,11 +6,16 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from verify.checker.point import Array, Worst
+
+if TYPE_CHECKING:
+    from verify.diagnosis.curve import Curve
+    from verify.diagnosis.gradients import Compared
+    from verify.diagnosis.later import Later
 
 PASS, FAIL, INCONCLUSIVE = "PASS", "FAIL", "INCONCLUSIVE"
 
@@ -89,7 +94,7 @@ class Certificate:
 
     `wrong_entries` maps the name of an argument whose gradient is wrong to an array of its shape: True where the
     gradient is wrong. If not every entry was looked at it is a masked array, and the others are masked. It is None
-    where no entry was looked at. `to_dict` gives how many there are.
+    where no entry was looked at. `to_dict` gives how many there are. `gradients` has the numbers of every entry.
     """
 
     verdict: str
@@ -108,6 +113,7 @@ class Certificate:
     uncovered: tuple[Uncovered, ...] = ()
     shown: tuple[Shown, ...] = ()
     wrong_entries: Mapping[str, Array | None] = dataclasses.field(default_factory=dict, compare=False)
+    later: Later | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def __bool__(self) -> bool:
         return self.verdict == PASS
@@ -116,6 +122,19 @@ class Certificate:
     def not_checked(self) -> tuple[tuple[str, str], ...]:
         """What was not checked, and why: pairs of names and reasons."""
         return tuple((each.name, each.why) for each in self.uncovered)
+
+    @property
+    def gradients(self) -> Mapping[str, Compared]:
+        """By argument, the gradient that backward claims beside the right one. Reading it first calls the layer again.
+
+        Empty if nothing could be compared, or if the certificate was pickled before.
+        """
+        return self.later().gradients if self.later else {}
+
+    @property
+    def curves(self) -> Mapping[str, Curve]:
+        """Of a check by differences: these by their steps, by the argument's name. Read it like `gradients`."""
+        return self.later().curves if self.later else {}
 
     @property
     def worst(self) -> Worst | None:
@@ -130,11 +149,8 @@ class Certificate:
         return headline(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything in plain types, ready for JSON.
-
-        Of `wrong_entries` it has, for each gradient, how many entries there are, were looked at, and are wrong.
-        """
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """Everything in plain types, ready for JSON. Of `wrong_entries` it counts those looked at and those wrong."""
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name != "later"}
         fields["arguments"] = [
             {**result._asdict(), "worst": result.worst._asdict() if result.worst else None} for result in self.arguments
         ]
@@ -150,6 +166,23 @@ class Certificate:
     def to_json(self, **options: Any) -> str:
         """`to_dict` as JSON; options go to json.dumps. What is not finite becomes a string, such as "nan"."""
         return json.dumps(finite(self.to_dict()), **options)
+
+    def to_html(self) -> str:
+        """One HTML page that needs no other file: heat maps, causes, lines to reproduce."""
+        from verify.pictures.page import certificate_page
+
+        return certificate_page(self)
+
+    def plot(self) -> Any:
+        """A matplotlib Figure of every gradient: as claimed, as it should be, and their difference."""
+        from verify.pictures.figure import figure
+
+        return figure(self)
+
+    def _repr_html_(self) -> str:
+        from verify.pictures.page import notebook_cell
+
+        return notebook_cell(self)
 
     def __str__(self) -> str:
         return self.text()

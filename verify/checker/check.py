@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,10 @@ from verify.checker.certificate import (
 from verify.checker.layer import OF_ONE_GRADIENT, LayerUnderTest, is_floating
 from verify.checker.objections.randomness import NOT_REPEATED, not_repeated
 from verify.checker.point import Array, StructureError
+from verify.diagnosis.curve import curves
 from verify.diagnosis.diagnosis import NO_DIAGNOSIS
+from verify.diagnosis.gradients import after_a_pass
+from verify.diagnosis.later import Later
 
 
 def gradcheck(
@@ -84,6 +88,8 @@ def _certificate(layer: LayerUnderTest, outcome: Outcome, seed: int, seconds: fl
     uncovered = _uncovered(layer)
     incomplete = outcome.verdict == PASS and any(each.matters for each in uncovered)
     exact, passed = outcome.missed is not None, outcome.verdict == PASS
+    compare = after_a_pass(layer) if passed else outcome.diagnosis.compare
+    draw = functools.partial(curves, layer) if outcome.structure == "smooth" else None
     return Certificate(
         verdict=INCONCLUSIVE if incomplete else outcome.verdict,
         structure=outcome.structure,
@@ -97,6 +103,7 @@ def _certificate(layer: LayerUnderTest, outcome: Outcome, seed: int, seconds: fl
         seconds=seconds,
         reasons=outcome.reasons,
         uncovered=uncovered,
+        later=Later(compare, draw),
         **outcome.diagnosis.fields(),
     )
 

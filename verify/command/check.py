@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from types import ModuleType
@@ -25,6 +26,7 @@ from verify.checker.point import StructureError
 from verify.command import cases, output, targets
 from verify.command.cases import Case
 from verify.command.listing import layers_in, pair_with
+from verify.command.pages import rows_page
 from verify.command.run import ERROR, Row, exit_code
 from verify.command.targets import Target, TargetError
 from verify.diagnosis.reproduction import arrays_not_at_hand
@@ -79,6 +81,7 @@ NOTHING = "NOTHING CHECKED"
 )
 @click.option("--explain", is_flag=True, help="Also say why stronger oracles were passed over.")
 @output.json_option
+@output.html_option
 def check(
     target: str,
     shapes: tuple[str, ...],
@@ -88,6 +91,7 @@ def check(
     wrt: tuple[str, ...],
     seed: int,
     json_path: str | None,
+    html_path: str | None,
     init: str | None,
     parameters: tuple[str, ...],
     fixed: tuple[str, ...],
@@ -108,7 +112,7 @@ def check(
 
     Exit codes: 0 passed, 1 a gradient is wrong, 2 usage, 3 the forward raised, 4 inconclusive, 5 nothing was checked.
     """
-    output.check_writable(json_path)
+    output.check_writable(json_path, html_path)
     settings.update(seed=seed, wrt=[int(each) if each.isdecimal() else each for each in wrt] or None)
     request = _Request(
         target, init, forward, backward, shapes, arrays, options, dtype, checks, explain, batch, expected, settings
@@ -123,8 +127,12 @@ def check(
             rows = _rows(request)
         except TargetError as error:
             raise click.UsageError(str(error)) from error
+        # A page asks the layer again, for each entry.
+        page = None if html_path is None else rows_page(f"gradcert check {target}", rows, _summary(rows))
     _report(rows, output.console(json_path))
     code = exit_code(rows)
+    if html_path is not None and page is not None:
+        output.write_page(html_path, page)
     output.write(json_path, {"command": "check", "target": target, "seed": seed, "exit_code": code}, rows)
     sys.exit(code)
 
@@ -315,6 +323,11 @@ def _report(rows: list[Row], console: Console) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
     if not rows:
         console.print(f"{NOTHING}: the list of cases is empty", highlight=False)
+
+
+def _summary(rows: list[Row]) -> str:
+    """How many cases, or checks of the battery, have which verdict."""
+    return ", ".join(f"{count} {verdict}" for verdict, count in Counter(row.verdict for row in rows).items())
 
 
 @contextlib.contextmanager

@@ -20,13 +20,16 @@ from verify.command.check import check
 from verify.command.executors import jobs_option
 from verify.command.jobs import NETWORK
 from verify.command.museum import museum
-from verify.command.output import json_option, seed_option
+from verify.command.output import html_option, json_option, seed_option
+from verify.command.pages import miss, rows_page
 from verify.command.run import ERROR, Row, exit_code
 from verify.command.sweep import sweep
-from verify.layers import LAYERS, markdown_table
+from verify.layers import LAYERS, markdown_page
 from verify.profiles import EXAMPLES
 
 _VERSIONS = ("naive", "im2col", "vectorized", "blocked", "fast")
+_MISS = "miss, for each case: the probability that a wrong gradient passes"
+_LEGEND = f"{_MISS}; with <, the largest relative error that may pass"
 _COLOURS = {PASS: "green", FAIL: "bold red", INCONCLUSIVE: "yellow", ERROR: "bold red"}
 
 _examples = click.option(
@@ -91,6 +94,7 @@ def cli() -> None:
 )
 @jobs_option
 @json_option
+@html_option
 def run(
     layers: tuple[str, ...],
     implementations: tuple[str, ...],
@@ -99,6 +103,7 @@ def run(
     data: str | None,
     processes: int,
     json_path: str | None,
+    html_path: str | None,
 ) -> None:
     """Verify all versions of every layer, and the digit network on real images."""
     chosen = bool(layers)
@@ -106,7 +111,7 @@ def run(
     if data is not None and NETWORK not in layers:
         raise click.UsageError(f"--data {data} is for the network, which --layer excludes: add --layer {NETWORK}")
     dataset = _load(data) if NETWORK in layers else None
-    output.check_writable(json_path)
+    output.check_writable(json_path, html_path)
     console = output.console(json_path)
     console.print(f"gradcert: {examples} cases for each version, seed {seed}", highlight=False)
     started = time.perf_counter()
@@ -115,8 +120,13 @@ def run(
             text = f"{name} has no {' or '.join(implementations)}, but {', '.join(jobs.versions_of(name))}"
             console.print(text, highlight=False)
     rows = list(jobs.rows(jobs.jobs(layers, implementations, examples, seed, dataset), processes))
-    _report(rows, console, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    _report(rows, console, seconds)
     code = exit_code(rows)
+    if html_path is not None:
+        facts = f"{examples} cases for each version, seed {seed}.", _LEGEND[:1].upper() + _LEGEND[1:] + "."
+        page = rows_page("gradcert: every layer", rows, f"{_summary(rows)} in {seconds:.0f} s", facts)
+        output.write_page(html_path, page)
     output.write(json_path, {"command": "run", "seed": seed, "examples": examples, "exit_code": code}, rows)
     sys.exit(code)
 
@@ -129,8 +139,8 @@ cli.add_command(sweep)
 
 @cli.command()
 def layers() -> None:
-    """Print the table of layers, in Markdown, as the README shows it."""
-    click.echo(markdown_table())
+    """Print the table of layers, in Markdown: docs/layers.md."""
+    click.echo(markdown_page(), nl=False)
 
 
 def main() -> None:
@@ -159,14 +169,13 @@ def _report(rows: list[Row], console: Console, seconds: float) -> None:
             _wrapped(row.structure, console),
             _wrapped(row.oracle, console),
             str(row.cases),
-            _promise(row),
+            miss(row),
             f"{row.seconds:.1f} s",
             f"[{colour}]{row.verdict}[/]",
         )
     console.print(table)
     console.print(
-        "miss, for each case: the probability that a wrong gradient passes; "
-        "with <, the largest relative error that may pass",
+        _LEGEND,
         style="dim",
         highlight=False,
     )
@@ -175,12 +184,6 @@ def _report(rows: list[Row], console: Console, seconds: float) -> None:
             console.print(f"\n{row.layer}, {row.version}", style="bold", highlight=False)
             console.print(row.message, highlight=False, markup=False, soft_wrap=True)
     console.print(f"\n{_summary(rows)} in {seconds:.0f} s", highlight=False)
-
-
-def _promise(row: Row) -> str:
-    if row.miss_probability is not None:
-        return f"{row.miss_probability:.0e}"
-    return "-" if row.detection_floor is None else f"<{row.detection_floor:.0e}"
 
 
 def _wrapped(text: str, console: Console) -> str:

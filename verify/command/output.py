@@ -14,6 +14,7 @@ import rich_click as click
 from rich.console import Console
 
 from verify.checker.certificate import finite
+from verify.pictures.page import needed
 
 # The width of the table without broken words.
 WIDE = 116
@@ -21,6 +22,10 @@ WIDE = 116
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of every draw.")
 json_option = click.option(
     "--json", "json_path", metavar="PATH", help="Also write the results as JSON; - writes only JSON to standard output."
+)
+
+html_option = click.option(
+    "--html", "html_path", metavar="PATH", help="Also write a page with heat maps of the gradients, for a browser."
 )
 
 
@@ -39,15 +44,26 @@ def console(json_path: str | None) -> Console:
     return Console(stderr=stderr, width=None if terminal else WIDE)
 
 
-def check_writable(json_path: str | None) -> None:
-    """Raise a usage error before the run if the results cannot be written to this path."""
-    if json_path is None or json_path == "-":
-        return
-    try:
-        with Path(json_path).open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise click.UsageError(f"--json {json_path!r}: {error}") from error
+def check_writable(json_path: str | None, html_path: str | None = None) -> None:
+    """Raise a usage error before the run if the results cannot be written to these paths, or no page can be made."""
+    if html_path is not None:
+        try:
+            needed("jinja2", "--html")
+        except ModuleNotFoundError as error:
+            raise click.UsageError(str(error)) from error
+    for option, path in (("--json", None if json_path == "-" else json_path), ("--html", html_path)):
+        try:
+            if path is not None:
+                with Path(path).open("a", encoding="utf-8"):
+                    pass
+        except OSError as error:
+            raise click.UsageError(f"{option} {path!r}: {error}") from error
+
+
+def write_page(html_path: str, page: str) -> None:
+    """Write a page, and say so on standard error."""
+    Path(html_path).write_text(page, encoding="utf-8")
+    click.echo(f"the page: {html_path}", err=True)
 
 
 def write(json_path: str | None, about: dict[str, Any], rows: Sequence[Any]) -> None:

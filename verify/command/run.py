@@ -60,6 +60,12 @@ class Row:
         self.miss_probability = self.detection_floor = None
         self.certificate, self.message = certificate, message
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The row for another process. Its certificate's gradients must be computed here, where the layer is."""
+        if self.certificate is not None:
+            self.certificate.gradients  # noqa: B018
+        return vars(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields in plain types, ready for JSON."""
         fields = {key: value for key, value in vars(self).items() if key != "certificate"}

@@ -16,6 +16,7 @@ from verify.checker.layer import ContractError
 from verify.checker.point import Array
 from verify.diagnosis.causes import find_causes
 from verify.diagnosis.causes.evidence import Evidence
+from verify.diagnosis.gradients import Compare, after_a_fail
 from verify.diagnosis.shown import reproduce
 from verify.diagnosis.wrong_entries import wrong_entries
 
@@ -24,16 +25,18 @@ _LIBRARIES = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdl
 
 
 class Diagnosis(NamedTuple):
-    """What a certificate says of a FAIL beside the worst entries."""
+    """What a certificate says of a FAIL beside the worst entries. `compare` computes all entries, for pictures."""
 
     causes: Sequence[Cause] = ()
     reproduction: str = ""
     shown: tuple[Shown, ...] = ()
     wrong_entries: Mapping[str, Array | None] | None = None
+    compare: Compare | None = None
 
     def fields(self) -> dict[str, Any]:
         """The certificate's fields of these names."""
-        return {**self._asdict(), "wrong_entries": dict(self.wrong_entries or {})}
+        found = {**self._asdict(), "wrong_entries": dict(self.wrong_entries or {})}
+        return {name: value for name, value in found.items() if name != "compare"}
 
 
 NO_DIAGNOSIS = Diagnosis()
@@ -57,13 +60,14 @@ def diagnose(found: Mapping[int, Finding], *, kinks: bool) -> Diagnosis:
                     wrong[finding.result.name] = None
     worst = worst_of(arguments)
     order = sorted(arguments, key=lambda result: result.worst is not worst)
-    lines = [
-        each
+    lines = {
+        result.position: each
         for result in order
         if (each := reproduce(found[result.position], result.worst, wrong.get(result.name))) is not None
-    ]
-    text = lines[0].text if lines else ""
-    return Diagnosis(causes, text, tuple(each.shown for each in lines), wrong)
+    }
+    text = next((each.text for each in lines.values()), "")
+    compare = after_a_fail(found, evidence, lines, wrong)
+    return Diagnosis(causes, text, tuple(each.shown for each in lines.values()), wrong, compare)
 
 
 def cause_of(fault: ContractError) -> Cause:

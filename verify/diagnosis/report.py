@@ -46,7 +46,7 @@ def headline(certificate: Certificate) -> str:
 def report(certificate: Certificate, *, timed: bool, explained: bool) -> str:
     """All lines."""
     first = headline(certificate)
-    lines = [first, *_causes(certificate, first), *_together(certificate)]
+    lines = [first, *causes_of(certificate, first), *_together(certificate)]
     for name, wrong in certificate.wrong_entries.items():
         if wrong is not None:
             lines += [f"  {line}" for line in drawing(f"d{name}", wrong)]
@@ -88,10 +88,11 @@ def _number(value: float, digits: int) -> str:
 
 def _passed(certificate: Certificate) -> str:
     names = several([f"d{result.name}" for result in certificate.arguments], ", ")
-    return f"{names} ({certificate.oracle}: {_promise(certificate)})"
+    return f"{names} ({certificate.oracle}: {promise(certificate)})"
 
 
-def _promise(certificate: Certificate) -> str:
+def promise(certificate: Certificate) -> str:
+    """What a PASS would have caught."""
     if not any(math.prod(result.shape) for result in certificate.arguments):
         return "no entries to compare; the call and the shapes of what it returns were checked"
     if certificate.miss_probability is not None:
@@ -190,7 +191,7 @@ def _undecided(certificate: Certificate) -> str:
     return f"{names} {were} not checked ({each}{whys[0]}). {'. '.join(filter(None, remedies))}".rstrip(". ")
 
 
-def _causes(certificate: Certificate, first: str) -> Iterator[str]:
+def causes_of(certificate: Certificate, first: str = "") -> Iterator[str]:
     """The causes; a guess is said to be one. What the first line says already is not repeated."""
     causes: dict[tuple[str, str], list[Cause]] = {}
     for cause in certificate.causes:
@@ -235,5 +236,5 @@ def _how(certificate: Certificate, *, timed: bool) -> str:
     work = f"{certificate.forward_calls} forwards, {certificate.backward_calls} backwards"
     work += f", {max(certificate.seconds, 1e-3):.2g} s" if timed else ""
     known = certificate.miss_probability is not None or certificate.detection_floor is not None
-    promise = f"{_promise(certificate)}; " if known and certificate.verdict != "PASS" else ""
-    return f"  checked by {certificate.oracle} ({certificate.structure}), seed {certificate.seed}: {promise}{work}"
+    promised = f"{promise(certificate)}; " if known and certificate.verdict != "PASS" else ""
+    return f"  checked by {certificate.oracle} ({certificate.structure}), seed {certificate.seed}: {promised}{work}"

@@ -189,6 +189,28 @@ def _place_of_gradient(point: Point, k: int) -> str:
 def run(text: str, point: Point) -> tuple[float, float] | None:
     """The two numbers the lines print; None where they raise."""
     printed: list[Any] = []
+    try:
+        _executed(text, point, printed)
+        return float(printed[0]), float(printed[1])
+    except Exception:  # the layer at arrays it was not made for
+        return None
+
+
+def point_of(lines: Lines) -> Point | None:
+    """The point that the lines make, with the gradients that backward claims there; None where they raise."""
+    if lines.seed is None:
+        return lines.point
+    try:
+        made = _executed(text_of(lines), lines.point, [])
+        layer, arrays, dy = lines.point.layer, tuple(made["arrays"]), made["dy"]
+        y, cache = layer.value_and_cache(arrays)
+        return Point(layer, arrays, y, dy, layer.pull_back(arrays, dy, cache))
+    except Exception:  # the layer has changed since
+        return None
+
+
+def _executed(text: str, point: Point, printed: list[Any]) -> dict[str, Any]:
+    """Every name that the lines make; what they print goes to the list."""
     names = {
         "forward": point.layer.forward,
         "backward": point.layer.backward,
@@ -197,11 +219,8 @@ def run(text: str, point: Point) -> tuple[float, float] | None:
         "options": point.layer.options,
         "print": lambda *values: printed.extend(values),
     }
-    try:
-        exec("\n".join(runnable(text)), names)
-        return float(printed[0]), float(printed[1])
-    except Exception:  # the layer at arrays it was not made for
-        return None
+    exec("\n".join(runnable(text)), names)
+    return names
 
 
 def runnable(text: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from verify.checker.directions import unit
 from verify.checker.exact import AHEAD, BEHIND, BY_ONE
 from verify.checker.extrapolation import SAFETY
 from verify.checker.judge import Finding
+from verify.checker.layer import LayerUnderTest
 from verify.checker.line import Line
 from verify.checker.point import Array, Point, Worst
 from verify.checker.reference import BY_COMPLEX, Interval, Reference, Way, with_upstream
@@ -44,10 +45,11 @@ DRAWN = "at small numbers"
 
 
 class Reproduced(NamedTuple):
-    """The lines, and the numbers that they print."""
+    """The lines, the numbers that they print, and what the lines are made of."""
 
     text: str
     shown: Shown
+    lines: Lines
 
 
 def reproduce(finding: Finding, worst: Worst | None, wrong: Array | None) -> Reproduced | None:
@@ -77,7 +79,8 @@ def reproduce(finding: Finding, worst: Worst | None, wrong: Array | None) -> Rep
             if f"arrays = {YOURS}" in text or f"arrays = options = {YOURS}" in text:
                 where = f"{where} [{', '.join(point.layer.names)}]"
             shown = Shown(worst.argument, finding.result.name, case.lines.indices, values[0], low, high, where)
-            return Reproduced(f"{text}  # {values[0]!r}, where differences say {values[1]!r}", shown)
+            text = f"{text}  # {values[0]!r}, where differences say {values[1]!r}"
+            return Reproduced(text, shown, case.lines)
     return None
 
 
@@ -108,9 +111,14 @@ def _cases(reference: Reference, point: Point, worst: Worst, wrong: Array | None
             yield _Case(Lines(point, k, (worst.index,), way, None), _where(point, rounded=reference.one_sided))
 
 
+def own_arrays() -> str:
+    """What the arrays given are called."""
+    return f"at {'your' if at_hand() else 'these'} arrays"
+
+
 def _where(point: Point, *, rounded: bool = True) -> str:
     alike = (np.array_equal(one, other) for one, other in zip(point.arrays, point.layer.arrays, strict=True))  # type: ignore[arg-type]
-    own = f"at {'your' if at_hand() else 'these'} arrays"
+    own = own_arrays()
     return own if all(alike) else f"{own}, rounded" if rounded else "at drawn arrays"
 
 
@@ -121,10 +129,10 @@ def _ties(reference: Reference, point: Point, k: int, wrong: Array | None) -> It
     if not group:
         return
     v: Any = sum(unit(point, k, index) for index in group)
-    given = _at_the_arrays_given(point)
-    for own in (given, point) if given is not None else (point,):
+    given = at_the_arrays_given(point.layer)
+    for own in (given, point) if given is not None and given.y.shape == point.y.shape else (point,):
         for seed in _SEEDS if point.y.ndim else _SEEDS[:1]:
-            small = _with_small(own, seed)
+            small = with_small(own, seed)
             upstream = seed if point.y.ndim else None
             if small is None:
                 continue
@@ -135,7 +143,7 @@ def _ties(reference: Reference, point: Point, k: int, wrong: Array | None) -> It
                 yield _Case(Lines(small, k, group, found[0], None, upstream), _where(own), found[1])
 
 
-def _with_small(point: Point, seed: int) -> Point | None:
+def with_small(point: Point, seed: int) -> Point | None:
     """The point with a dy of small whole numbers; None where the layer refuses it."""
     shape = point.y.shape
     drawn = np.random.default_rng(seed).integers(-4, 5, shape) if shape else np.array(3 + seed)
@@ -145,20 +153,19 @@ def _with_small(point: Point, seed: int) -> Point | None:
         return None
 
 
-def _at_the_arrays_given(point: Point) -> Point | None:
+def at_the_arrays_given(layer: LayerUnderTest) -> Point | None:
     """The point at the caller's arrays, where backward is not asked yet; None where y is not finite there."""
-    layer = point.layer
     try:
-        own = Point(layer, layer.arrays, layer.value(layer.arrays), point.dy, {})
+        y = layer.value(layer.arrays)
     except Exception:  # it is random, say
         return None
-    return own if own.y.shape == point.y.shape and np.isfinite(own.y).all() else None
+    return Point(layer, layer.arrays, y, np.zeros_like(y), {}) if np.isfinite(y).all() else None
 
 
 def _at_your_arrays(reference: Reference, point: Point, worst: Worst, wrong: Array | None) -> Iterator[_Case]:
     """The worst entry, and a few others, at the very arrays given."""
-    k, own = worst.argument, _at_the_arrays_given(point)
-    if own is None:
+    k, own = worst.argument, at_the_arrays_given(point.layer)
+    if own is None or own.y.shape != point.y.shape:
         return
     entries = [worst.index]
     if wrong is not None:
@@ -166,7 +173,7 @@ def _at_your_arrays(reference: Reference, point: Point, worst: Worst, wrong: Arr
         entries += [tuple(map(int, index)) for index in others[:: max(1, len(others) // _OTHERS)][:_OTHERS]]
     by_complex = [way for way in reference.ways(point, worst) if way.moved == BY_COMPLEX.moved and not way.drawn]
     for seed in _SEEDS if own.y.ndim else _SEEDS[:1]:
-        small = _with_small(own, seed)
+        small = with_small(own, seed)
         if small is None or k not in small.claimed:
             return
         upstream = seed if own.y.ndim else None
@@ -201,7 +208,7 @@ def _by_difference(point: Point, k: int, v: Array, *, affine: bool) -> tuple[Way
     scale = 2.0 ** math.frexp(max(1.0, float(np.abs(array).max(initial=0.0))))[1] / 2
     found = None
     for h in (1.0, *(share * scale for share in _AFFINE_STEPS)) if affine else (s * scale for s in _SMOOTH_STEPS):
-        low, high, tolerated = interval = _affine(line, h) if affine else _smooth(line, h)
+        low, high, tolerated = interval = one_sided_at(line, h) if affine else central_at(line, h)
         if not math.isfinite(float(low) + float(high)) or not _is_outside(interval, claimed):
             continue
         way = CENTRAL if not affine else BY_ONE if h == 1 else AHEAD
@@ -217,13 +224,13 @@ def _is_outside(interval: Interval, claimed: float) -> bool:
     return not low - tolerated <= claimed <= high + tolerated
 
 
-def _affine(line: Line, h: float) -> Interval:
+def one_sided_at(line: Line, h: float) -> Interval:
     """The one-sided derivatives at a step, and by how much both may be off by rounding alone."""
     ahead, behind = (side / h for side in line.changes(h))
     return _between(line, ahead, -behind, SAFETY * _rounding(line, h, ahead))
 
 
-def _smooth(line: Line, h: float) -> Interval:
+def central_at(line: Line, h: float) -> Interval:
     """A central difference, known to what it changes by at twice the step; at a kink, both one-sided ones."""
     (ahead, behind), (far, back), (near, rear) = (line.changes(each) for each in (h, 2 * h, h / 2))
     rounding = _rounding(line, h, ahead / h)

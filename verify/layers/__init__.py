@@ -8,7 +8,7 @@ import pkgutil
 
 from verify.layers._layer import BenchCase, Case, Configuration, Layer, Reject
 
-__all__ = ["LAYERS", "BenchCase", "Case", "Configuration", "Layer", "Reject", "markdown_table"]
+__all__ = ["LAYERS", "BenchCase", "Case", "Configuration", "Layer", "Reject", "markdown_page", "markdown_table"]
 
 
 def _declared() -> dict[str, Layer]:
@@ -23,12 +23,30 @@ def _declared() -> dict[str, Layer]:
 LAYERS = _declared()
 
 
+_PAGE = """\
+# Layers
+
+`python -m verify layers` prints this page from the declarations in `verify/layers`.
+
+`python -m verify sweep LAYER --bound {bound}` goes through the configurations of a layer whose numbers are at most
+{bound}: sizes, kernels, strides, dilations, paddings, groups. The docstring of `_scope` in the layer's declaration says
+what they are. All versions must agree, bit for bit where nothing rounds, and each gradient must be right.
+
+{table}
+"""
+
+
 # Within this bound counting the configurations of all layers takes a quarter of a second; within 4 it takes ten.
 _COUNTED = 2
 
 
+def markdown_page() -> str:
+    """Return docs/layers.md."""
+    return _PAGE.format(bound=_COUNTED, table=markdown_table())
+
+
 def markdown_table() -> str:
-    """Return the README's table of layers, in Markdown."""
+    """Return the table of layers, in Markdown."""
     swept = f"configurations, bound {_COUNTED}"
     titles = ("layer", "versions", "arrays", "options", "structure", "compared with", swept, "source")
     rows = [titles, ("---",) * len(titles)]

@@ -23,8 +23,8 @@ settings.register_profile("oracle", _COMMON, max_examples=EXAMPLES["oracle"], de
 settings.register_profile("nightly", _COMMON, max_examples=EXAMPLES["nightly"])
 settings.load_profile("ci")
 
-# `benchmarks` is no part of what is installed; last, so that what is installed comes first.
-sys.path.append(str(Path(__file__).parents[2]))
+# `benchmarks` and docs/handbook are no part of what is installed; last, so that what is installed comes first.
+sys.path += [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "docs")]
 
 
 @pytest.fixture(autouse=True)

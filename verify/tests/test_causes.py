@@ -18,7 +18,8 @@ from helpers import certificate_of
 from verify.battery import contracts
 from verify.checker import layer
 from verify.checker.certificate import Certificate
-from verify.diagnosis.causes import CauseCode, cause_page, cause_table
+from verify.diagnosis.causes import CauseCode, cause_page
+from verify.diagnosis.causes.advice import LOOK_FOR
 from verify.diagnosis.causes.evidence import MOST_ENTRIES
 from verify.layers import LAYERS
 from verify.museum import EXHIBITS
@@ -186,9 +187,16 @@ def test_rewarding_every_tie_is_named() -> None:
 
 def test_every_code_has_its_sentence() -> None:
     assert len({each.code for each in CauseCode}) == len(CauseCode)
-    table = cause_table().splitlines()
-    assert len(table) == len(CauseCode) + 2
-    assert "| `sign` | It has the opposite sign. | claimed = -true |" in table
+    page = cause_page()
+    assert page.count("\n## `") == page.count("\n- **Look for:** ") == len(CauseCode)
+    assert "## `sign`\n\nIt has the opposite sign.\n\n- **Look for:** A loss" in page
+    assert "- **Named by:** claimed = -true.\n" in page
+
+
+def test_every_code_says_what_to_look_for() -> None:
+    """A code without advice, or two with one text, would leave a reader with nothing to do."""
+    assert list(LOOK_FOR) == list(CauseCode)
+    assert len(set(LOOK_FOR.values())) == len(CauseCode)
 
 
 def test_every_code_that_a_broken_contract_carries_is_a_cause() -> None:

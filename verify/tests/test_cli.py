@@ -107,6 +107,27 @@ def test_json_goes_to_a_file_beside_the_table(tmp_path: Path) -> None:
     assert results["rows"][0]["miss_probability"] <= 1e-9
 
 
+def test_a_page_has_every_row_and_the_maps_of_a_wrong_gradient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2", reason="pages are an extra: gradcert[report]")
+    _replaced(monkeypatch, "relu", lambda dy, cache: (dy * 2,))
+    path = tmp_path / "page.html"
+    result = _run("run", "--layer", "relu", "--layer", "add", "--examples", "5", "--html", str(path))
+    assert f"the page: {path}" in result.stderr
+    page = path.read_text(encoding="utf-8")
+    assert page.count("<tr>") == 1 + 4
+    assert page.count('<a href="#section-1">relu</a>') == 1
+    assert page.count('<td class="verdict PASS">PASS</td>') == 3
+    assert "dx, difference" in page
+    assert "1 FAIL in " in page or "3 PASS, 1 FAIL" in page
+
+
+def test_a_page_needs_a_place_and_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    result = _run("run", "--layer", "relu", "--examples", "1", "--html", "page.html")
+    assert result.exit_code == 2
+    assert 'pip install "gradcert[report]"' in " ".join(result.output.replace("│", " ").split())
+
+
 def test_a_wrong_gradient_is_exit_code_1_with_the_worst_entry_and_the_case(monkeypatch: pytest.MonkeyPatch) -> None:
     _replaced(monkeypatch, "relu", lambda dy, cache: (dy * 2,))
     result = _run("run", "--layer", "relu", "--examples", "20", "--json", "-")

@@ -114,6 +114,33 @@ def test_a_wrong_gradient_is_exit_code_1_with_the_worst_entry(layers: Path) -> N
     assert "dW (4, 3): FAIL, worst entry dW[1, 0]" in result.output
 
 
+def test_a_page_shows_one_certificate_or_all_cases(layers: Path, tmp_path: Path) -> None:
+    pytest.importorskip("jinja2", reason="pages are an extra: gradcert[report]")
+    path = tmp_path / "page.html"
+    assert run(f"{layers}:Wrong", "--shape", "x=5,4", "--html", path).exit_code == 1
+    page = path.read_text(encoding="utf-8")
+    assert "dW is wrong in 1 of 12 entries" in page
+    assert "dW, difference" in page
+    assert "<table>" not in page
+    options = "--option", "stride=(2, 1)", "--option", "mode=valid"
+    assert run(f"{layers}:forward,backward", "--arrays", "cases", *options, "--html", path).exit_code == 0
+    page = path.read_text(encoding="utf-8")
+    assert page.count('<td class="verdict PASS">PASS</td>') > 1
+    assert page.count("claimed, and found right") > 1
+    assert run(f"{layers}:Raising", "--shape", "x=5,4", "--html", path).exit_code == 3
+    assert "ZeroDivisionError: no such luck" in path.read_text(encoding="utf-8")
+    assert run(f"{layers}:Wrong", "--shape", "x=5,4", "--checks", "--html", path).exit_code == 1
+    assert '<span class="verdict FAIL">FAIL</span>' in path.read_text(encoding="utf-8")
+
+
+def test_json_alone_on_standard_output_is_not_disturbed_by_a_page(layers: Path, tmp_path: Path) -> None:
+    """The layer prints when the page asks it again."""
+    pytest.importorskip("jinja2", reason="pages are an extra: gradcert[report]")
+    shapes = ["--shape", "x=5,4", "--shape", "w=4,2", "--option", "stride=(2, 1)", "--option", "mode=valid"]
+    result = run(f"{layers}:forward,backward", *shapes, "--json", "-", "--html", tmp_path / "page.html")
+    assert json.loads(result.stdout)["exit_code"] == 0
+
+
 def test_a_name_may_be_dotted_or_two_functions_with_options(layers: Path) -> None:
     assert run(f"{layers}:Inside.layer", "--shape", "0=5,4").exit_code == 0
     shapes = ["--shape", "x=5,4", "--shape", "w=4,2"]
@@ -235,6 +262,7 @@ def test_nothing_checked_is_exit_code_5(layers: Path) -> None:
             "multilinear does not hold: y",
         ),
         ("{layers}:Linear", ["--shape", "x=5,4", "--json", "no/such/folder.json"], "no/such/folder.json"),
+        ("{layers}:Linear", ["--shape", "x=5,4", "--html", "no/such/folder.html"], "--html 'no/such/folder.html'"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--miss-probability", "0"], "0"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 import cnn_core
 import verify
-from verify.layers import LAYERS, markdown_table
+from verify.layers import LAYERS, markdown_page
 from verify.museum import EXHIBITS
 
 ROOT = Path(__file__).parents[2]
@@ -19,8 +20,10 @@ CORE, VERIFY = Path(cnn_core.__file__).parent, Path(verify.__file__).parent
 # Package -> what its modules may import beside the standard library, NumPy and themselves.
 MAY_IMPORT = {
     CORE: set(),
-    VERIFY / "checker": {"verify.diagnosis"},
+    VERIFY / "checker": {"verify.diagnosis", "verify.pictures"},
     VERIFY / "diagnosis": {"verify.checker"},
+    # Jinja2 and matplotlib are imported where a picture is made: see `needed`.
+    VERIFY / "pictures": {"verify.checker", "verify.diagnosis", "verify.museum", "cnn_core", "rich_click"},
     VERIFY / "battery": {
         "verify.checker",
         "verify.adapters",
@@ -34,6 +37,13 @@ MAY_IMPORT = {
     VERIFY / "layers": {"cnn_core", "hypothesis", "verify.strategies"},
     VERIFY / "museum": {"cnn_core", "verify.checker", "verify.diagnosis.causes", "verify.layers", "verify.strategies"},
 }
+
+# Where the version stands.
+_VERSIONS = (
+    ("pyproject.toml", r'^version = "(.*)"$'),
+    ("CITATION.cff", "^version: (.*)$"),
+    ("CHANGELOG.md", r"^## ([\d.]+)"),
+)
 
 
 def _imports(path: Path) -> set[str]:
@@ -66,6 +76,8 @@ def test_the_checkers_parts_know_only_what_they_need() -> None:
         imported = _imports(path)
         if path.name not in ("check.py", "attempts.py", "certificate.py"):  # the last asks for its text
             assert not any(module.startswith("verify.diagnosis") for module in imported), path
+        if path.name != "certificate.py":
+            assert not any(module.startswith("verify.pictures") for module in imported), path
         if path.parent.name == "references":
             others = {f"verify.checker.references.{each.stem}" for each in path.parent.glob("*.py")} - {"__init__"}
             assert not imported & (others | {"verify.checker.judge", "verify.checker.check"}), path
@@ -73,8 +85,9 @@ def test_the_checkers_parts_know_only_what_they_need() -> None:
             assert not any(module.startswith(("verify.checker.judge", "verify.checker.check")) for module in imported)
 
 
-def test_the_readme_shows_the_layers_that_are_declared() -> None:
-    assert markdown_table() in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_layers_shows_what_is_declared() -> None:
+    page = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    assert page == markdown_page(), "python -m verify layers > docs/layers.md"
 
 
 def test_the_museums_page_describes_every_exhibit_as_it_is() -> None:
@@ -83,6 +96,12 @@ def test_the_museums_page_describes_every_exhibit_as_it_is() -> None:
         wrong = exhibit.wrong if exhibit.silent else f"{exhibit.wrong} (raised)"
         cells = f"`{exhibit.slug}`", f"`{exhibit.layer}`", wrong, exhibit.shows, exhibit.source
         assert f"| {' | '.join(cells)} |" in page, exhibit.slug
+
+
+def test_the_citation_is_of_this_version() -> None:
+    stated = [re.findall(pattern, (ROOT / name).read_text(encoding="utf-8"), re.M)[:1] for name, pattern in _VERSIONS]
+    assert stated[0]
+    assert stated == [stated[0]] * len(_VERSIONS)
 
 
 @pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)

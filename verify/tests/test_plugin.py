@@ -311,3 +311,52 @@ def test_a_seed_that_cannot_be_is_a_usage_error(pytester: pytest.Pytester) -> No
     result = pytester.runpytest_subprocess(*PLUGIN, "--gradcert-seed=-1")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*must be a whole number from 0 up, got '-1'*"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_a_folder_gets_a_page_for_each_check_that_did_not_pass_and_an_index(
+    pytester: pytest.Pytester, workers: tuple[str, ...]
+) -> None:
+    pytest.importorskip("jinja2", reason="pages are an extra: gradcert[report]")
+    pytester.makepyfile(CHECKS + HOSTILE)
+    pytester.runpytest_subprocess(*PLUGIN, *workers, "--gradcert-html", "pages/new")
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (pytester.path / "pages" / "new").iterdir()}
+    index = pages.pop("index.html")
+    assert sorted(re.findall(r'href="([^"#]+\.html)"', index)) == sorted([*pages, *_twice(pages)])
+    assert len(pages) == 4
+    assert index.count('<td class="verdict PASS">PASS</td>') >= 4
+    assert sum("dw, difference" in page for page in pages.values()) == 2
+    for text in (index, *pages.values()):
+        assert "<script" not in text
+
+
+HOSTILE = """
+    @pytest.mark.parametrize("name", ["<script>alert(1)</script>"])
+    def test_hostile(gradcheck, name):
+        gradcheck(matmul, wrong, ARRAYS)
+
+    def test_battery():
+        from verify import check_layer
+        check_layer((matmul, wrong), [(ARRAYS, {})], checks=["all-gradients-together"])
+"""
+
+
+def _twice(pages: dict[str, str]) -> list[str]:
+    """The pages of checks that have two gradients, and so two rows."""
+    return [name for name in pages if "test-wrong" in name or "test-hostile" in name]
+
+
+def test_without_a_check_the_index_says_so(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("jinja2", reason="pages are an extra: gradcert[report]")
+    pytester.makepyfile("def test_nothing(): pass")
+    pytester.runpytest_subprocess(*PLUGIN, "--gradcert-html", "pages").assert_outcomes(passed=1)
+    assert "no test checked a gradient" in (pytester.path / "pages" / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_cannot_be_made_is_a_usage_error(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("jinja2", reason="pages are an extra: gradcert[report]")
+    pytester.makepyfile("def test_nothing(): pass")
+    (pytester.path / "taken").write_text("a file", encoding="utf-8")
+    result = pytester.runpytest_subprocess(*PLUGIN, "--gradcert-html", "taken")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--gradcert-html 'taken': *"])

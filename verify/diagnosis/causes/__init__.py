@@ -3,7 +3,8 @@
 A cause is named only if what it predicts equals what the backward claims, as exactly as the oracle knows
 it. At least two entries must speak for it. It is a guess, and printed as one. "unknown" is an answer.
 
-`codes` lists the causes, `page` prints them. `evidence` is what predictions are compared with. The others predict:
+`codes` lists the causes, `advice` says what to look for, `page` prints both.
+`evidence` is what predictions are compared with. The others predict:
 
 - `values`, `rearranged` and `triangles` of the true gradient, `upstream` and `linear` of dy;
 - `elsewhere`, `padding`, `activations` and `statistics` of the function at other options and arrays;
@@ -33,7 +34,7 @@ from verify.diagnosis.causes.evidence import FEWEST_WRONG, Evidence
 from verify.diagnosis.causes.linear import ignores_upstream, nonlinear_at_all, not_linear, with_huge_dy, with_large_dy
 from verify.diagnosis.causes.nearly import small_constant
 from verify.diagnosis.causes.options import guarded, option_values, windowed
-from verify.diagnosis.causes.page import cause_page, cause_table
+from verify.diagnosis.causes.page import cause_page
 from verify.diagnosis.causes.rearranged import rearranged
 from verify.diagnosis.causes.repeats import RANDOM, Repeats
 from verify.diagnosis.causes.reruns import stateful
@@ -44,7 +45,7 @@ from verify.diagnosis.causes.triangles import symmetrised
 from verify.diagnosis.causes.upstream import of_rearranged_upstream, of_some_upstream
 from verify.diagnosis.causes.values import partial, plain, reduced, rounded, scaled
 
-__all__ = ["CauseCode", "cause_page", "cause_table", "find_causes"]
+__all__ = ["CauseCode", "cause_page", "find_causes"]
 
 Found = Iterator[tuple[CauseCode, str]]
 

@@ -1,7 +1,8 @@
-"""The page docs/causes.md: every code, with what it is named by."""
+"""The page docs/causes.md: every code, with what to look for and what it is named by."""
 
 from __future__ import annotations
 
+from verify.diagnosis.causes.advice import LOOK_FOR
 from verify.diagnosis.causes.codes import CauseCode
 
 _PAGE = """# Causes
@@ -21,18 +22,20 @@ function of each entry alone, and 64 forwards are spent on predictions. Several 
 these. Where differences are extrapolated, four forwards stand for each of these if they agree with the
 extrapolation. Of a large layer they compute at most 2^24 entries of y for each argument, or 2^25.
 
-{table}
-
 This page is printed by `python -m verify.diagnosis.causes`, and a test compares.
+
+{sections}
 """
 
 
-def cause_table() -> str:
-    """All codes in Markdown."""
-    rows = [f"| `{each.code}` | {each.meaning} | {each.named_by} |" for each in CauseCode]
-    return "\n".join(["| cause | meaning | named by |", "| --- | --- | --- |", *rows])
+def cause_sections() -> str:
+    """All codes in Markdown: a heading for each, its meaning, what to look for, and what it is named by."""
+    return "\n\n".join(
+        f"## `{each.code}`\n\n{each.meaning}\n\n- **Look for:** {LOOK_FOR[each]}\n- **Named by:** {each.named_by}."
+        for each in CauseCode
+    )
 
 
 def cause_page() -> str:
     """The page docs/causes.md."""
-    return _PAGE.format(table=cause_table())
+    return _PAGE.format(sections=cause_sections())

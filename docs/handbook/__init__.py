@@ -1,0 +1,1 @@
+"""What the handbook derives: a page for each layer, the reference, the diagrams. Only `extension` needs Sphinx."""
