@@ -15,7 +15,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from verify.command import executors, jobs
 from verify.evidence import campaign
 
-# One batch of each version of each layer: all layers count alike. An eighth of the cases lets imports weigh more than they do.
+# One batch of each version of each layer, so that all layers count alike.
 _BATCHES = len(campaign.subjects())
 
 
