@@ -71,19 +71,26 @@ def after_a_fail(
 ) -> Compare:
     """A function that returns every gradient that could be compared, at the arrays of `lines` where there are some."""
 
+    # The evidence is large, and not kept: where there are no lines, its numbers are put together now.
+    others = {
+        k: _by_evidence(each, next(iter(evidence.get(k, [])), None))
+        for k, each in found.items()
+        if each.result.worst is not None and each.point is not None and k not in lines
+    }
+
     def compare() -> dict[str, Compared]:
-        points = {k: point_of(each.lines) for k, each in lines.items()}
-        main = next((point for point in points.values() if point is not None), None)
+        points = {k: point for k, each in lines.items() if (point := point_of(each.lines)) is not None}
+        main, where = next(((points[k], lines[k].shown.where) for k in points), (None, ""))
         compared: dict[str, Compared] = {}
         for k, finding in found.items():
-            name, own = finding.result.name, points.get(k)
-            if finding.result.worst is None:
-                if main is not None and finding.result.verdict == "PASS" and k in main.claimed:
-                    compared[name] = _right(main.claimed[k], lines[next(iter(points))].shown.where)
-            elif own is not None:
-                compared[name] = _by_lines(finding, lines[k]._replace(lines=lines[k].lines._replace(point=own)), wrong)
-            elif finding.point is not None:
-                compared[name] = _by_evidence(finding, next(iter(evidence.get(k, [])), None))
+            name = finding.result.name
+            if k in points:
+                case = lines[k]._replace(lines=lines[k].lines._replace(point=points[k]))
+                compared[name] = _by_lines(finding, case, wrong)
+            elif k in others:
+                compared[name] = others[k]
+            elif finding.result.verdict == "PASS" and main is not None and k in main.claimed:
+                compared[name] = _right(main.claimed[k], where)
         return compared
 
     return compare

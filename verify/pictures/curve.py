@@ -56,7 +56,7 @@ def curve_svg(curve: Curve) -> str:
     level = _at(y, claim)
     parts.append(f'<path class="claim" d="M{_LEFT:g} {level:.1f}H{_WIDTH - 12:g}"/>')
     middle = (_LEFT + _WIDTH) / 2
-    parts.append(f'<text class="claimed" x="{middle:g}" y="{level - 6:.1f}" text-anchor="middle">backward</text>')
+    parts.append(f'<text x="{middle:g}" y="{level - 6:.1f}" text-anchor="middle">backward</text>')
     parts.append(f'<text x="{_WIDTH - 12:g}" y="{_HEIGHT - 6:g}" text-anchor="end">step</text>')
     parts.append('<text x="0" y="12">relative error of a central difference</text>')
     label = "Error of central differences against their step, and the error of what backward claims"

@@ -129,6 +129,9 @@ def message_section(title: str, verdict: str, message: str) -> Section:
 def _missed(certificate: Certificate) -> str:
     """What the check would have missed."""
     if certificate.verdict == "PASS":
+        floor = certificate.detection_floor
+        if certificate.miss_probability is None and floor is not None:
+            return f"An error of up to {floor:.1e} of a gradient's largest entry may pass."
         return f"{promise(certificate)[:1].upper()}{promise(certificate)[1:]}."
     if certificate.verdict == "FAIL":
         return "A FAIL promises nothing of the gradients beside the wrong one. Mend that, and check again."
