@@ -6,12 +6,13 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from handbook import svg, windows
 from handbook.code import tuned, versions
+from handbook.markup import code, table, titled
 from handbook.prose import Block, escaped, rst, sections
 from verify.layers import LAYERS, Layer
 from verify.museum import EQUIVALENT, EXHIBITS, FORWARD, GRADIENT, STATE, Exhibit
@@ -32,27 +33,6 @@ _KINDS = {
     EQUIVALENT: "looks wrong and is right",
 }
 _THREAD = re.compile(r"(?<![\w/])([A-Za-z0-9][\w.-]*/[\w.-]+)#(\d+)")
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, classes: str = "") -> str:
-    """Return a table, whose cells are reStructuredText."""
-    lines = [".. list-table::", "   :header-rows: 1"] + ([f"   :class: {classes}"] if classes else []) + [""]
-    for cells in (headings, *rows):
-        for position, cell in enumerate(cells):
-            first, *others = cell.splitlines() or [""]
-            lines.append(f"   {'*' if position == 0 else ' '} - {first}".rstrip())
-            lines += [f"       {line}" for line in others]
-    return "\n".join(lines) + "\n"
-
-
-def titled(title: str, sign: str = "-") -> str:
-    """Return a heading."""
-    return f"{title}\n{sign * len(title)}\n"
-
-
-def code(language: str, text: str) -> str:
-    """Return a block of code."""
-    return f".. code-block:: {language}\n\n{textwrap.indent(text, '   ')}\n"
 
 
 def layer_page(layer: Layer, ratios: dict[str, Any] | None = None) -> str:
