@@ -34,6 +34,9 @@ def test_what_the_system_counts_is_what_tracemalloc_counts_of_numpy(gauge: memor
     results = sum(array.nbytes for array in ready.contenders["fast"].results)
     expected = extra_bytes(ready.contenders[version].calls["both"]) + results
     assert expected > 10 * OFF
+    larger = gauge.peak(**{**ASKED, "images": 16}, version="im2col")  # its peak must be forgotten
+    assert larger is not None
+    assert larger > expected + 2 * OFF
     for _ in range(2):  # memory that was freed is taken, and counted, again
         measured = gauge.peak(**ASKED, version=version)
         assert measured is not None

@@ -100,6 +100,21 @@ def test_a_slope_has_the_interval_of_its_regression() -> None:
     assert 363 <= hits <= 393
 
 
+def test_the_interval_of_a_slope_is_scipys() -> None:
+    stats = pytest.importorskip("scipy.stats", reason="comes with scikit-learn")
+    points = [(8, 1.0), (16, 2.5), (32, 4.1), (64, 9.0), (128, 15.0)]
+    fitted, found = stats.linregress(*np.log(np.array(points)).T), slope(points)
+    reach = stats.t.ppf(0.975, len(points) - 2) * fitted.stderr
+    assert found == pytest.approx(Interval(fitted.slope, fitted.slope - reach, fitted.slope + reach), rel=1e-3)
+
+
+def test_every_round_may_be_drawn() -> None:
+    for place in range(3):
+        rounds = [1.0, 1.0, 1.0]
+        rounds[place] = 100.0
+        assert intervals._medians(tuple(rounds), 0).max() == 100
+
+
 def test_two_sizes_have_no_interval_and_no_slope() -> None:
     assert slope([(2, 1.0), (4, 2.0)]) is None
     assert slope([]) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -21,8 +22,8 @@ def _entry(version: str, seconds: float, case: str = "64->64 3x3 on 56x56, N = 8
     return made
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two convolutions, one of them far from the others, with all contenders."""
     entries = [
         _entry(version, factor * seconds, case, extra_resident_bytes=int(factor * 2**22))
@@ -33,7 +34,13 @@ def run(tmp_path: Path) -> Path:
         )
     ]
     entries += [_entry("fast", n, f"N = {n}", zoo="by batch", shape=[n, 3, 9, 9]) for n in (8, 16, 32)]
-    return written(tmp_path / "run.json", entries)
+    return written(tmp_path_factory.mktemp("run") / "run.json", entries)
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """The run, in a folder of its own."""
+    return Path(shutil.copy(made, tmp_path / "run.json"))
 
 
 def _published(run: Path, folder: Path) -> dict[str, str]:
@@ -42,31 +49,34 @@ def _published(run: Path, folder: Path) -> dict[str, str]:
     return {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
 
 
-def test_page_ratios_and_a_file_for_each_figure_are_written(run: Path, tmp_path: Path) -> None:
-    files = _published(run, tmp_path / "docs" / "benchmarks")
+@pytest.fixture(scope="module")
+def files(made: Path) -> dict[str, str]:
+    """The files of the run, by their names."""
+    return _published(made, made.parent / "docs" / "benchmarks")
+
+
+def test_page_ratios_and_a_file_for_each_figure_are_written(made: Path, files: dict[str, str]) -> None:
     pictures = {name for name in files if name.endswith(".svg")}
     assert {"contenders.svg", "growth.svg", "memory.svg", "rounds.svg"} <= pictures
     assert set(files) == {"report.html", "ratios.json", "index.md", *pictures}
-    assert files["report.html"] == run.with_name("report.html").read_text(encoding="utf-8")
+    assert files["report.html"] == made.with_name("report.html").read_text(encoding="utf-8")
     assert set(re.findall(r"!\[[^\]]+\]\(([^)]+)\)", files["index.md"])) == pictures
     for name in re.findall(r"\]\(([^):]+)\)", files["index.md"]):
         assert name in files
     assert "slower than PyTorch and JAX" in files["index.md"] or "slower than the better" in files["index.md"]
 
 
-def test_the_same_run_gives_the_same_files(run: Path, tmp_path: Path) -> None:
-    assert _published(run, tmp_path / "first") == _published(run, tmp_path / "second")
-
-
-def test_a_figure_of_an_earlier_run_does_not_stay(run: Path, tmp_path: Path) -> None:
+def test_the_same_run_gives_the_same_files_and_no_figure_of_an_earlier_run_stays(
+    run: Path, files: dict[str, str], tmp_path: Path
+) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "gone.svg").write_text("<svg/>", encoding="utf-8")
     (tmp_path / "docs" / "notes.md").write_text("stays", encoding="utf-8")
-    assert {"notes.md"} == set(_published(run, tmp_path / "docs")) - set(_published(run, tmp_path / "other"))
+    assert _published(run, tmp_path / "docs") == {**files, "notes.md": "stays"}
 
 
-def test_each_figure_is_a_file_of_its_own_in_both_schemes(run: Path, tmp_path: Path) -> None:
-    for name, text in _published(run, tmp_path / "docs").items():
+def test_each_figure_is_a_file_of_its_own_in_both_schemes(files: dict[str, str]) -> None:
+    for name, text in files.items():
         if name.endswith(".svg"):
             root = ET.fromstring(text)
             assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -80,8 +90,8 @@ def test_each_figure_is_a_file_of_its_own_in_both_schemes(run: Path, tmp_path: P
             assert "#0102" not in text
 
 
-def test_ratios_have_their_intervals(run: Path, tmp_path: Path) -> None:
-    found = json.loads(_published(run, tmp_path / "docs")["ratios.json"])
+def test_ratios_have_their_intervals(files: dict[str, str]) -> None:
+    found = json.loads(files["ratios.json"])
     assert found["machine"]["processor"] == "A Processor, 4 cores"
     ratio = found["ratios"]["conv2d both, ResNet-50: 64->64 3x3 on 56x56, N = 8, over PyTorch"]
     assert ratio["ratio"] == pytest.approx(1 / 0.7, rel=1e-3)
