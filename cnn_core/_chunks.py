@@ -1,4 +1,8 @@
-"""Array operations on millions of entries: in chunks that stay in the cache, and without mispredicted branches."""
+"""Array operations on millions of entries: in chunks that stay in the cache, and without mispredicted branches.
+
+All chunks are done in one thread. Two threads were tried with silu and sigmoid, on two cores, in chunks of 2^17. They
+took 0.7 to 0.8 of the time for 2 and 6 million entries, and 1.3 to 1.4 times the time for 10^5.
+"""
 
 from __future__ import annotations
 

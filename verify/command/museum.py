@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,18 @@ def _looks(chosen: Sequence[Exhibit], examples: int, seed: int) -> list[jobs.Job
     return found
 
 
+def _further(chosen: Sequence[Exhibit], examples: int, seeds: Iterable[int]) -> list[jobs.Job]:
+    """The jobs of further seeds: each exhibit, and the right layers, in the fast version."""
+    found = []
+    for seed in seeds:
+        for exhibit in chosen:
+            arguments = exhibit.slug, LAYERS[exhibit.layer].fast.name, examples, seed
+            found.append(jobs.Job(f"{exhibit.slug}, seed {seed}", exhibit_row, arguments))
+        for name in sorted({exhibit.layer for exhibit in chosen}):
+            found.append(jobs.Job(f"{name}, seed {seed}", right_row, (name, LAYERS[name].fast.name, examples, seed)))
+    return found
+
+
 def _asked(chosen: Sequence[Exhibit], libraries: tuple[str, ...], seed: int) -> list[jobs.Job]:
     """The jobs: every checker at each exhibit, and at each right layer."""
     arguments = libraries, EXAMPLES["quick"], seed
@@ -150,6 +162,13 @@ def _in_full(exhibit: Exhibit, rows: Sequence[Row], examples: int, seed: int, co
     metavar="LIBRARIES",
     help=f"Ask other checkers about the same exhibits: some of {','.join(others.LIBRARIES)}.",
 )
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How many seeds in all, from --seed on. The further ones are for the fast version alone.",
+)
 @jobs_option
 @click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write a page of it here.")
 @seed_option
@@ -158,6 +177,7 @@ def museum(
     examples: int,
     slugs: tuple[str, ...],
     against: str | None,
+    seeds: int,
     processes: int,
     markdown: Path | None,
     seed: int,
@@ -174,23 +194,24 @@ def museum(
     chosen = [EXHIBITS[slug] for slug in dict.fromkeys(slugs)] or list(EXHIBITS.values())
     rows = list(jobs.rows(_looks(chosen, examples, seed), processes))
     console.print(tables.table(rows))
+    later = list(jobs.rows(_further(chosen, examples, range(seed + 1, seed + seeds)), processes)) if seeds > 1 else []
     for exhibit in chosen if slugs else ():
         _in_full(exhibit, [row for row in rows if row.slug == exhibit.slug], examples, seed, console)
     found: list[Compared] = []
     if libraries:
         found = [each for several in jobs.rows(_asked(chosen, libraries, seed), processes) for each in several]
         console.print(tables.beside(found, rows))
-    for row in rows:
+    for row in (*rows, *later):
         if row.kind == RIGHT and row.check:
             console.print(
                 f"\n{row.layer}, {row.version}, has no bug, but {row.check} says:", style="bold", highlight=False
             )
             console.print(row.message, highlight=False, markup=False, soft_wrap=True)
-    said = f"\n{tables.summary(rows)} ({time.perf_counter() - started:.0f} s)"
-    console.print(said, highlight=False, soft_wrap=True)
+    said = tables.summary(rows) + (tables.further(later, seeds - 1) if later else "")
+    console.print(f"\n{said} ({time.perf_counter() - started:.0f} s)", highlight=False, soft_wrap=True)
     if markdown is not None:
-        markdown.write_text(tables.page(rows, found, examples, seed), encoding="utf-8")
-    code = 0 if all(row.as_it_should_be for row in rows) else 1
-    settings = {"command": "museum", "seed": seed, "examples": examples, "exit_code": code}
-    output.write(json_path, settings, [*rows, *found])
+        markdown.write_text(tables.page(rows, found, examples, seed, said), encoding="utf-8")
+    code = 0 if all(row.as_it_should_be for row in (*rows, *later)) else 1
+    settings = {"command": "museum", "seed": seed, "seeds": seeds, "examples": examples, "exit_code": code}
+    output.write(json_path, settings, [*rows, *later, *found])
     sys.exit(code)

@@ -118,6 +118,18 @@ def summary(rows: Sequence[Row]) -> str:
     )
 
 
+def further(rows: Sequence[Row], seeds: int) -> str:
+    """What follows the summary: how often the fast version's bugs are seen at further seeds."""
+    planted = [row for row in rows if row.kind not in (RIGHT, EQUIVALENT)]
+    right = [row for row in rows if row.kind in (RIGHT, EQUIVALENT)]
+    seen, accused = (sum(bool(row.check) for row in several) for several in (planted, right))
+    missed = ", ".join(sorted({row.slug for row in planted if not row.check}))
+    return (
+        f"; at {seeds} further seeds, in the fast version, {seen} of {len(planted)} bugs seen"
+        f"{missed and f' (missed: {missed})'}, {accused} of {len(right)} right versions accused"
+    )
+
+
 def beside(found: Sequence[Compared], rows: Sequence[Row]) -> Table:
     """The table of the screen that sets the checkers side by side."""
     titles, lines = _sums(found, rows)
@@ -171,8 +183,8 @@ _OPENING = """# Museum
 
 Bugs of real code, planted in this project's layers. Each is a mutation that we wrote, with its public source.
 
-`python -m verify museum --against torch,jax,autograd,numeric --markdown docs/museum.md` measures all of it, and writes
-this page: {examples} cases for each version, seed {seed}. Nothing here is typed by hand.
+`python -m verify museum --against torch,jax,autograd,numeric --seeds 20 --markdown docs/museum.md` measures all of it,
+and writes this page: {examples} cases for each version, seed {seed}. Nothing here is typed by hand.
 
 {summary}.
 
@@ -197,8 +209,8 @@ sizes and values, and what shows in few cases, the other checks of the first lin
 """
 
 
-def page(rows: Sequence[Row], found: Sequence[Compared], examples: int, seed: int) -> str:
-    """The page of docs, in Markdown."""
+def page(rows: Sequence[Row], found: Sequence[Compared], examples: int, seed: int, said: str) -> str:
+    """The page of docs, in Markdown, with what was said of all rows."""
     hall = []
     for first, versions, cases in _merged([row for row in rows if row.slug]):
         about = EXHIBITS[first.slug]
@@ -206,7 +218,7 @@ def page(rows: Sequence[Row], found: Sequence[Compared], examples: int, seed: in
         cells = (f"`{first.slug}`", f"`{first.layer}`", about.wrong + silent, about.shows, about.source)
         hall.append((*cells, versions, _seen(first), cases, _cause(first)))
     titles = ("exhibit", "layer", "what is wrong", "shows when", "source", "versions", "seen by", "cases", "named as")
-    parts = [_OPENING.format(examples=examples, seed=seed, summary=summary(rows)), _markdown(titles, hall)]
+    parts = [_OPENING.format(examples=examples, seed=seed, summary=said), _markdown(titles, hall)]
     if found:
         parts += [_BESIDE.format(examples=EXAMPLES["quick"], all=examples), _markdown(*_sums(found, rows))]
         parts += [_ALONE, _markdown(*_by_exhibit(found))]

@@ -69,6 +69,11 @@ class Transposed(NamedTuple):
         """Whether both sides are cropped alike, and nothing is put behind."""
         return self.before == self.after and self.extra == 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether a stride or dilation above 1 moves nothing: there is one entry, or one tap."""
+        return self.size == 1 < self.stride or self.kernel == 1 < self.dilation
+
 
 @functools.cache
 def sliding_axes(bound: int) -> tuple[Sliding, ...]:

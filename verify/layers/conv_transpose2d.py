@@ -160,29 +160,31 @@ def _configuration(
 
 
 def _scope(bound: int) -> list[_scopes.Part]:
-    """Every pair of axes with the same padding on both sides and no output_padding, for one channel and filter.
+    """Every pair of axes with the same padding on both sides, no output_padding, and no idle stride or dilation.
 
-    Every padding and output_padding of one axis stands beside two other axes, and, if no number is above 2, beside
-    all those. Padding "same" comes with every output_padding, "valid" with none. All numbers of images, groups,
-    channels and filters, with and without b, stand beside all pairs of axes up to 2.
+    These are for one channel and filter. An idle one moves nothing: there is one entry, or one tap. Every other axis
+    stands beside two axes, and, if no number is above 2, beside all those. Padding "same" comes with every
+    output_padding, "valid" with none. All numbers of images, groups, channels and filters, with and without b, stand
+    beside all pairs of axes up to 2.
     """
     axes, counts = _scopes.transposed_axes(bound), list(_scopes.groupings(bound))
     plain, few = [axis for axis in axes if axis.plain], [axis for axis in axes if max(axis) <= 2]
-    many = [axis for axis in axes if not axis.plain and max(axis) > 2]
+    paired = dict.fromkeys(axis for axis in plain if not axis.idle)
+    others = [axis for axis in axes if axis not in paired and max(axis) > 2]
 
     def pair(rows: _scopes.Transposed, columns: _scopes.Transposed) -> list[Configuration]:
         return [_configuration(rows, columns)]
 
     def extra(rows: _scopes.Transposed, columns: _scopes.Transposed) -> list[Configuration]:
-        return [] if rows.plain and columns.plain else pair(rows, columns)
+        return [] if rows in paired and columns in paired else pair(rows, columns)
 
     def grouped(rows: _scopes.Transposed, columns: _scopes.Transposed) -> Iterator[Configuration]:
         return (_configuration(rows, columns, *each) for each in counts)
 
     small = [axis for axis in few if axis.plain or axis == _UNEVEN]
-    parts = [*_scopes.crossed(plain, plain, pair), *_scopes.crossed(few, few, extra)]
-    for one in (_EVEN, _UNEVEN) if many else ():
-        parts += _scopes.beside(one, many, pair)
+    parts = [*_scopes.crossed(paired, list(paired), pair), *_scopes.crossed(few, few, extra)]
+    for one in (_EVEN, _UNEVEN) if others else ():
+        parts += _scopes.beside(one, others, pair)
     same = [_scopes.Transposed(*axis, e) for axis in _scopes.same_axes(bound) for e in range(axis.dilation)]
     return [*parts, *_scopes.named(same, plain, _configuration), *_scopes.crossed(small, small, grouped)]
 

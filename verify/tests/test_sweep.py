@@ -422,6 +422,36 @@ def test_a_sweep_that_was_killed_goes_on_and_ends_with_the_same_count(tmp_path: 
     assert sorted(numbers) == list(range(parts))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="children are found in /proc")
+def test_the_workers_of_a_sweep_that_was_killed_end(tmp_path: Path) -> None:
+    state = tmp_path / "state.jsonl"
+    command = [sys.executable, "-m", "verify", "sweep", "max_pool2d", "--bound", "4", "--jobs", "2"]
+    with subprocess.Popen([*command, "--state", str(state)], stderr=subprocess.DEVNULL, start_new_session=True) as run:
+        try:
+            while run.poll() is None and (not state.is_file() or len(state.read_text().splitlines()) < 2):
+                time.sleep(0.01)
+            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text(encoding="ascii").split()
+            workers = [each for each in children if "spawn_main" in Path(f"/proc/{each}/cmdline").read_text()]
+            assert len(workers) == 2
+            run.kill()
+            run.wait()
+            end = time.monotonic() + 30
+            while any(map(_runs, workers)) and time.monotonic() < end:
+                time.sleep(0.05)
+            assert not any(map(_runs, workers))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
+
+
+def _runs(process: str) -> bool:
+    """Whether a process is there, and no zombie."""
+    try:
+        return " Z " not in Path(f"/proc/{process}/stat").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return False
+
+
 def test_parts_done_by_other_code_are_not_done(tmp_path: Path) -> None:
     state = tmp_path / "state.jsonl"
     state.write_text('{"layer": "max_pool2d", "bound": 1, "seed": 0, "code": "another"}\n[0, 99, ""]\n')
