@@ -28,6 +28,10 @@ _PAGE = """\
 
 `python -m verify layers` prints this page from the declarations in `verify/layers`.
 
+Options mean what they mean in `torch.nn.functional`. Integer arrays and mixed dtypes are refused. No argument is
+written to. Gradients are returned, never accumulated. `cnn_core.network.chain` and `cnn_core.graph.graph` make one
+layer of several.
+
 `python -m verify sweep LAYER --bound {bound}` goes through the configurations of a layer whose numbers are at most
 {bound}: sizes, kernels, strides, dilations, paddings, groups. The docstring of `_scope` in the layer's declaration says
 what they are. All versions must agree, bit for bit where nothing rounds, and each gradient must be right.
