@@ -105,7 +105,7 @@ def test_a_time_below_its_product_is_flagged_with_the_reason(
     times = {"fast": constant(9), "torch": constant(9), version: [1.99, 2, 2.01], "matmul": product}
     if reason.startswith("rounds"):  # paired with rounds of its own, so that the interval lies below 1
         times[version] = [1.8, 2, 2]
-    found = row(noted={**NOTED, "groups": groups}, **times)
+    found = row("a->b", "zoo", {**NOTED, "groups": groups}, **times)
     (flag,) = flags.flags(Run({}, [found], [], [], None, None))
     assert (flag.version, flag.bound, flag.factor) == (version, "bare product", 2 / sorted(product)[1])
     assert flag.reason == reason
