@@ -33,6 +33,9 @@ def contenders(run: Run) -> str:
 
 def loops(means: Mapping[str, float]) -> str:
     """Return by what factors the fast versions are faster than loops."""
+    if len(means) == 1:
+        ((layer, only),) = means.items()
+        return f"The fast version of {layer} is {digits(only)} times as fast as the loops."
     slowest, fastest = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
     return (
         f"The fast version is {digits(means[slowest])} times ({slowest}) to {digits(means[fastest])} times ({fastest}) "

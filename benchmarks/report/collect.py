@@ -156,12 +156,12 @@ def _run(machine: Mapping[str, str], found: Mapping[str, dict[tuple[Any, ...], d
         machine,
         [
             Row(
-                *(_timed(key, noted(each)) if machine.get("caution") else key),
+                *(layer, zoo, _taken(case, noted(each)) if machine.get("caution") else case, direction),
                 seconds(each),
                 {version: timed[1] for version, timed in each.items()},
                 rounds(each),
             )
-            for key, each in found["test_layer"].items()
+            for (layer, zoo, case, direction), each in found["test_layer"].items()
         ],
         [
             Training(network, span, noted(each)["steps"], noted(each)["batch_size"], seconds(each), rounds(each))
@@ -181,10 +181,9 @@ def _run(machine: Mapping[str, str], found: Mapping[str, dict[tuple[Any, ...], d
     )
 
 
-def _timed(key: tuple[str, ...], info: Mapping[str, Any]) -> tuple[str, ...]:
+def _taken(case: str, info: Mapping[str, Any]) -> str:
     """Return the name of a case with the number of images that a run with --small took."""
-    layer, zoo, case, direction = key
-    return layer, zoo, re.sub(r"N = \d+", f"N = {info['shape'][0]}", case), direction
+    return re.sub(r"N = \d+", f"N = {info['shape'][0]}", case)
 
 
 def _machine(machine: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, str]:

@@ -51,7 +51,9 @@ def _reason(row: Row, version: str) -> str:
         return f"rounds of the product were disturbed: {slower} of {len(product)} are longer, its fastest is not"
     if groups > 1:
         return f"another algorithm: here the product is {groups} small ones, one for each group"
-    if version == "fast" or version in READABLE:
+    if version in READABLE:
+        return "it does the same products in other shapes, or the machine was disturbed"
+    if version == "fast":
         return "another algorithm: it multiplies in blocks, the product is of one large unfolded matrix"
     return "another algorithm, or a matrix product of its own that is faster than NumPy's"
 

@@ -66,5 +66,5 @@ def test_a_system_that_does_not_count_gives_no_number(tmp_path: Path, monkeypatc
 
 
 def test_the_process_is_not_started_before_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started"))
     memory.Gauge(1).close()

@@ -79,6 +79,12 @@ def test_the_roofs_are_shared_out() -> None:
     assert said == "Of 4 cases arithmetic bounds 3 and memory bounds 1. The median reaches 38% of its bound."
 
 
+def test_layers_are_said_from_the_least_to_the_most() -> None:
+    said = claims.loops({"relu": 300.0, "conv2d": 1400.0, "softmax": 3.5})
+    assert said == "The fast version is 3.50 times (softmax) to 1,400 times (conv2d) as fast as the loops."
+    assert claims.loops({"relu": 300.0}) == "The fast version of relu is 300 times as fast as the loops."
+
+
 def test_the_most_memory_is_ours_first() -> None:
     said = claims.memory({"ours": 3 << 20, "im2col": 900 << 20})
     assert said == "Ours needs at most 3.00 MiB beside its arguments and results; im2col up to 900 MiB."
@@ -96,6 +102,7 @@ def test_the_most_memory_is_ours_first() -> None:
             "another algorithm: it multiplies in blocks, the product is of one large unfolded matrix",
         ),
         ([3, 4, 5], 32, "fast", "another algorithm: here the product is 32 small ones, one for each group"),
+        ([3, 4, 5], 1, "im2col", "it does the same products in other shapes, or the machine was disturbed"),
         ([3, 4, 5], 1, "torch", "another algorithm, or a matrix product of its own that is faster than NumPy's"),
     ],
 )
@@ -105,7 +112,7 @@ def test_a_time_below_its_product_is_flagged_with_the_reason(
     times = {"fast": constant(9), "torch": constant(9), version: [1.99, 2, 2.01], "matmul": product}
     if reason.startswith("rounds"):  # paired with rounds of its own, so that the interval lies below 1
         times[version] = [1.8, 2, 2]
-    found = row(noted={**NOTED, "groups": groups}, **times)
+    found = row("a->b", "zoo", {**NOTED, "groups": groups}, **times)
     (flag,) = flags.flags(Run({}, [found], [], [], None, None))
     assert (flag.version, flag.bound, flag.factor) == (version, "bare product", 2 / sorted(product)[1])
     assert flag.reason == reason

@@ -38,7 +38,7 @@ def test_rounds_are_paired() -> None:
 
 def test_the_best_contender_is_chosen_in_each_resample() -> None:
     rounds = {"fast": [1.0] * 9, "torch": [1.0, 3.0, 1.1, 2.9, 1.0, 3.0, 2.0, 1.2, 2.8], "jax": [1.9] * 9}
-    found = ratio(row(**rounds), ("torch", "jax"))
+    found = ratio(row("a", **rounds), ("torch", "jax"))
     assert found is not None
     assert found.value == pytest.approx(1 / 1.9)
     assert found.low == pytest.approx(1 / 1.9)

@@ -7,6 +7,7 @@ import re
 import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,7 +16,7 @@ from test_report import timed, written
 report = pytest.importorskip("benchmarks.report.__main__", reason="the report is an extra: gradcert[report]")
 
 
-def _entry(version: str, seconds: float, case: str = "64->64 3x3 on 56x56, N = 8", **info: object) -> dict[str, object]:
+def _entry(version: str, seconds: float, case: str = "64->64 3x3 on 56x56, N = 8", **info: Any) -> dict[str, Any]:
     """An entry with nine rounds about the median."""
     made = timed(version, seconds, case=case, **info)
     made["stats"]["data"] = [seconds * (1 + 0.02 * ((5 * turn) % 9 - 4)) for turn in range(9)]
