@@ -22,8 +22,14 @@ class Section(NamedTuple):
 
 def sections(run: Run) -> list[Section]:
     """Return the sections for which the run has data. Tables of means are left out of a run with --small."""
+    found = [*_against_others(run), *_of_the_run(run)]
+    filled = [each._replace(tables={name: of for name, of in each.tables.items() if of.rows}) for each in found]
+    return [each for each in filled if each.figures or each.tables]
+
+
+def _against_others(run: Run) -> list[Section]:
     means = {} if run.small else {"": tables.summary(run)}
-    found = [
+    return [
         Section(
             "Against every contender",
             "Forward and backward in one call. Each contender has its own layout and the same number of threads. "
@@ -62,6 +68,11 @@ def sections(run: Run) -> list[Section]:
             _drawn(figures.growth(run)),
             {} if run.small else {"": tables.exponents(run)},
         ),
+    ]
+
+
+def _of_the_run(run: Run) -> list[Section]:
+    return [
         Section(
             "Memory",
             "The peak of a forward and backward beside arguments and results. tracemalloc sees NumPy's arrays and "
@@ -94,8 +105,6 @@ def sections(run: Run) -> list[Section]:
         ),
         Section("All medians", "Of the layers, each over rounds in turn.", [], {"Open the table": tables.medians(run)}),
     ]
-    filled = [each._replace(tables={name: of for name, of in each.tables.items() if of.rows}) for each in found]
-    return [each for each in filled if each.figures or each.tables]
 
 
 GOALS = (
