@@ -5,7 +5,7 @@
     h[n, c, i, j] = (x[n, c, i, j] - mean[c]) * r[c]               r[c] = (variance[c] + eps)^(-1/2)
     y[n, c, i, j] = w[c] * h[n, c, i, j] + b[c]
 
-In evaluation `running_mean` and `running_variance` stand for mean and variance, and are constants.
+In evaluation `running_mean` and `running_variance` replace mean and variance, and are constants.
 
 Backward goes through these lines from the last to the first. All sums are over n, i, j. They belong to one
 channel, so that indices can be left out. Of y = w h + b:
@@ -29,9 +29,9 @@ Dtypes: float32, float64, complex64 or complex128, one for x, w and b. The runni
 rounded to that dtype. For complex arrays backward is the holomorphic derivative (nothing is conjugated).
 
 Options: eps, as in torch.nn.functional.batch_norm, may also be 0. The running statistics are given in evaluation and
-not in training. What a trainer needs is in the cache: `cache.mean` and `cache.variance`, (C,) each. PyTorch's running
-variance takes m / (m - 1) times this variance. They are NaN for N = 0.
-One entry a channel has variance 0, h = 0 and dx = 0. PyTorch refuses that in training.
+not in training. The cache has the statistics of the batch: `cache.mean` and `cache.variance`, (C,) each. They are NaN
+for N = 0. PyTorch's running variance takes m / (m - 1) times this variance.
+A channel of one entry has variance 0, h = 0 and dx = 0. PyTorch refuses that in training.
 
 Raises TypeError for integer, object or mixed dtypes and for a cache of another implementation.
 Raises ValueError, quoting the values, for shapes that do not fit, a negative eps or variance, and one running

@@ -15,7 +15,7 @@ Dtypes: float32, float64, complex64, complex128. For complex x (the complex step
 An entry of -inf (a mask) gets y = 0 and dx = 0. If all entries are -inf, or one is +inf or NaN, y is NaN along that
 axis, as in PyTorch.
 
-Option: axis, an integer, negative from behind (dim of torch.nn.functional.softmax). The default is the last axis.
+Option: axis, an integer (dim of torch.nn.functional.softmax), -1 by default. A negative one counts from the end.
 Raises TypeError for integer or object dtypes and for a cache of another implementation.
 Raises ValueError, quoting the values, for an axis that x does not have.
 

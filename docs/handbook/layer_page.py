@@ -80,7 +80,7 @@ def _facts(layer: Layer) -> str:
     rows = [
         ("Arrays", f"``{layer.arguments}``"),
         ("Versions", ", ".join(f"``{each.name}``" for each in layer.implementations)),
-        ("Structure", layer.structure),
+        ("Structure", f":doc:`{layer.structure} </how/structures>`"),
         ("Compared with", ", ".join(_oracles(layer)) or "no library"),
     ]
     return "\n".join(f":{name}: {value}" for name, value in rows) + "\n"
@@ -123,7 +123,7 @@ def _call(layer: Layer) -> str:
         f"{left if len(gradients) > 1 else f'({left},)'} = {layer.name}.fast.backward(dy, cache)",
     ]
     names = [f"``{each.name}``" for each in layer.implementations]
-    others = f"{', '.join(names[:-1])} and {names[-1]} are called alike."
+    others = f"Instead of ``fast``, {', '.join(names[:-1])} or {names[-1]} may be written."
     return code("python", "\n".join(lines)) + f"\n``fast`` is ``{layer.fast.name}``. {others}\n"
 
 
@@ -149,7 +149,7 @@ def _checked(layer: Layer) -> str:
         lines.append(text + "\n")
     if layer.scope:
         count = layer.configurations(BOUND)
-        text = f"goes through {count:,} configurations: all whose numbers are at most {BOUND}, as its scope describes."
+        text = f"checks {count:,} configurations, whose sizes and options are at most {BOUND}. They are:"
         lines.append(f"``python -m verify sweep {layer.name} --bound {BOUND}`` {text}\n")
         lines.append(textwrap.indent(rst(_scope_text(layer)), "   "))
     return "\n".join(lines)
@@ -196,9 +196,9 @@ def _bugs(layer: Layer) -> str:
 
 def _bug(exhibit: Exhibit) -> str:
     """Return an exhibit as an entry of a definition list."""
-    named = f"\n\n   Named as: {_cause(exhibit)}." if exhibit.code else ""
+    named = f"\n\n   Cause that a FAIL names: {_cause(exhibit)}." if exhibit.code else ""
     term = f"``{exhibit.slug}``, {_KINDS[exhibit.kind]}"
-    text = f"{escaped(exhibit.wrong)}. It shows: {escaped(exhibit.shows)}."
+    text = f"{escaped(exhibit.wrong)}. When it shows: {escaped(exhibit.shows)}."
     return f"{term}\n   {text}{named}\n\n   Found in: {linked(exhibit.source)}.\n"
 
 
@@ -247,11 +247,12 @@ def index_page() -> str:
         names = ", ".join(each.name for each in layer.implementations)
         bugs, link = str(len(exhibits_of(layer)) or ""), f":doc:`{layer.name} <{layer.name}>`"
         rows.append((link, f"``{layer.arguments}``", names, layer.structure, count, bugs))
-    headings = ("layer", "arrays", "versions", "structure", f"configurations, bound {BOUND}", "bugs in the museum")
+    headings = ("layer", "arrays", "versions", "structure", "configurations", "bugs in the museum")
     text = (
-        "Every layer is a module of ``cnn_core`` with a version in loops, ``naive``, and one as array operations. "
-        "Options mean what they mean in ``torch.nn.functional``. These pages are made from the declarations in "
-        "``verify/layers`` and from the modules.\n"
+        "Every layer is a module of ``cnn_core`` with a version in loops, ``naive``, and one or two as array "
+        "operations. Options mean what they mean in ``torch.nn.functional``. The :doc:`structure </how/structures>` "
+        "decides how the gradients are checked. The configurations counted here are those that "
+        f"``python -m verify sweep LAYER --bound {BOUND}`` checks.\n"
     )
     tree = "\n".join(f"   {name}" for name in LAYERS)
     return f"{titled('Layers', '=')}\n{text}\n{table(headings, rows)}\n.. toctree::\n   :hidden:\n\n{tree}\n"
