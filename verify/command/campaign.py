@@ -11,7 +11,7 @@ from typing import Any
 
 import rich_click as click
 
-from verify.command import executors, jobs
+from verify.command import executors, jobs, output
 from verify.command.executors import dask_option, jobs_option
 from verify.command.journal import Journal, code
 from verify.command.output import seed_option
@@ -30,9 +30,11 @@ figures, and writes this page. Nothing here is typed by hand.
 
 @click.command()
 @click.option(
-    "--hours", type=click.FloatRange(0, min_open=True), help="How long. One of --hours and --batches is needed."
+    "--hours",
+    type=click.FloatRange(0, min_open=True),
+    help="Stop after this many hours. One of --hours and --batches is needed.",
 )
-@click.option("--batches", type=click.IntRange(1), help=f"How many batches of {library.CASES} cases there are to be.")
+@click.option("--batches", type=click.IntRange(1), help=f"Stop after this many batches of {library.CASES} cases.")
 @jobs_option
 @dask_option
 @click.option(
@@ -40,10 +42,10 @@ figures, and writes this page. Nothing here is typed by hand.
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".gradcert/campaign"),
     show_default=True,
-    help="The folder of the journal, and of the failures as Hypothesis keeps them.",
+    help="Keep the finished batches and the failures in this folder.",
 )
 @click.option(
-    "--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write the summary to this page."
+    "--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write the summary to this Markdown file."
 )
 @seed_option
 def campaign(
@@ -62,6 +64,7 @@ def campaign(
     """
     if hours is None and batches is None:
         raise click.UsageError("say how long: --hours 1, or --batches 100")
+    output.check_writable(markdown=markdown)
     workers = executors.workers(dask, processes)
     folder = str((state / "failures").absolute())
     kept = library.together(library.replay(folder))

@@ -45,9 +45,7 @@ NOTHING = "NOTHING CHECKED"
 )
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float64", show_default=True)
 @click.option("--structure", type=click.Choice(["auto", *ORACLES]), default="auto", show_default=True)
-@click.option(
-    "--init", metavar='"3, stride=2"', help="Make the instance of a class with these arguments: literals and words."
-)
+@click.option("--init", metavar='"3, stride=2"', help="Make the instance of a class with these arguments.")
 @click.option(
     "--parameter",
     "parameters",
@@ -55,20 +53,24 @@ NOTHING = "NOTHING CHECKED"
     metavar="NAME=GRADIENT",
     help="An array of the layer, and the attribute in which backward leaves its gradient; repeatable.",
 )
-@click.option("--fixed", multiple=True, metavar="NAME", help="An array of the layer that is no parameter; repeatable.")
+@click.option("--fixed", multiple=True, metavar="NAME", help="An array of the layer that has no gradient; repeatable.")
 @click.option("--reset", metavar="NAME", help="Call this method before each backward, such as zero_grad.")
 @click.option("--forward", metavar="NAME", help="The method (or the module's function) that is the forward.")
 @click.option("--backward", metavar="NAME", help="The method (or the module's function) that is the backward.")
 @click.option("--checks", is_flag=True, help="Run all checks of check_layer, not only that of the gradients.")
 @click.option(
-    "--batch", type=int, multiple=True, metavar="0", help="Of --checks: the first axis of this array may be 0."
+    "--batch",
+    type=int,
+    multiple=True,
+    metavar="0",
+    help="With --checks: also check an empty first axis of the array at this position.",
 )
 @click.option(
     "--expected-failure",
     "expected",
     multiple=True,
     metavar="CHECK=REASON",
-    help="Of --checks: this check fails, for this reason; repeatable.",
+    help="With --checks: this check fails on purpose, for this reason; repeatable.",
 )
 @click.option("--wrt", multiple=True, metavar="NAME", help="Check only this array, by name or position; repeatable.")
 @output.seed_option
@@ -77,9 +79,9 @@ NOTHING = "NOTHING CHECKED"
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=1e-9,
     show_default=True,
-    help="The largest probability that a wrong gradient passes an exact oracle.",
+    help="The largest probability that a wrong gradient passes an exact check.",
 )
-@click.option("--explain", is_flag=True, help="Also say why stronger oracles were passed over.")
+@click.option("--explain", is_flag=True, help="Also say why stronger structures were passed over.")
 @output.json_option
 @output.html_option
 def check(

@@ -85,7 +85,7 @@ def cli() -> None:
     "implementations",
     multiple=True,
     type=click.Choice(_VERSIONS),
-    help="Run only this version; `fast` is that to use of each layer; repeatable.",
+    help="Run only this version; `fast` is the fast version of each layer; repeatable.",
 )
 @_examples
 @seed_option

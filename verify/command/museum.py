@@ -154,9 +154,15 @@ def _in_full(exhibit: Exhibit, rows: Sequence[Row], examples: int, seed: int, co
     type=click.IntRange(EXAMPLES["quick"]),
     default=EXAMPLES["ci"],
     show_default=True,
-    help="Cases for each version. With too few, no case may show a bug.",
+    help="Cases for each version. Too few cases may not show a bug.",
 )
-@click.option("--slug", "slugs", multiple=True, type=click.Choice(tuple(EXHIBITS)), help="Show this one in full.")
+@click.option(
+    "--slug",
+    "slugs",
+    multiple=True,
+    type=click.Choice(tuple(EXHIBITS)),
+    help="Show only this bug, and in full; repeatable.",
+)
 @click.option(
     "--against",
     metavar="LIBRARIES",
@@ -167,10 +173,12 @@ def _in_full(exhibit: Exhibit, rows: Sequence[Row], examples: int, seed: int, co
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="How many seeds in all, from --seed on. The further ones are for the fast version alone.",
+    help="Number of seeds, counted from --seed. All but the first check only the fast version.",
 )
 @jobs_option
-@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write a page of it here.")
+@click.option(
+    "--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Also write the results to this Markdown file."
+)
 @seed_option
 @json_option
 def museum(
@@ -187,7 +195,7 @@ def museum(
 
     The exit code is 0 if every bug is seen in every version and no right layer is accused, and 1 otherwise.
     """
-    output.check_writable(json_path)
+    output.check_writable(json_path, markdown=markdown)
     libraries = _libraries(against)
     console = output.console(json_path)
     started = time.perf_counter()

@@ -44,20 +44,21 @@ def console(json_path: str | None) -> Console:
     return Console(stderr=stderr, width=None if terminal else WIDE)
 
 
-def check_writable(json_path: str | None, html_path: str | None = None) -> None:
+def check_writable(json_path: str | None = None, html_path: str | None = None, markdown: Path | None = None) -> None:
     """Raise a usage error before the run if the results cannot be written to these paths, or no page can be made."""
     if html_path is not None:
         try:
             needed("jinja2", "--html")
         except ModuleNotFoundError as error:
             raise click.UsageError(str(error)) from error
-    for option, path in (("--json", None if json_path == "-" else json_path), ("--html", html_path)):
+    paths = (("--json", None if json_path == "-" else json_path), ("--html", html_path), ("--markdown", markdown))
+    for option, path in paths:
         try:
             if path is not None:
                 with Path(path).open("a", encoding="utf-8"):
                     pass
         except OSError as error:
-            raise click.UsageError(f"{option} {path!r}: {error}") from error
+            raise click.UsageError(f"{option} {str(path)!r}: {error}") from error
 
 
 def write_page(html_path: str, page: str) -> None:

@@ -52,12 +52,18 @@ def _run(name: str, bound: int, seed: int, workers: executors.Workers, journal: 
 
 @click.command()
 @click.argument("layer", type=click.Choice(SWEPT))
-@click.option("--bound", type=click.IntRange(1), default=2, show_default=True, help="No number is larger.")
+@click.option(
+    "--bound",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="The largest size and option of a configuration.",
+)
 @jobs_option
 @click.option(
     "--state",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the parts that are done are noted (default: .gradcert/sweep-LAYER-BOUND.jsonl).",
+    help="Keep the finished parts in this file (default: .gradcert/sweep-LAYER-BOUND.jsonl).",
 )
 @dask_option
 @seed_option

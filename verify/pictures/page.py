@@ -134,7 +134,7 @@ def _missed(certificate: Certificate) -> str:
             return f"An error of up to {floor:.1e} of a gradient's largest entry may pass."
         return f"{promise(certificate)[:1].upper()}{promise(certificate)[1:]}."
     if certificate.verdict == "FAIL":
-        return "A FAIL promises nothing of the gradients beside the wrong one. Mend that, and check again."
+        return "A FAIL gives no bound for the other gradients. Mend the wrong one, and check again."
     return "The check could not decide, so it promises nothing."
 
 
@@ -183,7 +183,7 @@ def _svg(drawn: Map, label: str) -> str:
 def _about(result: ArgumentResult, compared: Compared, plane: Plane) -> str:
     """Sentences below the maps: at which arrays, how many are wrong there, and what a cell stands for."""
     wrong = int(np.ma.filled(compared.wrong, False).sum())
-    said = [f"Numbers {compared.where}, for a small dy."]
+    said = [f"The numbers are computed {compared.where}, for a dy of small numbers."]
     if wrong:
         looked_at = int(np.ma.count(compared.wrong))
         size = compared.claimed.size
@@ -204,12 +204,12 @@ def _about(result: ArgumentResult, compared: Compared, plane: Plane) -> str:
 
 def _axes(count: int, plane: Plane) -> Iterable[str]:
     if count == 1 and plane.size[0] > 1:
-        yield "The row is broken like text."
+        yield "The entries run from left to right, line by line."
     if plane.tiles != (1, 1):
-        label = "The label is its index along the others." if plane.labels else "The others are counted like text."
-        yield f"Each tile holds the last two axes. {label}"
+        label = "Its label is the index along the other axes." if plane.labels else "Tiles run line by line."
+        yield f"Each tile shows the last two axes. {label}"
     if len(plane.blocks) < count:
-        yield "The last two axes, of one entry each, are left out."
+        yield "The last two axes have one entry each and are not shown."
 
 
 def rendered(
