@@ -53,7 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
             needed("jinja2", "--gradcert-html")
             Path(folder).mkdir(parents=True, exist_ok=True)
         except (ModuleNotFoundError, OSError) as error:
-            raise pytest.UsageError(f"--gradcert-html {folder!r}: {error}") from error
+            text = f"{error.strerror}: name a folder that can be written to" if isinstance(error, OSError) else error
+            raise pytest.UsageError(f"--gradcert-html {folder!r}: {text}") from error
 
 
 def _seed(text: str) -> int:

@@ -31,7 +31,7 @@ figures, and writes this page. Nothing here is typed by hand.
 @click.command()
 @click.option(
     "--hours",
-    type=click.FloatRange(0, min_open=True),
+    type=output.Finite(0, min_open=True),
     help="Stop after this many hours. One of --hours and --batches is needed.",
 )
 @click.option("--batches", type=click.IntRange(1), help=f"Stop after this many batches of {library.CASES} cases.")

@@ -33,13 +33,22 @@ def literal(name: str, text: str) -> Any:
         raise TargetError(f"--option {name}={text}: {text!r} is neither a Python literal nor a word") from None
 
 
+# An option that takes NAME=VALUE, and how it is written.
+_EXAMPLES = {
+    "--shape": "--shape x=2,3,8,8",
+    "--option": "--option stride=2",
+    "--parameter": "--parameter W=dW",
+    "--expected-failure": '--expected-failure gradients-alias-nothing="a view"',
+}
+
+
 def named(given: Iterable[str], what: str) -> dict[str, str]:
     """Return the values of NAME=VALUE by name. Each name may occur once."""
     found: dict[str, str] = {}
     for each in given:
         name, equals, value = each.partition("=")
         if not equals or not name:
-            raise TargetError(f"{what} {each!r} is not NAME=VALUE")
+            raise TargetError(f"{what} {each!r} is not NAME=VALUE, as in {_EXAMPLES[what]}")
         if name in found:
             raise TargetError(f"{what} {name} is given twice: {found[name]} and {value}")
         found[name] = value

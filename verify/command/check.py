@@ -76,7 +76,7 @@ NOTHING = "NOTHING CHECKED"
 @output.seed_option
 @click.option(
     "--miss-probability",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=output.Finite(0, 1, min_open=True, max_open=True),
     default=1e-9,
     show_default=True,
     help="The largest probability that a wrong gradient passes an exact check.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -23,6 +24,15 @@ seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_def
 json_option = click.option(
     "--json", "json_path", metavar="PATH", help="Also write the results as JSON; - writes only JSON to standard output."
 )
+
+
+class Finite(click.FloatRange):
+    """A number of a range. FloatRange lets NaN pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return number if math.isfinite(number) else self.fail(f"{value} is not a finite number.", param, ctx)
+
 
 html_option = click.option(
     "--html", "html_path", metavar="PATH", help="Also write a page with heat maps of the gradients, for a browser."
@@ -58,7 +68,8 @@ def check_writable(json_path: str | None = None, html_path: str | None = None, m
                 with Path(path).open("a", encoding="utf-8"):
                     pass
         except OSError as error:
-            raise click.UsageError(f"{option} {str(path)!r}: {error}") from error
+            text = f"{option} {str(path)!r} cannot be written: {error.strerror}: name a file in a folder that exists"
+            raise click.UsageError(text) from error
 
 
 def write_page(html_path: str, page: str) -> None:

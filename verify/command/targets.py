@@ -103,7 +103,7 @@ def attribute(module: ModuleType, name: str) -> Any:
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise TargetError(f"there is no file {str(path)!r}")
+        raise TargetError(f"there is no file {str(path)!r} in {str(Path.cwd())!r}")
     _put_first(path.parent)  # for imports of its neighbours
     name = f"file:{path.stem}"  # which no import finds
     spec = importlib.util.spec_from_file_location(name, path)

@@ -234,6 +234,21 @@ def test_the_command_asks_how_long(tmp_path: Path) -> None:
     assert "say how long" in result.output
 
 
+@pytest.mark.parametrize("hours", ["nan", "inf"])
+def test_hours_that_never_end_are_refused(hours: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["campaign", "--hours", hours, "--state", str(tmp_path)])
+    assert result.exit_code == 2
+    assert f"'--hours': {hours} is not a finite number" in result.output
+
+
+@pytest.mark.parametrize("command", [["campaign", "--batches", "1"], ["museum"]], ids=["campaign", "museum"])
+def test_a_page_that_cannot_be_written_is_refused_before_the_run(command: list[str], tmp_path: Path) -> None:
+    page = str(tmp_path / "missing" / "page.md")
+    result = CliRunner(env={"COLUMNS": "1000"}).invoke(cli, [*command, "--markdown", page])
+    assert result.exit_code == 2
+    assert f"--markdown '{page}'" in result.output
+
+
 def _add(one: int, other: int) -> int:
     return one + other
 

@@ -242,7 +242,7 @@ def test_nothing_checked_is_exit_code_5(layers: Path) -> None:
         ("{layers}:Linear", ["--shape", "1=4,3"], "--shape 1=... names none of the arrays"),
         ("{layers}:Linear", ["--shape", "x=5x4"], "--shape x=5x4 is not a shape"),
         ("{layers}:Linear", ["--shape", "x=-1"], "--shape x=-1 is not a shape"),
-        ("{layers}:Linear", ["--shape", "5,4"], "--shape '5,4' is not NAME=VALUE"),
+        ("{layers}:Linear", ["--shape", "5,4"], "--shape '5,4' is not NAME=VALUE, as in --shape x"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--shape", "x=1,4"], "--shape x is given twice: 5,4 and 1,4"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--shape", "0=1,4"], "--shape names one argument twice: x, 0"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--arrays", "cases"], "give one of the two"),
@@ -264,6 +264,7 @@ def test_nothing_checked_is_exit_code_5(layers: Path) -> None:
         ("{layers}:Linear", ["--shape", "x=5,4", "--json", "no/such/folder.json"], "no/such/folder.json"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--html", "no/such/folder.html"], "--html 'no/such/folder.html'"),
         ("{layers}:Linear", ["--shape", "x=5,4", "--miss-probability", "0"], "0"),
+        ("{layers}:Linear", ["--shape", "x=5,4", "--miss-probability", "nan"], "nan is not a finite number"),
     ],
 )
 def test_usage_errors_quote_what_was_given(layers: Path, target: str, arguments: list[str], message: str) -> None:
