@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import tracemalloc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,11 +117,9 @@ def prepare(layer: Layer, case: BenchCase, dtype: np.dtype[Any], images: int) ->
     complete = layer.complete(arrays, case.options)
     allowed, count = layer.allowed(complete, y, dy, gradients), len(complete.arrays)
     names = ("y", *(f"d{layer.names[min(k, len(layer.names) - 1)]}" for k in layer.with_gradient(count)))
-    right = {
-        name: (result, most)
-        for name, result, most in zip(names, (y, *gradients), allowed, strict=True)
-        if result is not None
-    }
+    # A list: a layer of any number of arrays has several gradients of one name.
+    results = zip(names, (y, *gradients), allowed, strict=True)
+    right = [(name, result, most) for name, result, most in results if result is not None]
     contenders = {}
     for version in versions(layer, case):
         made = contender(version, layer, case, arrays, dy)
@@ -140,10 +138,10 @@ def prepare(layer: Layer, case: BenchCase, dtype: np.dtype[Any], images: int) ->
     return Prepared(arrays, case.options, dy, contenders, differences)
 
 
-def _agreed(what: str, version: str, results: tuple[Array, ...], right: Mapping[str, tuple[Array, Any]]) -> float:
+def _agreed(what: str, version: str, results: tuple[Array, ...], right: Sequence[tuple[str, Array, Any]]) -> float:
     """Return the largest difference from the results of the fast version, or raise AssertionError."""
     largest = 0.0
-    for (name, (fast, most)), other in zip(right.items(), results, strict=True):
+    for (name, fast, most), other in zip(right, results, strict=True):
         said = [(array.shape, array.dtype) for array in (other, fast)]
         assert said[0] == said[1], f"{what}: {name} is {said[0]} by {version}, {said[1]} by fast"
         differences = np.abs(other - fast)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks import bench_layers, turns
-from benchmarks.bench_layers import prepare
+from benchmarks.bench_layers import _agreed, prepare
 from benchmarks.contenders import by_size, passes, versions
 from cnn_core import Implementation
 from cnn_core._arguments import Array, Gradients
@@ -96,6 +96,19 @@ def test_a_layer_that_differs_from_a_library_is_not_timed(
     monkeypatch.setattr("importlib.util.find_spec", lambda found: found == library or None)
     with pytest.raises(AssertionError, match=rf"y of {library} differs by"):
         prepare(wrong, case, _FLOAT32, 2)
+
+
+def test_each_gradient_of_a_layer_of_any_number_of_arrays_is_compared() -> None:
+    """PyTorch's concat of four arrays was refused: of the last two gradients, of one name, one was compared twice."""
+    layer = LAYERS["concat"]
+    (case, *_) = (each for each in layer.bench if len(each.draw(np.random.default_rng(0), 1)) == 4)
+    ready = prepare(dataclasses.replace(layer, jax=None), case, _FLOAT32, 1)
+    assert all(difference == 0 for difference in ready.differences.values())
+    one, other = np.zeros(2), np.ones(2)
+    right = [("dothers", one, 0.0), ("dothers", other, 0.0)]
+    assert _agreed("concat", "torch", (one, other), right) == 0
+    with pytest.raises(AssertionError, match="dothers of torch differs by 1"):
+        _agreed("concat", "torch", (one, one), right)
 
 
 def test_an_analytic_layer_without_a_tolerance_is_told_that_its_declaration_needs_one() -> None:
