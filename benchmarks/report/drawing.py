@@ -12,6 +12,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+# A rim in the colour of the paper: text that lies on a line or a mark can be read.
+_HALO = "paint-order: stroke; stroke: var(--paper); stroke-width: 3px; stroke-linejoin: round;"
 # Placeholder colours in matplotlib's output, each for a variable of the style sheet.
 INK, OURS, PYTORCH, JAXS, FAINT, SOFT, BAD = (f"#0102{number:02x}" for number in range(3, 10))
 _VARIABLES = dict(
@@ -90,7 +92,7 @@ class Picture(NamedTuple):
             return f":root {{ {' '.join(f'--{name}: {colour};' for name, colour in colours.items())} }}"
 
         dark = f"@media (prefers-color-scheme: dark) {{ {style(DARK)} }}"
-        sheet = f"<style>{style(LIGHT)} {dark} text {{ font-family: sans-serif; }}</style>"
+        sheet = f"<style>{style(LIGHT)} {dark} text {{ font-family: sans-serif; {_HALO} }}</style>"
         ground = '<rect width="100%" height="100%" style="fill: var(--paper)"/>'
         size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', self.wide)
         assert size is not None

@@ -1,4 +1,4 @@
-"""The README is short, what it shows is what is printed, and its figures are those of the measured page_blocks."""
+"""The README is short, what it shows is what is printed, and its figures are those of the measured pages."""
 
 from __future__ import annotations
 
@@ -154,3 +154,11 @@ def test_layers_and_versions_are_counted() -> None:
     of_layers = sum(len(layer.implementations) for layer in LAYERS.values())
     of_network = len(get_args(Part)) * len(get_args(Version))
     assert f"{of_layers + of_network} versions" in PAGE
+
+
+def test_the_figure_of_speed_is_the_reports() -> None:
+    report = (page_blocks.ROOT / "docs" / "benchmarks" / "index.md").read_text(encoding="utf-8")
+    figure = r"\*\*(\S+× \w+ than the better of PyTorch and JAX)\.\*\* Forward and backward of (\d+ convolutions)"
+    found = re.search(figure, report)
+    assert found
+    assert all(each in " ".join(PAGE.split()) for each in found.groups())
