@@ -39,6 +39,7 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.loads: list[str] = []
         self.silent: list[str] = []
+        self._opened = ""
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -53,8 +54,11 @@ class Page(HTMLParser):
         hidden = given.get("aria-hidden") == "true"
         if tag == "img" and not given.get("alt") and not hidden:
             self.silent.append(given.get("src", ""))
+        if tag == "title" and self._opened == "svg" and self.silent[-1:] == ["svg"]:
+            self.silent.pop()  # the first element of an SVG may be its text
         if tag == "svg" and not given.get("aria-label") and not hidden:
             self.silent.append("svg")
+        self._opened = tag
 
 
 def faults(folder: Path) -> Iterator[str]:
@@ -95,6 +99,8 @@ def faults(folder: Path) -> Iterator[str]:
         ('<img src="a.html">', "an image without a text: a.html"),
         ('<img src="a.html" alt="">', "an image without a text: a.html"),
         ("<svg></svg>", "an image without a text: svg"),
+        ("<svg><g></g><title>x</title></svg>", "an image without a text: svg"),
+        ("<svg><title>x</title><g></g></svg>", ""),
         ('<p id="x"><a href="#x">x</a><a href="https://elsewhere.example">y</a><svg aria-label="z"></svg>', ""),
     ],
 )
