@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cnn_core import Implementation, relu
+from cnn_core import Implementation, conv2d, relu
 from verify.layers import LAYERS
 
 Array = NDArray[Any]
@@ -523,3 +523,12 @@ def test_complex_logits_give_the_holomorphic_loss(layer: Typed) -> None:
     call = layer([[0, 0.5j * math.pi]], labels=[0], reduction="sum")
     call.gives(0.5 * LOG2 + 0.25j * math.pi, roundings=4)
     call.pulls(2, [[-1 - 1j, 1 + 1j]], roundings=4)
+
+
+def test_integers_of_numpy_are_integers() -> None:
+    x, w = np.arange(36.0).reshape(1, 1, 6, 6), np.ones((1, 1, 2, 2))
+    for version in (conv2d.naive, conv2d.im2col, conv2d.blocked):
+        y, _ = version.forward(x, w, stride=np.int64(2), padding=(np.int8(1), np.uint32(0)))
+        assert np.array_equal(y, version.forward(x, w, stride=2, padding=(1, 0))[0])
+    with pytest.raises(TypeError, match=r"stride must be an integer or a pair of integers, got np\.float64\(2\.0\)"):
+        conv2d.naive.forward(x, w, stride=np.float64(2))
