@@ -88,20 +88,23 @@ def gamma(layer: LayerUnderTest, y: Array) -> float:
 
 
 def unsaturated(layer: LayerUnderTest, dy: Array, rng: np.random.Generator) -> dict[int, Array]:
-    """The gradients where nothing saturates or cancels: their roundings stand for those inside.
+    """The size of the gradients where nothing saturates or cancels: their roundings stand for those inside.
 
     The arrays are scaled to entries of at most 1, each times a number of [1/2, 1]. A zero becomes such a number of
     either sign. Equal entries would stay equal otherwise, and a gradient can vanish by symmetry: of a softmax of equal
-    logits, say. If the forward refuses that, the arrays are scaled alone.
+    logits, say. The larger of two draws counts, one with all signs turned: gelu's slope is 0 at -0.75. A draw that the
+    layer refuses is left out. If it refuses both, the arrays are scaled alone.
     """
     scaled = [_unit_scale(a) if k in layer.wrt else a for k, a in enumerate(layer.arrays)]
-    own = rng.spawn(1)[0]
-    uneven = [_uneven(a, own) if k in layer.wrt else a for k, a in enumerate(scaled)]
-    try:
-        arrays, cache = uneven, layer.value_and_cache(uneven)[1]
-    except ValueError:  # ForwardRaised is one
-        arrays, cache = scaled, layer.value_and_cache(scaled)[1]
-    return finite(layer.pull_back(arrays, dy, cache))
+    own, found = rng.spawn(1)[0], dict[int, Array]()
+    for sign in (1.0, -1.0):
+        arrays = [sign * _uneven(a, own) if k in layer.wrt else a for k, a in enumerate(scaled)]
+        try:
+            gradients = finite(layer.pull_back(arrays, dy, layer.value_and_cache(arrays)[1]))
+        except ValueError:  # a call that raises is one
+            continue
+        found = {k: np.maximum(np.abs(gradient), found.get(k, 0.0)) for k, gradient in gradients.items()}
+    return found or finite(layer.pull_back(scaled, dy, layer.value_and_cache(scaled)[1]))
 
 
 def _unit_scale(array: Array) -> Array:

@@ -121,7 +121,7 @@ def summary(done: Batch, batches: int, seed: int) -> str:
         f"{done.cases:,} cases in {batches:,} batches, seed {seed}",
         f"{len(done.behaviours):,} behaviours, {once:,} of them met once",
         f"chance that the next case behaves in a new way: about {library.unseen(done.behaviours):.2g} (Good 1953)",
-        f"{len(done.failures)} failures" if done.failures else "no failure",
+        f"{len(done.failures)} failure{'s' * (len(done.failures) > 1)}" if done.failures else "no failure",
     ]
     return "\n".join(lines + [f"\n{kind}\n{message}" for kind, message in sorted(done.failures.items())])
 

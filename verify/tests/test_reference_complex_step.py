@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnn_core import softmax_cross_entropy
+from cnn_core import gelu, softmax_cross_entropy
 from helpers import certificate_of, drawn
 from verify import Certificate, Inconclusive, StructureError, gradcheck
 
@@ -50,6 +50,22 @@ def test_a_gradient_that_vanishes_by_symmetry_is_told_from_a_wrong_one(entry: fl
     assert gradcheck(forward, right, arrays, options, structure="analytic", seed=seed)
     found = gradcheck(forward, wrong, arrays, options, structure="analytic", seed=seed, raise_on_failure=False)
     assert found.verdict == "FAIL"
+
+
+@pytest.mark.parametrize("entry", [-3.5, -4.0, -5.0, -6.0])
+@pytest.mark.parametrize("seed", [0, 1, 12])
+def test_a_lone_entry_whose_terms_cancel_is_told_from_a_wrong_one(entry: float, seed: int) -> None:
+    """1 + tanh u holds the roundings of 1. A campaign met it. With seed 12 a draw lay where gelu's slope is 0."""
+    forward, right = gelu.naive[1:]
+
+    def wrong(dy: np.ndarray, cache: Any) -> Any:
+        (dx,) = right(dy, cache)
+        assert dx is not None
+        return (dx + 1e-12 * dy,)
+
+    x = (np.array(entry),)
+    assert gradcheck(forward, right, x, structure="analytic", seed=seed)
+    assert gradcheck(forward, wrong, x, structure="analytic", seed=seed, raise_on_failure=False).verdict == "FAIL"
 
 
 def _refuses_negative(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
