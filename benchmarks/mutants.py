@@ -1,8 +1,8 @@
 """Do the tests notice a wrong `cnn_core`? `python -m benchmarks.mutants [PATTERN ...] [--jobs N] [--report]`.
 
 mutmut changes one thing in one function, some ten thousand times, and runs the tests that call this function. A mutant
-that no test notices survives. Each survivor must stand in `docs/mutants.md`, with the reason why no caller can see it:
-the exit code is 1 if one does not, or if a mutant listed there is noticed. It resumes: a mutant that has a result is
+that no test notices survives. Each survivor must stand in `docs/mutants.md`, with the reason why no caller can see it.
+The exit code is 1 if one does not, or if a mutant listed there is noticed. It resumes: a mutant that has a result is
 not run again unless a pattern names it ("cnn_core.relu.*"). `--report` compares the results there are, and runs none.
 """
 
@@ -76,7 +76,7 @@ def _function(mutant: Mutant) -> str:
 
 
 def _shortened(was: str, becomes: str, around: int = 24) -> str:
-    """Return both texts without what they share at both ends, but for some letters."""
+    """Return both texts without the ends that they share. Some letters of these stay."""
     start = next((k for k, (a, b) in enumerate(zip(was, becomes, strict=False)) if a != b), min(len(was), len(becomes)))
     most = min(len(was), len(becomes)) - start
     end = next((k for k in range(most) if was[-1 - k] != becomes[-1 - k]), most)

@@ -125,10 +125,7 @@ class Certificate:
 
     @property
     def gradients(self) -> Mapping[str, Compared]:
-        """By argument, the gradient that backward claims beside the right one. Reading it first calls the layer again.
-
-        Empty if nothing could be compared, or if the certificate was pickled before.
-        """
+        """By argument, the claimed gradient beside the right one. The first reading calls the layer."""
         return self.later().gradients if self.later else {}
 
     @property

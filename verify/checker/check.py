@@ -88,7 +88,6 @@ def _certificate(layer: LayerUnderTest, outcome: Outcome, seed: int, seconds: fl
     uncovered = _uncovered(layer)
     incomplete = outcome.verdict == PASS and any(each.matters for each in uncovered)
     exact, passed = outcome.missed is not None, outcome.verdict == PASS
-    compare = after_a_pass(layer) if passed else outcome.diagnosis.compare
     draw = functools.partial(curves, layer) if outcome.structure == "smooth" else None
     return Certificate(
         verdict=INCONCLUSIVE if incomplete else outcome.verdict,
@@ -103,7 +102,7 @@ def _certificate(layer: LayerUnderTest, outcome: Outcome, seed: int, seconds: fl
         seconds=seconds,
         reasons=outcome.reasons,
         uncovered=uncovered,
-        later=Later(compare, draw),
+        later=Later(after_a_pass(layer) if passed else outcome.diagnosis.compare, draw),
         **outcome.diagnosis.fields(),
     )
 

@@ -16,7 +16,7 @@ from verify.checker.directions import index_of
 from verify.checker.layer import LayerUnderTest
 from verify.checker.linearity import opinions
 from verify.checker.objections import Disagreement
-from verify.checker.objections.randomness import UPDATES, is_constant, why_not_repeated
+from verify.checker.objections.randomness import UPDATES, agrees_again, is_constant, why_not_repeated
 from verify.checker.objections.rounding import is_noise
 from verify.checker.point import Point, Worst
 from verify.checker.reference import Reference, scaled
@@ -71,7 +71,7 @@ def compare(reference: Reference, point: Point, k: int, rng: np.random.Generator
         if not reference.exact and is_noise(point, k, rng) and is_constant(point.layer, k, rng):
             return _zero(result, float(np.abs(point.claimed[k]).max()))
         case = Disagreement(reference, point, k, v, interval, rng)
-        for objection in reference.objections:
+        for objection in (*reference.objections, agrees_again):
             if reason := objection(case):
                 return Finding(_undecided(result, reason)._replace(detection_floor=reference.promise(point, k).floor))
         if point.elsewhere:

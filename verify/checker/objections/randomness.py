@@ -8,7 +8,9 @@ import numpy as np
 
 from verify.checker.directions import index_of
 from verify.checker.layer import ContractError, LayerUnderTest, NoResult
+from verify.checker.objections import Disagreement
 from verify.checker.point import Array, Worst
+from verify.checker.reference import asked_again
 
 # In 450 batch normalisations a bias before it had a gradient of 0. None was off by more than twice its noisiest entry.
 # 8 places then find it, and 16 times the noise is tolerated.
@@ -58,6 +60,17 @@ def not_repeated(layer: LayerUnderTest, rng: np.random.Generator, known: int) ->
                 random = layer.is_random() or _off_zeros(layer, rng).is_random()
                 return None if random else Worst(k, index, float(gradient[index]), float(first[k][index]), 0)
     return None
+
+
+def agrees_again(case: Disagreement[Any]) -> str | None:
+    """A reason if forward and backward agree when both are called again: one call of the forward was another.
+
+    A backward that is random alone is wrong: it gives another gradient beside the same y and the same derivative.
+    """
+    again, same = asked_again(case.point, case.point.dy)
+    interval = case.reference.derivative(again, case.k, case.v)
+    off, off_before = (interval.excess(case.reference.claim(p, case.k, case.v)) for p in (again, case.point))
+    return why_not_repeated(again.layer) if off == 0 and (off_before == 0 or not same) else None
 
 
 def _off_zeros(layer: LayerUnderTest, rng: np.random.Generator) -> LayerUnderTest:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from verify.diagnosis.causes.codes import CauseCode as C
 
 LOOK_FOR: dict[C, str] = {
-    C.ZERO: "An array of zeros that is returned and never written; a mask that is all False; a `detach`.",
+    C.ZERO: "An array of zeros that is returned and never written, a mask that is all False, or a `detach`.",
     C.SIGN: "A loss of y - target in forward and of target - y in backward; the minus of the update.",
     C.BATCH_REDUCTION: "The division by N, which belongs in one place: `/ N`, `mean(axis=0)`, `sum(axis=0)`.",
     C.CONSTANT_FACTOR: (
-        "The 2 of a square; a mean where a sum is meant; a learning rate inside backward; a term that is added twice."
+        "The 2 of a square, a mean where a sum is meant, a learning rate inside backward, or a term that is added twice."
     ),
     C.UPSTREAM_COPIED: "A backward that returns dy and leaves out the derivative of the layer.",
     C.UPSTREAM_IGNORED: "A backward that returns the derivative alone. Multiply by dy. A dy of ones hides this.",
@@ -35,8 +35,8 @@ LOOK_FOR: dict[C, str] = {
     C.FLIPPED: "A `[::-1]`, a `flip` or a `rot90` too many, or of the wrong array.",
     C.PERMUTED: "An index array that sorts or shuffles. Backward needs its inverse: `np.argsort(order)`.",
     C.SHIFTED: "A loop that begins at 1, a slice that ends one early, a padding that is counted twice.",
-    C.ONE_IMAGE_ONLY: "A `return` in the loop over images; `dy[0]`; `=` in that loop where `+=` is meant.",
-    C.ONE_POSITION_ONLY: "A `return` or `break` in a loop over positions; `[-1]`; a sum that was left out.",
+    C.ONE_IMAGE_ONLY: "A `return` in the loop over images, `dy[0]`, or `=` in that loop where `+=` is meant.",
+    C.ONE_POSITION_ONLY: "A `return` or `break` in a loop over positions, `[-1]`, or a sum that was left out.",
     C.REMAINDER_LOST: "Sizes that the stride does not divide: `H // stride * stride`, a loop to the last window.",
     C.OVERLAP_ASSIGNED: (
         "`dx[...] =` where windows overlap: write `+=`. Of repeated indices `dx[index] +=` keeps one: use `np.add.at`."
@@ -52,7 +52,7 @@ LOOK_FOR: dict[C, str] = {
     C.WRONG_TIE_WINNER: "`>=` in a loop takes the last maximum, argmax takes the first. Use the winner of forward.",
     C.WRONG_SIDE_OF_KINK: "`>` in forward and `>=` in backward, or the reverse. Use one comparison in both.",
     C.TRUNCATED: "An array of integers that is given floats: `dtype=int`, `np.zeros_like(labels)`; `//` for `/`.",
-    C.ROUNDED_TO_FLOAT32: "`astype(np.float32)`; a buffer that is always float32; a constant of a library in float32.",
+    C.ROUNDED_TO_FLOAT32: "`astype(np.float32)`, a buffer that is always float32, or a constant of a library in float32.",
     C.STALE_CACHE: "Arrays kept in the layer (`self.x`) or in a global, which the next forward overwrites.",
     C.CACHE_OVERWRITTEN: "In-place operations of backward on cached arrays: `x *=`, `out=x`, `x.sort()`. Copy first.",
     C.ACCUMULATES: "`self.dw +=` without a reset, a buffer that is made once. Name what clears it, `reset=`.",
