@@ -2,7 +2,7 @@
 
     pytest benchmarks/bench_campaign.py
 
-On two idle cores two processes should do 1.7 times as much. They did 2.06 times as much, in the medians of three rounds.
+On two idle cores two processes should do 1.7 times as much. They did 2.06 times as much (medians of three rounds).
 Each round starts its processes anew, so imports count.
 """
 

@@ -9,7 +9,7 @@ LOOK_FOR: dict[C, str] = {
     C.SIGN: "A loss of y - target in forward and of target - y in backward; the minus of the update.",
     C.BATCH_REDUCTION: "The division by N, which belongs in one place: `/ N`, `mean(axis=0)`, `sum(axis=0)`.",
     C.CONSTANT_FACTOR: (
-        "The 2 of a square, a mean where a sum is meant, a learning rate inside backward, or a term that is added twice."
+        "The 2 of a square, a mean where a sum is meant, a learning rate inside backward, or a term added twice."
     ),
     C.UPSTREAM_COPIED: "A backward that returns dy and leaves out the derivative of the layer.",
     C.UPSTREAM_IGNORED: "A backward that returns the derivative alone. Multiply by dy. A dy of ones hides this.",
@@ -52,7 +52,7 @@ LOOK_FOR: dict[C, str] = {
     C.WRONG_TIE_WINNER: "`>=` in a loop takes the last maximum, argmax takes the first. Use the winner of forward.",
     C.WRONG_SIDE_OF_KINK: "`>` in forward and `>=` in backward, or the reverse. Use one comparison in both.",
     C.TRUNCATED: "An array of integers that is given floats: `dtype=int`, `np.zeros_like(labels)`; `//` for `/`.",
-    C.ROUNDED_TO_FLOAT32: "`astype(np.float32)`, a buffer that is always float32, or a constant of a library in float32.",
+    C.ROUNDED_TO_FLOAT32: "`astype(np.float32)`, a buffer that is always float32, or a constant that is float32.",
     C.STALE_CACHE: "Arrays kept in the layer (`self.x`) or in a global, which the next forward overwrites.",
     C.CACHE_OVERWRITTEN: "In-place operations of backward on cached arrays: `x *=`, `out=x`, `x.sort()`. Copy first.",
     C.ACCUMULATES: "`self.dw +=` without a reset, a buffer that is made once. Name what clears it, `reset=`.",
