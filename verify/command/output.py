@@ -56,6 +56,11 @@ def console(json_path: str | None) -> Console:
 
 def check_writable(json_path: str | None = None, html_path: str | None = None, markdown: Path | None = None) -> None:
     """Raise a usage error before the run if the results cannot be written to these paths, or no page can be made."""
+    if html_path is not None:
+        try:
+            needed("jinja2", "--html")
+        except ModuleNotFoundError as error:
+            raise click.UsageError(str(error)) from error
     paths = (("--json", None if json_path == "-" else json_path), ("--html", html_path), ("--markdown", markdown))
     for option, path in paths:
         try:
@@ -65,11 +70,6 @@ def check_writable(json_path: str | None = None, html_path: str | None = None, m
         except OSError as error:
             text = f"{option} {str(path)!r} cannot be written: {error.strerror}: name a file in a folder that exists"
             raise click.UsageError(text) from error
-    if html_path is not None:
-        try:
-            needed("jinja2", "--html")
-        except ModuleNotFoundError as error:
-            raise click.UsageError(str(error)) from error
 
 
 def write_page(html_path: str, page: str) -> None:

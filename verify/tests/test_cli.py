@@ -126,6 +126,7 @@ def test_a_page_needs_a_place_and_its_package(monkeypatch: pytest.MonkeyPatch) -
     result = _run("run", "--layer", "relu", "--examples", "1", "--html", "page.html")
     assert result.exit_code == 2
     assert 'pip install "gradcert[report]"' in " ".join(result.output.replace("│", " ").split())
+    assert not Path("page.html").exists(), "an empty page is left"
 
 
 def test_a_wrong_gradient_is_exit_code_1_with_the_worst_entry_and_the_case(monkeypatch: pytest.MonkeyPatch) -> None:
