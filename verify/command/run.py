@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from cnn_core.network import Version
 from verify.checker.certificate import FAIL, INCONCLUSIVE, PASS, Certificate, CheckError
 from verify.checker.check import gradcheck
 from verify.diagnosis.causes import CauseCode
+from verify.diagnosis.causes.together import likeliest
 from verify.diagnosis.reproduction import arrays_not_at_hand
 from verify.digits import Part, check_network
 from verify.layers import Case, Layer
@@ -81,16 +81,16 @@ def verify_layer(
 ) -> Row:
     """Check the gradients of one implementation on `examples` cases from the layer's strategy, and return the row.
 
-    Of the first failures the commonest cause is taken, with its argument. Hypothesis then searches for a smaller
+    Of the first failures the likeliest cause is taken, with its argument. Hypothesis then searches for a smaller
     case that fails with it, and the smallest one is reported. This way a bug does not shrink into another one, into a
     tie, or into a case so small that no cause can be named.
     """
     started = time.perf_counter()
-    kinds: Counter[Kind] = Counter()
-    row = _run(layer, implementation, examples, seed, progress, kinds)
-    if kinds and row.verdict != ERROR:
-        named = {kind: count for kind, count in kinds.items() if kind[1] not in _NO_CAUSE}
-        row = _run(layer, implementation, examples, seed, progress, wanted=max(named or kinds, key=kinds.__getitem__))
+    failures: list[list[Kind]] = []
+    row = _run(layer, implementation, examples, seed, progress, failures)
+    if failures and row.verdict != ERROR:
+        named = [kinds for kinds in failures if kinds[0][1] not in _NO_CAUSE]
+        row = _run(layer, implementation, examples, seed, progress, wanted=likeliest(named or failures))
     row.seconds = time.perf_counter() - started
     return row
 
@@ -101,11 +101,11 @@ def _run(
     examples: int,
     seed: int,
     progress: Callable[[], None],
-    kinds: Counter[Kind] | None = None,
+    failures: list[list[Kind]] | None = None,
     *,
     wanted: Kind | None = None,
 ) -> Row:
-    """Return the row of a run that counts the first failures by their kinds, or ends at the wanted kind."""
+    """Return the row of a run that notes the kinds of the first failures, or ends at the wanted kind."""
     row = Row(layer.name, implementation.name, layer.structure)
     latest: list[Case] = []
 
@@ -120,7 +120,7 @@ def _run(
     )
     @given(case=layer.cases(), draw=st.integers(0, 2**32 - 1))
     def check(case: Case, draw: int) -> None:
-        if kinds is not None and kinds.total() >= _FAILURES:
+        if failures is not None and len(failures) >= _FAILURES:
             return
         progress()
         latest[:] = [case]
@@ -130,10 +130,10 @@ def _run(
             with arrays_not_at_hand():
                 row.add(gradcheck(*implementation[1:], *case, structure=layer.structure, seed=draw))
         except CheckError as error:
-            kind = _kind(error.certificate)
-            if kinds is not None:
-                kinds[kind] += 1
-            elif kind == wanted:
+            kinds = _kinds(error.certificate)
+            if failures is not None:
+                failures.append(kinds)
+            elif kinds[0] == wanted:
                 row.verdict = error.certificate.verdict
                 raise
 
@@ -161,9 +161,10 @@ def verify_network(part: Part, version: Version, dataset: Dataset, seed: int) ->
     return row
 
 
-def _kind(certificate: Certificate) -> Kind:
-    cause = next(iter(certificate.causes), None)
-    return (certificate.verdict, cause.code, cause.argument) if cause else (certificate.verdict, "", None)
+def _kinds(certificate: Certificate) -> list[Kind]:
+    """The verdict with each cause named, the likeliest first."""
+    named = [(certificate.verdict, cause.code, cause.argument) for cause in certificate.causes]
+    return named or [(certificate.verdict, "", None)]
 
 
 def describe(cases: list[Case], names: tuple[str, ...]) -> str:

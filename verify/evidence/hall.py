@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -30,11 +29,12 @@ from verify.battery.checks import CHECKS
 from verify.checker.certificate import FAIL
 from verify.checker.check import gradcheck
 from verify.diagnosis.causes import CauseCode
+from verify.diagnosis.causes.together import likeliest
 from verify.diagnosis.reproduction import arrays_not_at_hand
 from verify.layers import LAYERS, Case, Layer
 from verify.museum._exhibit import FORWARD, Exhibit
 
-# A choice: the commonest cause of the first eight failures is named. One case may be too small to tell causes apart.
+# A choice: the likeliest cause of the first eight failures is named. One case may be too small to tell causes apart.
 _FAILURES = 8
 # Far above the sums of drawn entries, and exact: exp overflows, and exponents that differ by 745 leave one of them 0.
 _LARGE = 1024.0
@@ -90,7 +90,7 @@ def look(subject: Planted, examples: int, seed: int) -> Seen:
 
 
 def drawn(layer: Layer, examples: int, seed: int) -> Iterator[Case]:
-    """Yield cases of the layer's strategy, the same for the same seed."""
+    """Yield cases of the layer's strategy, the same for the same seed where the same modules are loaded."""
     for start in range(0, examples, _RUN):
         yield from _run(layer, min(_RUN, examples - start), seed * examples + start)
 
@@ -115,8 +115,8 @@ def _run(layer: Layer, examples: int, seed: int) -> list[Case]:
 
 
 def _gradients(subject: Planted, examples: int, seed: int) -> Seen:
-    """Ask gradcheck at drawn cases. The commonest cause of the first failures is named."""
-    causes: Counter[str] = Counter()
+    """Ask gradcheck at drawn cases. The likeliest cause of the first failures is named."""
+    failures: list[list[str]] = []
     first, message, count = 0, "", 0
     for count, case in enumerate(drawn(subject.layer, examples, seed), 1):
         with arrays_not_at_hand():
@@ -129,13 +129,13 @@ def _gradients(subject: Planted, examples: int, seed: int) -> Seen:
             )
         if found.verdict == FAIL:
             first, message = first or count, message or str(found)
-            causes[found.causes[0].code if found.causes else CauseCode.UNKNOWN.code] += 1
-            if causes.total() >= _FAILURES:
+            failures.append([cause.code for cause in found.causes] or [CauseCode.UNKNOWN.code])
+            if len(failures) >= _FAILURES:
                 break
     if not first:
         return Seen("", count)
-    named = [code for code, _ in causes.most_common() if code != CauseCode.UNKNOWN.code]
-    return Seen("gradients", first, named[0] if named else CauseCode.UNKNOWN.code, message)
+    named = [codes for codes in failures if codes[0] != CauseCode.UNKNOWN.code]
+    return Seen("gradients", first, likeliest(named or failures), message)
 
 
 def _contracts(subject: Planted, examples: int, seed: int) -> Seen:

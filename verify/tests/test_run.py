@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -60,23 +61,23 @@ POOL = replace(LAYERS["max_pool2d"], cases=_windows)
 def causes_seen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collect the first cause of every failure, shrinking included."""
     seen: list[str] = []
-    kind = run._kind
+    kinds = run._kinds
 
     def listening(certificate: Any) -> Any:
-        found = kind(certificate)
-        seen.append(found[1])
+        found = kinds(certificate)
+        seen.append(found[0][1])
         return found
 
-    monkeypatch.setattr(run, "_kind", listening)
+    monkeypatch.setattr(run, "_kinds", listening)
     return seen
 
 
 def _rows(code: str, seen: list[str], wrong: Implementation, layer: Layer) -> Iterator[Row]:
-    """Yield the rows of the seeds, of 20, whose first failure has this cause."""
+    """Yield the rows of the seeds, of 20, of whose first failures this cause is the commonest."""
     for seed in range(20):
         seen.clear()
         row = verify_layer(layer, wrong, 100, seed)
-        if seen and seen[0] == code:
+        if Counter(seen[: run._FAILURES]).most_common(1)[0][0] == code:
             yield row
 
 
@@ -99,7 +100,7 @@ def test_a_bug_meets_the_other_as_it_shrinks(causes_seen: list[str], monkeypatch
     """Without the guard that the test above needs, every case ends as the other bug."""
     next(_rows("transposed", causes_seen, TWO_BUGS, LINEAR))
     assert set(causes_seen) == {"transposed", "sign"}
-    monkeypatch.setattr(run, "_kind", lambda certificate: certificate.verdict)
+    monkeypatch.setattr(run, "_kinds", lambda certificate: [(certificate.verdict, "any", None)])
     assert _ends(TWO_BUGS, LINEAR, 5) == {"sign"}
 
 

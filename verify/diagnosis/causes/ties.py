@@ -55,20 +55,25 @@ def at_ties(reference: Reference, point: Point, k: int) -> Iterator[tuple[CauseC
         return
     ahead, behind = (side * _columns(reference, point, k, side) for side in (1, -1))
     kinked = ahead != behind
-    tied = int(kinked.sum(axis=0).max(initial=0))  # of entries that one entry of y hangs on
+    counts = kinked.sum(axis=0)  # of the entries tied, for each entry of y
+    tied = int(counts.max(initial=0))
+    first = kinked & (np.cumsum(kinked, axis=0) == 1)
     if np.count_nonzero(kinked.any(axis=tuple(range(1, kinked.ndim)))) < FEWEST_WRONG:
         return
     code = CauseCode.ALL_TIES_REWARDED if tied > 1 else CauseCode.WRONG_SIDE_OF_KINK
     for columns, other in ((ahead, behind), (behind, ahead)):
         smooth = np.where(kinked, 0, columns)
-        if tied > 1 and _fits(point, claimed, columns) and not columns[kinked].any():
-            yield CauseCode.WRONG_TIE_WINNER, "gives nothing to the entries tied"
-        elif _fits(point, claimed, columns):
+        nothing = not columns[kinked].any()
+        for least in np.unique(counts[counts > 1]) if nothing else ():
+            if _fits(point, claimed, columns + np.where(first & (counts > 1) & (counts < least), other, 0)):
+                beyond = "" if least == counts[counts > 1].min() else f" where {least} or more are tied"
+                yield CauseCode.WRONG_TIE_WINNER, f"gives nothing to the entries tied{beyond}"
+        if not (tied > 1 and nothing) and _fits(point, claimed, columns):
             yield code, "is what each entry would get alone at a tie" if tied > 1 else "takes the other side's slope"
         last = kinked & (np.cumsum(kinked[::-1], axis=0)[::-1] == 1)
         if tied > 1 and _fits(point, claimed, smooth + np.where(last, columns, np.where(kinked, other, 0))):
             yield CauseCode.WRONG_TIE_WINNER, "gives all to the last of the entries tied"
-        share = columns / np.maximum(kinked.sum(axis=0), 1)
+        share = columns / np.maximum(counts, 1)
         if tied > 1 and _fits(point, claimed, smooth + np.where(kinked, share, 0)):
             yield CauseCode.WRONG_TIE_WINNER, "gives an equal share to each of the entries tied"
     if tied == 1 and _fits(point, claimed, (ahead + behind) / 2):

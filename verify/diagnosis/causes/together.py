@@ -1,12 +1,15 @@
-"""Several gradients that are wrong in one way: said once."""
+"""Several gradients that are wrong in one way: said once. Several failures of one mistake: named as one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 from verify.checker.certificate import Cause
 from verify.diagnosis.causes.codes import CauseCode
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class Guess(NamedTuple):
@@ -34,3 +37,14 @@ def _cause(code: CauseCode, why: str, group: list[Guess]) -> Cause:
     seen = "; ".join(f"d{each.argument}: {each.seen}" for each in group if each.seen)
     text = f"each of {', '.join(others)} and {last} {why}"
     return Cause(code.code, None, text + (f" ({seen})" if seen else ""))
+
+
+def likeliest(failures: Sequence[Sequence[Name]]) -> Name:
+    """Of what is named first in some failure, the name that most failures have at all; then the one first most often.
+
+    Each failure has its names in order, at least one. In a small case another mistake may predict the same gradient,
+    and be named before the one that was made; the one that was made is named in all cases.
+    """
+    first = Counter(names[0] for names in failures)
+    named = Counter(name for names in failures for name in dict.fromkeys(names))
+    return max(first, key=lambda name: (named[name], first[name]))
