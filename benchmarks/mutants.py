@@ -1,16 +1,21 @@
-"""Do the tests notice a wrong `cnn_core`? `python -m benchmarks.mutants [PATTERN ...] [--jobs N] [--report]`.
+"""Do the tests notice a wrong layer, or a wrong checker? `python -m benchmarks.mutants [PATTERN ...] [--of checker]`.
 
 mutmut changes one thing in one function, some ten thousand times, and runs the tests that call this function. A mutant
 that no test notices survives. Each survivor must stand in `docs/mutants.md`, with the reason why no caller can see it.
 The exit code is 1 if one does not, or if a mutant listed there is noticed. It resumes: a mutant that has a result is
 not run again unless a pattern names it ("cnn_core.relu.*"). `--report` compares the results there are, and runs none.
+`--sample N` runs N mutants drawn at random, and says what part of all may survive.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 import os
+import random
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -19,13 +24,33 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-COPY = ROOT / "mutants"
 PAGE = ROOT / "docs" / "mutants.md"
 # `implement` runs when the layers are imported. mutmut forks after the imports, and would change it too late.
 _AT_IMPORT = "cnn_core._arguments.x_implement__mutmut_"
-_SURVIVED, _KILLED = 0, (1, 3)  # exit codes of pytest
+# Exit codes of pytest, and of a process that a signal ended. Any other one is no proof that a test noticed: 33 and 5
+# say that no test calls the function.
+_SURVIVED, _KILLED, _TIMEOUT = 0, (1, 3, -11), (24, 36, 152, 255, -24, -9)
 # Above what all the tests take: an endless loop ends here, and counts as noticed.
 _SECONDS = 600
+
+
+class Part(NamedTuple):
+    """What is changed, the folder where mutmut runs, and the table of `pyproject.toml` that mutmut reads there."""
+
+    source: str
+    folder: Path
+    table: str
+
+    @property
+    def copy(self) -> Path:
+        """Where mutmut writes the changed sources and its results."""
+        return self.folder / "mutants"
+
+
+PARTS = {
+    "core": Part("cnn_core", ROOT, "tool.mutmut"),
+    "checker": Part("verify/checker", ROOT / ".mutants-of-checker", "tool.gradcert.mutants-of-checker"),
+}
 
 
 class Mutant(NamedTuple):
@@ -39,7 +64,7 @@ class Mutant(NamedTuple):
     def outcome(self) -> str:
         if self.code is None:
             return "not run"
-        return "survived" if self.code == _SURVIVED else "killed" if self.code in _KILLED else "timeout"
+        return "killed" if self.code in _KILLED else "timeout" if self.code in _TIMEOUT else "survived"
 
 
 class Row(NamedTuple):
@@ -49,21 +74,41 @@ class Row(NamedTuple):
     change: str
 
 
-def results(copy: Path = COPY) -> list[Mutant]:
+def results(part: Part) -> list[Mutant]:
     """Return the mutants that mutmut has made, file by file."""
     found = []
-    for path in sorted((copy / "cnn_core").rglob("*.py.meta")):
-        source = str(path.relative_to(copy))[: -len(".meta")]
+    for path in sorted((part.copy / part.source).rglob("*.py.meta")):
+        source = str(path.relative_to(part.copy))[: -len(".meta")]
         codes = json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
         found += [Mutant(source, name, code) for name, code in codes.items()]
     return found
 
 
-def row(mutant: Mutant) -> Row:
+def prepare(part: Part) -> None:
+    """Make the folder where mutmut runs: the project as it is, with the table that mutmut reads."""
+    if part.folder == ROOT:
+        return
+    part.folder.mkdir(exist_ok=True)
+    for old in part.folder.iterdir():
+        if old != part.copy:
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
+    shutil.copytree(ROOT, part.folder, ignore=_ignored, dirs_exist_ok=True)
+    path = part.folder / "pyproject.toml"
+    text = path.read_text(encoding="utf-8").replace(f"[{PARTS['core'].table}]", "[tool.gradcert.mutants-of-core]")
+    path.write_text(text.replace(f"[{part.table}]", f"[{PARTS['core'].table}]"), encoding="utf-8")
+
+
+def _ignored(folder: str, names: list[str]) -> set[str]:
+    """Leave out what is no part of the project: caches, environments, and the folders of mutants."""
+    return {name for name in names if name in ("mutants", "build", "__pycache__") or name.startswith(".")}
+
+
+def row(mutant: Mutant, part: Part) -> Row:
     """Return the function and what changes in it, as the page writes it."""
     from mutmut.mutation.diff_apply import get_diff_for_mutant
 
-    diff = get_diff_for_mutant(mutant.name, path=mutant.path).splitlines()
+    with contextlib.chdir(part.folder):
+        diff = get_diff_for_mutant(mutant.name, path=mutant.path).splitlines()
     was, becomes = (
         " ".join(line[1:].strip() for line in diff if line[:1] == sign and line[:3] != sign * 3) for sign in "-+"
     )
@@ -85,21 +130,25 @@ def _shortened(was: str, becomes: str, around: int = 24) -> str:
     return f"`{one}` → `{two}`"
 
 
-def listed(page: str) -> Counter[Row]:
-    """Return the mutants in the page's table, and how many of each there are."""
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| `")]
+def listed(page: str, part: Part) -> Counter[Row]:
+    """Return the part's mutants in the page's tables, and how many of each there are."""
+    package = part.source.replace("/", ".")
+    lines = (line for line in page.splitlines() if line.startswith(f"| `{package}."))
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     return Counter(Row(function.strip("`"), change) for function, change, _ in cells)
 
 
-def run(patterns: Sequence[str], jobs: int) -> int:
+def run(part: Part, patterns: Sequence[str], jobs: int) -> int:
     """Run the mutants, and then those of what runs at import, each in a process of its own."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # threads would not survive a fork
-    code = subprocess.run(["mutmut", "run", f"--max-children={jobs}", *patterns], cwd=ROOT, env=environment).returncode
-    anew = [each for each in results() if each.name.startswith(_AT_IMPORT) and each.code == _SURVIVED]
+    command = ["mutmut", "run", f"--max-children={jobs}", *patterns]
+    code = subprocess.run(command, cwd=part.folder, env=environment).returncode
+    found = results(part)
+    anew = [each for each in found if each.name.startswith(_AT_IMPORT) and each.code == _SURVIVED]
     if code or (anew and _exit_code("none", environment) != 0):
         return code or 1
     for mutant in anew:
-        path = COPY / f"{mutant.path}.meta"
+        path = part.copy / f"{mutant.path}.meta"
         data = json.loads(path.read_text(encoding="utf-8"))
         data["exit_code_by_key"][mutant.name] = _exit_code(mutant.name, environment)
         path.write_text(json.dumps(data, indent=4), encoding="utf-8")
@@ -111,10 +160,11 @@ def _exit_code(name: str, environment: dict[str, str]) -> int:
     from mutmut.configuration import config
 
     tests = [*config().pytest_add_cli_args, *config().pytest_add_cli_args_test_selection]
-    changed = {**environment, "MUTANT_UNDER_TEST": name, "PYTHONPATH": str(COPY)}
+    copy = PARTS["core"].copy
+    changed = {**environment, "MUTANT_UNDER_TEST": name, "PYTHONPATH": str(copy)}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--rootdir=.", *tests]
     try:
-        done = subprocess.run(command, cwd=COPY, env=changed, capture_output=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, cwd=copy, env=changed, capture_output=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return 36
     return _KILLED[0] if done.returncode else _SURVIVED  # a conftest that cannot be imported ends with 4
@@ -133,33 +183,62 @@ def counts(found: Sequence[Mutant]) -> str:
     return "\n".join(lines)
 
 
+def drawn(part: Part, count: int, seed: int, jobs: int) -> list[str]:
+    """Draw the names of mutants, all as likely. Those are made first that are not there."""
+    if run(part, ["none.*"], jobs):
+        return []
+    names = sorted(each.name for each in results(part))
+    return random.Random(seed).sample(names, min(count, len(names)))
+
+
+def share(killed: int, count: int) -> str:
+    """Return the part of the mutants that is killed, and from a sample the least part of all (95 %, Wilson 1927)."""
+    z2 = 1.645**2  # one-sided
+    middle, spread = killed + z2 / 2, math.sqrt(z2 * (killed * (count - killed) / count + z2 / 4))
+    least = (middle - spread) / (count + z2)
+    return f"{killed:,} of {count:,} killed, {100 * killed / count:.1f} % (of a sample: at least {100 * least:.1f} %)"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Return 0 if the survivors are those listed, 1 if not, 2 if mutmut could not run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=__doc__)
     parser.add_argument("patterns", nargs="*", help="names of mutants, run again if they have run (default: all)")
+    parser.add_argument("--of", choices=PARTS, default="core", help="what is changed (default: core)")
+    parser.add_argument("--sample", type=int, metavar="N", help="run N mutants, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw (default: 0)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
     parser.add_argument("--report", action="store_true", help="run none")
     chosen = parser.parse_args(arguments)
-    if not chosen.report and run(chosen.patterns, chosen.jobs):
-        print("mutmut could not run: mutants would prove nothing", file=sys.stderr)
-        return 2
-    found, known = results(), listed(PAGE.read_text(encoding="utf-8"))
+    part = PARTS[chosen.of]
+    patterns = chosen.patterns
+    if not chosen.report:
+        prepare(part)
+        if chosen.sample:
+            patterns = drawn(part, chosen.sample, chosen.seed, chosen.jobs)
+        if (chosen.sample and not patterns) or run(part, patterns, chosen.jobs):
+            print("mutmut could not run: mutants would prove nothing", file=sys.stderr)
+            return 2
+    found, known = results(part), listed(PAGE.read_text(encoding="utf-8"), part)
     pending = {_function(each) for each in found if each.outcome == "not run"}
-    bad = 0
+    ran = missed = equivalent = stale = 0
     for mutant in found:
+        ran += mutant.outcome != "not run"
         if mutant.outcome in ("survived", "timeout"):
-            which = row(mutant)
+            which = row(mutant, part)
             if known[which] > 0:  # one that is slower alone may end either way
                 known[which] -= 1
+                equivalent += 1
             elif mutant.outcome == "survived":
-                bad += 1
+                missed += 1
                 print(f"SURVIVED  {mutant.name}\n| `{which.function}` | {which.change} | why? |")
     for which, count in known.items():
         if count > 0 and which.function not in pending:
-            bad += 1
+            stale += 1
             print(f"LISTED, but it does not survive: {which.function}: {which.change}")
     print(counts(found))
-    return 1 if bad else 0
+    if ran > equivalent:
+        print(f"\nEquivalent: {equivalent:,}. Of the others {share(ran - equivalent - missed, ran - equivalent)}")
+    return 1 if missed or stale else 0
 
 
 if __name__ == "__main__":

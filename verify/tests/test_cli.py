@@ -214,4 +214,4 @@ def test_python_m_verify_means_run() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert "flatten" in result.stdout
-    assert result.stderr == ""  # no progress where nobody looks
+    assert re.sub(r"\d of 2 checks done in \d+ s\n", "", result.stderr) == ""  # no bar where nobody looks

@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import json
+import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def _source(function: str) -> str:
     return " ".join(line.strip() for line in lines).replace("`", "'").replace("|", "¦")
 
 
-@pytest.mark.parametrize("row", mutants.listed(PAGE), ids=str)
+@pytest.mark.parametrize("row", [row for part in mutants.PARTS.values() for row in mutants.listed(PAGE, part)], ids=str)
 def test_what_a_listed_mutant_changes_is_there(row: mutants.Row) -> None:
     was, becomes = row.change.split(" → ")
     assert was != becomes
@@ -45,7 +46,9 @@ def test_what_a_listed_mutant_changes_is_there(row: mutants.Row) -> None:
 def test_a_page_lists_mutants_as_often_as_they_are() -> None:
     line = "| `cnn_core.relu._prepare` | `a` → `b` | because |\n"
     row = mutants.Row("cnn_core.relu._prepare", "`a` → `b`")
-    assert mutants.listed(f"# Mutants\n\n| function | change | why |\n|---|---|---|\n{line}{line}") == Counter({row: 2})
+    page = f"# Mutants\n\n| function | change | why |\n|---|---|---|\n{line}{line}"
+    assert mutants.listed(page, mutants.PARTS["core"]) == Counter({row: 2})
+    assert mutants.listed(page, mutants.PARTS["checker"]) == Counter()
 
 
 def test_a_change_is_shown_with_some_letters_around_it() -> None:
@@ -63,16 +66,18 @@ ROWS = {"0": "`a` → `c`", "1": "`a` → `b`", "2": "`a` → `d`"}
 def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, int | None]:
     """Outcomes of three mutants: those of the copy that the command reads, as mutmut writes them."""
     codes: dict[str, int | None] = {f"cnn_core.relu.x__prepare__mutmut_{k}": code for k, code in enumerate((1, 0, 36))}
-    (tmp_path / "cnn_core").mkdir()
+    (tmp_path / "mutants" / "cnn_core").mkdir(parents=True)
 
-    def results() -> list[mutants.Mutant]:
+    def results(part: mutants.Part) -> list[mutants.Mutant]:
         meta = {"exit_code_by_key": codes}
-        (tmp_path / "cnn_core" / "relu.py.meta").write_text(json.dumps(meta), encoding="utf-8")
-        return read(tmp_path)
+        (tmp_path / "mutants" / "cnn_core" / "relu.py.meta").write_text(json.dumps(meta), encoding="utf-8")
+        return read(part._replace(folder=tmp_path))
 
     read = mutants.results
     monkeypatch.setattr(mutants, "results", results)
-    monkeypatch.setattr(mutants, "row", lambda mutant: mutants.Row("cnn_core.relu._prepare", ROWS[mutant.name[-1]]))
+    monkeypatch.setattr(
+        mutants, "row", lambda mutant, part: mutants.Row("cnn_core.relu._prepare", ROWS[mutant.name[-1]])
+    )
     monkeypatch.setattr(mutants, "PAGE", tmp_path / "mutants.md")
     mutants.PAGE.write_text("| `cnn_core.relu._prepare` | `a` → `b` | because |\n", encoding="utf-8")
     return codes
@@ -96,3 +101,31 @@ def test_a_listed_mutant_that_is_noticed_fails_once_its_function_has_run(found: 
     assert mutants.main(["--report"]) == 0
     found["cnn_core.relu.x__prepare__mutmut_1"] = None
     assert mutants.main(["--report"]) == 0
+
+
+@pytest.mark.parametrize("code", [0, 5, 33])
+def test_a_mutant_whose_function_no_test_calls_survives(found: dict[str, int | None], code: int) -> None:
+    found["cnn_core.relu.x__prepare__mutmut_0"] = code
+    assert mutants.main(["--report"]) == 1
+
+
+def test_the_share_of_killed_mutants_has_a_bound(found: dict[str, int | None], capsys: Any) -> None:
+    """Of three, one is listed, and two are killed or slow: with so few nothing much is known of all."""
+    assert mutants.main(["--report"]) == 0
+    assert (
+        "Equivalent: 1. Of the others 2 of 2 killed, 100.0 % (of a sample: at least 42.5 %)" in capsys.readouterr().out
+    )
+    assert mutants.share(950, 1000) == "950 of 1,000 killed, 95.0 % (of a sample: at least 93.7 %)"
+
+
+def test_mutmut_reads_the_table_of_its_part(tmp_path: Path) -> None:
+    part = mutants.PARTS["checker"]._replace(folder=tmp_path / "made")
+    (part.copy / "verify").mkdir(parents=True)
+    (part.folder / "old.py").write_text("", encoding="utf-8")
+    mutants.prepare(part)
+    settings = tomllib.loads((part.folder / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert settings["mutmut"]["source_paths"] == [part.source]
+    assert settings["gradcert"]["mutants-of-core"]["source_paths"] == ["cnn_core"]
+    assert all((part.folder / test).is_file() for test in settings["mutmut"]["pytest_add_cli_args_test_selection"])
+    assert not (part.folder / "old.py").exists()
+    assert part.copy.is_dir()  # the results of the run before
