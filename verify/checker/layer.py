@@ -72,13 +72,13 @@ class LayerUnderTest:
         self.dtype = _coarsest(arrays[k].dtype for k in wrt)
         self.calls = {"forward": 0, "backward": 0}
         self.notes: dict[int | None, str] = {}  # remarks on a gradient's form, by position; on dy under None
-        self._shapes: dict[tuple[tuple[int, ...] | None, ...], tuple[int, ...]] = {}
+        self.y_shapes: dict[tuple[tuple[int, ...] | None, ...], tuple[int, ...]] = {}  # by the shapes of the arrays
         self.first: Arrays | None = None  # the arrays of the first forward, unless they are large
 
     def with_options(self, changed: Mapping[str, Any]) -> LayerUnderTest:
         """This layer with some options changed; its calls are counted together with these."""
         other = copy.copy(self)
-        other.options, other._shapes = {**self.options, **changed}, {}
+        other.options, other.y_shapes = {**self.options, **changed}, {}
         return other
 
     def at(self, arrays: Sequence[Any], wrt: tuple[int, ...]) -> LayerUnderTest:
@@ -175,7 +175,7 @@ class LayerUnderTest:
             raise _no_result(f"forward must return a floating array y, got {getattr(y, 'dtype', type(y).__name__)}")
         if y.dtype.kind == "c" and not any(is_complex(arrays[k]) for k in self.wrt):
             raise _no_result(f"forward returned y of {y.dtype} for real arrays: return both parts, in one real array")
-        before = self._shapes.setdefault(tuple(getattr(a, "shape", None) for a in arrays), y.shape)
+        before = self.y_shapes.setdefault(tuple(getattr(a, "shape", None) for a in arrays), y.shape)
         if before != y.shape:
             raise _no_result(f"forward returned y of shape {y.shape} after {before}, for arrays of the same shapes")
         return np.asarray(y), cache

@@ -285,6 +285,20 @@ def test_a_pass_is_one_line_of_promise_and_reasons_are_for_those_who_ask() -> No
     assert "no entries to compare" in empty.headline
 
 
+def test_a_y_without_entries_is_named() -> None:
+    """A window larger than x: every gradient of zeros is right, whatever the layer does elsewhere."""
+
+    def forward(x: Any) -> Any:
+        return np.maximum(x[:, 5:], 0), x
+
+    found = certificate_of(forward, lambda dy, x: (np.zeros_like(x),), (X,), seed=0)
+    assert "\n  not checked: y (it has no entries at these shapes: any gradient of zeros is right)" in str(found)
+    wrong = certificate_of(forward, lambda dy, x: (np.ones_like(x),), (X,), seed=0)
+    assert wrong.verdict == "FAIL"
+    none_to_move = certificate_of(lambda x: (x, None), lambda dy, _: (dy,), (X[:0],), seed=0)
+    assert not none_to_move.uncovered  # the headline says it
+
+
 def test_the_command_line_explains_when_it_is_asked(tmp_path: Path) -> None:
     path = tmp_path / "layer.py"
     path.write_text(
