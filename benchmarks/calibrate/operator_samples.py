@@ -81,7 +81,7 @@ def tensors(value: Any) -> Iterator[Any]:
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise _Timeout after so many seconds."""
+    """Raise _Timeout after this number of seconds."""
 
     def stop(*_: Any) -> None:
         raise _Timeout

@@ -36,7 +36,7 @@ ALLOWED = {
 }
 # What becomes of a planted error. One smaller than the certificate promises to catch may pass.
 FOUND, NAMED, SMALL, MISSED = "FAIL", "right entry named", "below the promise", "missed"
-# Of a reason, so many characters stand on the page.
+# The page shows the first characters of a reason.
 _MOST_SAID = 160
 
 

@@ -23,7 +23,7 @@ Pair = tuple[Callable[..., Any], Callable[..., Any]]
 # An error of a twentieth. Every PASS excludes an error of a thousandth, so it excludes this one.
 _OFF = 1.05
 
-# A choice: so many cases of each exhibit.
+# A choice: the number of cases of each exhibit.
 _OF_EXHIBIT = 4
 
 

@@ -1,8 +1,8 @@
 """A second opinion on what passed, under every reference: backward is linear in dy.
 
-A power of two goes through every product and sum without rounding. If c is one, the gradient for c dy is c times that
-for dy, to the last bit. dy is negated and made so small that no entry exceeds 2^-32. It is also negated and made larger
-by 2^20. A threshold, a clip or a quantisation of upstream gradients shows, and so does a random backward.
+A power of two goes through every product and sum without rounding. So the gradient for c dy is c times that for dy,
+to the last bit, where c is a power of two. dy is negated and made so small that no entry exceeds 2^-32. It is also
+negated and made larger by 2^20. A threshold, a clip or a quantisation of dy shows, and so does a random backward.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ and in any order, and one that is lost is done again. A case is checked twice:
 - `gradcheck` at the drawn case, in float64.
 - y and all gradients against another version, bit for bit where arithmetic is exact, in a drawn dtype.
 
-A behaviour is the layer, its version, the plan of a fast convolution, the dtype and the corner of the case: which
-options differ from their defaults and how, which arrays are missing or empty.
+A behaviour is the layer, its version, the plan of a fast convolution, the dtype and the corner of the case. The corner
+says which options differ from their defaults and how, and which arrays are missing or empty.
 """
 
 from __future__ import annotations

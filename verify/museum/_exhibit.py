@@ -67,7 +67,7 @@ class Call(NamedTuple):
         return self.version.backward(dy, self.cache)
 
     def instead(self, dy: Array, **wrong: Any) -> Gradients:
-        """The right gradients, but for those given by name: `dw=...`. That of an array that is None stays None.
+        """The right gradients, with those given by name in their place: `dw=...`. That of a missing array stays None.
 
         A gradient that is a function gets the right one.
         """

@@ -39,7 +39,7 @@ class Linear:
 
 
 class WithDicts:
-    """The same with params and grads, which backward replaces."""
+    """Its parameters and gradients are dicts, and backward replaces the second."""
 
     def __init__(self) -> None:
         self.params: Any = {"W": np.ones((4, 3)), "b": np.ones(3), "layers": 1}
@@ -55,7 +55,7 @@ class WithDicts:
 
 
 class WithLists(WithDicts):
-    """The same with lists, whose gradients are written in place."""
+    """Its parameters and gradients are lists, and backward writes gradients in place."""
 
     def __init__(self) -> None:
         self.params = [np.ones((4, 3)), np.ones(3)]

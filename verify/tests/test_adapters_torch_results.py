@@ -1,5 +1,5 @@
 # mypy: allow-subclassing-any
-"""verify.adapters.torch: results without a gradient are left out and said; each other result is checked alone, too."""
+"""verify.adapters.torch: each result is checked alone as well. Those without a gradient are left out, and named."""
 
 from __future__ import annotations
 

@@ -254,7 +254,7 @@ def _add(one: int, other: int) -> int:
 
 
 def _die_once(path: str) -> str:
-    """End the worker, but for the second time."""
+    """End the worker the first time, and return the second time."""
     if not Path(path).exists():
         Path(path).touch()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -162,7 +162,7 @@ def test_split_of_the_digits_is_fixed_and_holds_out_a_fifth_of_every_class() -> 
     assert held_out.tolist() == (all_of // 5).tolist()
     # The accuracies that are published are those of this split.
     assert first.test_labels[:12].tolist() == [5, 9, 2, 4, 6, 7, 9, 3, 4, 6, 8, 5]
-    # Neither part is sorted by class, and the held-out images come from the whole of the source.
+    # Neither part is sorted by class, and the test images come from the whole of the source.
     assert len(set(first.test_labels[:30].tolist())) > 5
     assert len(set(first.train_labels[:30].tolist())) > 5
 

@@ -73,8 +73,8 @@ def test_chain_does_not_swap_or_drop_what_the_layers_composed_by_hand_give(loss:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_no_gradient_of_the_network_differs_from_the_complex_step_on_integers(version: Version) -> None:
-    # One array at a time is moved, so no two steps meet in a product, and a step of 2^-60 is only ever
-    # scaled by integers: both sides are exact, and no tolerance is due.
+    # One array at a time is moved, so no two steps meet in a product. A step of 2^-60 is scaled by integers alone.
+    # Both sides are therefore exact, and no tolerance is due.
     generator = np.random.default_rng(2)
     arrays = _network_arrays(generator, 2)
     network = tutorial_network(version)

@@ -524,7 +524,7 @@ def test_caches_and_buffers_are_no_parameters() -> None:
 
 
 class WithCache:
-    """Pure functions, but for a weight in the instance."""
+    """Pure functions, except that the weight is in the instance."""
 
     def __init__(self, factor=1):
         self.scale_of_all, self.factor = drawn(1, 4), factor

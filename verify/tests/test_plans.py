@@ -405,7 +405,7 @@ def test_filters_become_matrices_and_matrices_filters_again(drawn: Drawn) -> Non
 
 
 def memory(call: Callable[[], Any]) -> tuple[Any, int]:
-    """What a call returns, and how many bytes it held at most beside that."""
+    """What a call returns, and the most bytes that it took beside that."""
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()

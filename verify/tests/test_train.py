@@ -63,9 +63,9 @@ def test_loss_curves_of_naive_and_fast_layers_do_not_part(
     )
     naive = run(dataset, version="naive")
     fast = run(dataset, version="fast")
-    # The versions differ by the order of their sums, the longest of which is dw's, over N * oH * oW products:
-    # each is within gamma_k of that of parameters moved by gamma_k (Higham 2002, section 3.1, backward errors).
-    # What such a move does to the curve is measured, twice, and its largest effect is the tolerance.
+    # The versions differ by the order of their sums. The longest is dw's, over N * oH * oW products. Each sum is
+    # within gamma_k of that of parameters moved by gamma_k (Higham 2002, section 3.1, backward errors). What such
+    # a move does to the curve is measured, twice, and its largest effect is the tolerance.
     k = 3 * 24 * 24
     gamma = k * UNIT_ROUNDOFF / (1 - k * UNIT_ROUNDOFF)
     initial = initial_parameters
@@ -76,7 +76,7 @@ def test_loss_curves_of_naive_and_fast_layers_do_not_part(
     tolerance = max(np.abs(np.subtract(losses, fast.losses)).max() for losses in moved)
     assert len(naive.losses) == len(fast.losses) == 3
     assert naive.losses[0] != naive.losses[2]
-    # Two orders of so many sums cannot round alike throughout: if they did, one version ran twice.
+    # Thousands of sums in two orders cannot all round alike: if they did, one version ran twice.
     assert any(not np.array_equal(a, b) for a, b in zip(naive.parameters, fast.parameters, strict=True))
     assert 0 < tolerance < 1e-9  # rounding, where the losses themselves are of order 1
     assert np.abs(np.subtract(naive.losses, fast.losses)).max() <= tolerance

@@ -22,8 +22,8 @@ _SHORT = 0.75
 # Of a gradient that loses a tenth of its entries at random, 100 entries asked twice are all the same 2 times in 10^9.
 # Fewer entries are asked more often; a single one, of a loss by a number, 16 times at most.
 _ASKED_AGAIN, _MOST_REPEATS = 100, 16
-# A random y, of two values, is the same before a backward and another after it, four times in a row, once in 4^4 times,
-# and the five calls of `is_random` are then alike once in 2^4.
+# Say that y takes one of two values at random. It is one before a backward and the other after it, four times in a
+# row, once in 4^4 times. The five calls of `is_random` are then alike once in 2^4.
 _UPDATES = 4
 NOT_REPEATED = "asked again, backward gives another gradient"
 UPDATES = (

@@ -17,10 +17,10 @@ If a call that is made again gives another gradient, that is the cause, and no o
 that several arguments share is said once. Options of windows are found among the options of the forward,
 in dicts that are options, and in the attributes of the layer.
 
-A FAIL must not cost much more than a PASS. 64 entries of the true gradient are computed, or all of a
-function of each entry alone, and 64 forwards are spent on predictions. Several wrong gradients share
-these. Where differences are extrapolated, four forwards stand for each of these if they agree with the
-extrapolation. Of a large layer they compute at most 2^24 entries of y for each argument, or 2^25.
+A FAIL must not cost much more than a PASS. 64 entries of the true gradient are computed, and
+64 forwards are spent on predictions. Of a function of each entry alone all entries are computed. Several
+wrong gradients share these. Where differences are extrapolated, four forwards stand for each of these if
+they agree with the extrapolation. Of a large layer they compute at most 2^24 entries of y for each argument, or 2^25.
 
 This page is printed by `python -m verify.diagnosis.causes`, and a test compares.
 

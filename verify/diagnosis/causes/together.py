@@ -42,8 +42,8 @@ def _cause(code: CauseCode, why: str, group: list[Guess]) -> Cause:
 def likeliest(failures: Sequence[Sequence[Name]]) -> Name:
     """Of what is named first in some failure, the name that most failures have at all; then the one first most often.
 
-    Each failure has its names in order, at least one. In a small case another mistake may predict the same gradient,
-    and be named before the one that was made; the one that was made is named in all cases.
+    Each failure has its names in order, at least one. In a small case another mistake may predict the same gradient
+    and be named first. The mistake that was made is named in most cases.
     """
     first = Counter(names[0] for names in failures)
     named = Counter(name for names in failures for name in dict.fromkeys(names))
