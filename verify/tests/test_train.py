@@ -180,7 +180,7 @@ def test_steps_beyond_the_epochs_are_not_taken() -> None:
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        train(_dataset(), batch_size=options.pop("batch_size", 8), **options)
+        train(_dataset(), **{"batch_size": 8, **options})
 
 
 @pytest.mark.parametrize(("images", "held_out"), [(0, 6), (6, 0)])
