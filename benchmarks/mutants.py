@@ -18,8 +18,10 @@ import random
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,11 +37,15 @@ _SECONDS = 600
 
 
 class Part(NamedTuple):
-    """What is changed, the folder where mutmut runs, and the table of `pyproject.toml` that mutmut reads there."""
+    """What is changed, the folder where mutmut runs, and the table of `pyproject.toml` that mutmut reads there.
+
+    `slow` are tests that take too long for every mutant. They are asked about those that survive the others.
+    """
 
     source: str
     folder: Path
     table: str
+    slow: tuple[str, ...] = ()
 
     @property
     def copy(self) -> Path:
@@ -49,7 +55,9 @@ class Part(NamedTuple):
 
 PARTS = {
     "core": Part("cnn_core", ROOT, "tool.mutmut"),
-    "checker": Part("verify/checker", ROOT / ".mutants-of-checker", "tool.gradcert.mutants-of-checker"),
+    "checker": Part(
+        "verify/checker", ROOT / ".mutants-of-checker", "tool.gradcert.mutants-of-checker", ("corpus", "causes", "zoo")
+    ),
 }
 
 
@@ -139,32 +147,37 @@ def listed(page: str, part: Part) -> Counter[Row]:
 
 
 def run(part: Part, patterns: Sequence[str], jobs: int) -> int:
-    """Run the mutants, and then those of what runs at import, each in a process of its own."""
+    """Run the mutants. What survives and is not listed is asked again, each in a process of its own.
+
+    That is so for all mutants of a part with slow tests, and otherwise for those of what runs at import.
+    """
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # threads would not survive a fork
     command = ["mutmut", "run", f"--max-children={jobs}", *patterns]
     code = subprocess.run(command, cwd=part.folder, env=environment).returncode
-    found = results(part)
-    anew = [each for each in found if each.name.startswith(_AT_IMPORT) and each.code == _SURVIVED]
-    if code or (anew and _exit_code("none", environment) != 0):
+    known = listed(PAGE.read_text(encoding="utf-8"), part)
+    survived = [each for each in results(part) if each.outcome == "survived"]
+    anew = [each for each in survived if (part.slow or each.name.startswith(_AT_IMPORT)) and not known[row(each, part)]]
+    if code or (anew and _exit_code(part, "none", environment) != 0):
         return code or 1
-    for mutant in anew:
-        path = part.copy / f"{mutant.path}.meta"
-        data = json.loads(path.read_text(encoding="utf-8"))
-        data["exit_code_by_key"][mutant.name] = _exit_code(mutant.name, environment)
-        path.write_text(json.dumps(data, indent=4), encoding="utf-8")
+    with ThreadPoolExecutor(jobs) as pool:
+        codes = pool.map(lambda mutant: _exit_code(part, mutant.name, environment), anew)
+        for mutant, again in zip(anew, codes, strict=True):
+            path = part.copy / f"{mutant.path}.meta"
+            data = json.loads(path.read_text(encoding="utf-8"))
+            data["exit_code_by_key"][mutant.name] = again
+            path.write_text(json.dumps(data, indent=4), encoding="utf-8")
     return 0
 
 
-def _exit_code(name: str, environment: dict[str, str]) -> int:
-    """Run all the tests with a mutant in it from the first import on, and return the exit code as mutmut writes it."""
-    from mutmut.configuration import config
-
-    tests = [*config().pytest_add_cli_args, *config().pytest_add_cli_args_test_selection]
-    copy = PARTS["core"].copy
-    changed = {**environment, "MUTANT_UNDER_TEST": name, "PYTHONPATH": str(copy)}
+def _exit_code(part: Part, name: str, environment: dict[str, str]) -> int:
+    """Run tests with a mutant in it from the first import on, and return the exit code as mutmut writes it."""
+    settings = tomllib.loads((part.folder / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
+    slow = [str(path) for word in part.slow for path in sorted(part.copy.glob(f"verify/tests/test_{word}*.py"))]
+    tests = [*settings["pytest_add_cli_args"], *(slow or settings["pytest_add_cli_args_test_selection"])]
+    changed = {**environment, "MUTANT_UNDER_TEST": name, "PYTHONPATH": str(part.copy)}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--rootdir=.", *tests]
     try:
-        done = subprocess.run(command, cwd=copy, env=changed, capture_output=True, timeout=_SECONDS, check=False)
+        done = subprocess.run(command, cwd=part.copy, env=changed, capture_output=True, timeout=_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return 36
     return _KILLED[0] if done.returncode else _SURVIVED  # a conftest that cannot be imported ends with 4

@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import json
+import subprocess
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -116,6 +117,28 @@ def test_the_share_of_killed_mutants_has_a_bound(found: dict[str, int | None], c
         "Equivalent: 1. Of the others 2 of 2 killed, 100.0 % (of a sample: at least 42.5 %)" in capsys.readouterr().out
     )
     assert mutants.share(950, 1000) == "950 of 1,000 killed, 95.0 % (of a sample: at least 93.7 %)"
+
+
+@pytest.mark.parametrize(("slow", "again"), [((), 0), (("corpus",), 1)])
+def test_survivors_that_are_not_listed_see_the_slow_tests(
+    found: dict[str, int | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: tuple[str, ...], again: int
+) -> None:
+    part = mutants.PARTS["core"]._replace(folder=tmp_path, slow=slow)
+    name = "cnn_core.relu.x__prepare__mutmut_"
+    found.update({f"{name}0": 0, f"{name}2": 1})
+    mutants.results(part)  # writes the file
+    asked: list[str] = []
+
+    def exit_code(part: mutants.Part, mutant: str, environment: dict[str, str]) -> int:
+        asked.append(mutant)
+        return int(mutant != "none")
+
+    monkeypatch.setattr(mutants, "_exit_code", exit_code)
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0))
+    assert mutants.run(part, [], 1) == 0
+    assert asked == (["none", f"{name}0"] if slow else [])  # the other one that survives is listed
+    written = json.loads((part.copy / "cnn_core" / "relu.py.meta").read_text(encoding="utf-8"))["exit_code_by_key"]
+    assert written == {f"{name}0": again, f"{name}1": 0, f"{name}2": 1}
 
 
 def test_mutmut_reads_the_table_of_its_part(tmp_path: Path) -> None:
