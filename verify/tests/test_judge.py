@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from verify.checker.arguments import layer_under_test
-from verify.checker.judge import Finding, compare
+from verify.checker.judge import Finding, compare, shown
 from verify.checker.objections import Objection
-from verify.checker.point import Array, Point
+from verify.checker.point import Array, Point, Worst
 from verify.checker.reference import Interval, Number, point_at
 from verify.checker.references.multilinear import Multilinear
 
@@ -96,3 +96,11 @@ def test_an_objection_is_given_the_excess_of_the_claim() -> None:
     excesses: list[Number] = []
     _compared(_EXACT, Fraction(4, 3), lambda case: excesses.append(case.excess))
     assert excesses == [1]
+
+
+def test_a_wrong_entry_is_shown_with_the_number_that_scales_it() -> None:
+    arrays = np.array([1.0, 2.0, 3.0]), np.array([5.0]), np.array([7.0, 8.0])
+    layer = layer_under_test(lambda x, s, b: (x * s, None), lambda dy, _: (dy, dy, dy), arrays, {}, None)
+    point = Point(layer, layer.arrays, np.ones(3), np.ones(3), {})
+    text = shown(point, Worst(0, (1,), -2.5, 4.0, 0.0))
+    assert text == "dx[1] is -2.5 and should be 4 where x[1] is 2 and s[0] is 5"

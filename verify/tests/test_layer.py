@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cnn_core import Implementation
 from helpers import ARRAYS, SAMPLE, STRUCTURES, certificate_of, drawn, nonempty, product, product_back, sabotaged
 from verify import Certificate, GradientMismatch, StructureError, gradcheck
+from verify.checker.arguments import layer_under_test
 from verify.layers import Layer
 
 
@@ -364,3 +365,12 @@ def test_a_complex_result_of_complex_constants_is_refused(factor: int) -> None:
     certificate = certificate_of(lambda x, z: (x * z, z), lambda dy, z: (factor * (dy * z).real, None), (x, z), wrt=[0])
     assert certificate.verdict == "FAIL"
     assert "return both parts, in one real array" in str(certificate)
+
+
+def test_a_layer_with_other_options_has_shapes_of_its_own() -> None:
+    layer = layer_under_test(lambda x, every: (x[::every], x), lambda dy, x: (dy,), (np.ones(6),), {"every": 1}, None)
+    other = layer.with_options({"every": 2})
+    assert layer.value(layer.arrays).shape == (6,)
+    assert other.value(layer.arrays).shape == (3,)
+    assert (layer.options, other.options) == ({"every": 1}, {"every": 2})
+    assert layer.calls["forward"] == other.calls["forward"] == 2

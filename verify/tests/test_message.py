@@ -379,6 +379,15 @@ def test_a_forward_that_backward_changes_is_not_called_random() -> None:
     changed = why_not_repeated(LayerUnderTest(lambda x: (weights[0] * x, x), update, (X,), {}, ("x",), (0,)))
     assert "randomness" not in changed
     assert "backward changes what forward computes" in changed
+    # A y that is NaN in places stays so. A forward that is neither random nor changed by backward may keep something.
+    holed = X.copy()
+    holed.flat[0] = np.nan
+    assert (
+        why_not_repeated(LayerUnderTest(lambda x: (weights[0] * x, x), update, (holed,), {}, ("x",), (0,))) == changed
+    )
+    assert "what it keeps between calls" in why_not_repeated(layer(lambda x: (x, x)))
+    random = LayerUnderTest(lambda x: (weights[0] * x * rng.random(), x), update, (X,), {}, ("x",), (0,))
+    assert "fix its randomness" in why_not_repeated(random)
 
 
 def test_what_is_not_checked_is_named_in_the_first_line() -> None:

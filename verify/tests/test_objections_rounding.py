@@ -6,6 +6,7 @@ What a PASS says it would have caught is true.
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from objection_rows import (
     times,
 )
 from verify import Certificate, Inconclusive, StructureError, gradcheck
+from verify.checker.objections import rounding
+from verify.checker.point import Worst
 
 
 def test_a_backward_that_rounds_is_not_taken_for_wrong() -> None:
@@ -350,3 +353,11 @@ def test_what_rounding_does_not_explain_is_wrong(name: str) -> None:
     factor = 1 + 1e-9 if arrays[0].dtype == np.float64 else 1 + 1e-4
     for seed in range(6):
         assert certificate_of(forward, times(factor, back), arrays, seed=seed).verdict == "FAIL"
+
+
+def test_the_sentence_has_the_error_and_the_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounding, "_products_round_by", lambda case: 0.5)
+    case: Any = SimpleNamespace(worst=Worst(0, (0,), 3.0, 1.0, 0.0))
+    said = rounding.products_round(case)
+    assert said is not None
+    assert said.startswith("off by 2, and backward rounds by 0.5, as large terms cancel")

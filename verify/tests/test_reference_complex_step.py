@@ -12,6 +12,8 @@ import pytest
 from cnn_core import gelu, softmax_cross_entropy
 from helpers import certificate_of, drawn
 from verify import Certificate, Inconclusive, StructureError, gradcheck
+from verify.checker.arguments import layer_under_test
+from verify.checker.complex_consistency import _Margins, _Seen, check_consistent
 
 
 def test_a_zero_gradient_of_a_forward_that_drops_imaginary_parts_does_not_pass_as_analytic() -> None:
@@ -184,3 +186,21 @@ def test_a_pole_at_the_scaled_arrays_widens_no_tolerance(factor: float, verdict:
             lambda x: (1 / (x - 1), x), backward, (np.array([4.0, 2.0]),), structure="analytic", seed=0
         )
     assert found.verdict == verdict, found
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-9])
+def test_small_slopes_that_the_complex_step_drops_are_seen(factor: float) -> None:
+    """The margin follows the layer's numbers, however small they are: nothing in it is of the size of 1."""
+    x = 0.01 * np.array([0.8, -0.9, 1.0])
+    layer = layer_under_test(lambda x: (factor * np.abs(x).astype(x.dtype), x), lambda dy, x: (dy,), (x,), {}, None)
+    with pytest.raises(StructureError, match="the complex step does not differentiate this function in x: it gives 0"):
+        check_consistent(layer, 0, np.ones(3), 2.0**-60, np.random.default_rng(0))
+
+
+def test_where_every_entry_bends_plain_differences_tell_nothing() -> None:
+    """Slopes of 0, and differences that are larger, at what seem kinks everywhere: noise, and no other function."""
+    margins = _Margins(2.0**-24, 2.0**-22, 2.0**-24)
+    seen = _Seen(np.ones(3), np.ones(3), np.zeros(3), np.full(3, 1e-3), np.ones(3), margins)
+    with pytest.raises(StructureError, match="plain differences in x tell nothing of what the complex step gives"):
+        seen.wrong("x")
+    assert seen._replace(slopes=np.full(3, 1e-3)).wrong("x") is None

@@ -189,3 +189,25 @@ def test_entries_that_have_saturated_hide_no_small_error_of_the_others(forward: 
         assert right.verdict == "PASS"
         wrong = certificate_of(lambda x: (forward(x), x), backward, **given)
         assert (wrong.verdict, wrong.worst and wrong.worst.index) == ("FAIL", (0,))
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_long_steps_that_leave_a_grid_do_not_pass_what_is_wrong_off_it(seed: int) -> None:
+    """Three entries lie on a grid of 2^-24: only long steps move them, and these are too coarse for the others."""
+
+    def forward(x: Any) -> Any:
+        return np.concatenate([np.rint(x[:3] * 2.0**24) / 2.0**24, np.sin(x[3:])]), x
+
+    def backward(dy: Any, x: Any, error: float = 0.0) -> Any:
+        dx = np.concatenate([dy[:3], dy[3:] * np.cos(x[3:])])
+        dx[4] *= 1 + error
+        return (dx,)
+
+    given: Any = {"arrays": (drawn(seed, 8),), "structure": "smooth", "seed": seed}
+    right = certificate_of(forward, backward, **given)
+    assert right.verdict == "PASS"
+    assert right.detection_floor is not None
+    error = right.detection_floor / 100
+    found = certificate_of(forward, partial(backward, error=error), **given)
+    assert found.verdict == "INCONCLUSIVE"
+    assert "the differences at long steps agree with the gradient" in found.arguments[0].note

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from helpers import SEEDS, certificate_of, drawn
+from verify.checker.arguments import layer_under_test
+from verify.checker.references.widened import Widened, widened
 
 _Layer = tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, ...], ...]]
 
@@ -217,3 +219,27 @@ def test_exact_numbers_too_coarse_for_the_arrays_do_not_decide_in_float32(scale:
     x = np.append(scale, 0.1 * drawn(seed, 11)).astype("f")
     assert certificate_of(_gate, _gate_back, (x,), seed=seed).verdict != "FAIL"
     assert certificate_of(_gate, lambda dy, x: (2 * _gate_back(dy, x)[0],), (x,), seed=seed).verdict != "PASS"
+
+
+@pytest.mark.parametrize("name", _LAYERS)
+def test_slopes_are_those_of_the_layer_in_float64(name: str) -> None:
+    forward, back, shapes = _LAYERS[name]
+    layer = layer_under_test(forward, back, _single(shapes, 0), {}, None)
+    wide = widened(layer)
+    assert wide is not None
+    reference = Widened(wide)
+    (point,) = reference.points(layer, np.random.default_rng(0))
+    for k in layer.wrt:
+        v = np.random.default_rng(1).normal(size=point.claimed[k].shape)
+        along = float((point.dy * reference.slopes(point, k, v)).sum())
+        # A difference of float64 at steps of 2^-23 loses no more than float32 rounds by.
+        assert abs(along - float((reference.true[k] * v).sum())) <= float(
+            (reference.allowed(point, k, v) * abs(v)).sum()
+        )
+
+
+def test_a_layer_that_computes_in_float32_alone_is_not_widened() -> None:
+    x = _single(((4, 5),), 0)
+    assert widened(layer_under_test(_tanh, _tanh_back, x, {}, None)) is not None
+    narrow = layer_under_test(lambda x: (np.tanh(x).astype(np.float32), x), _tanh_back, x, {}, None)
+    assert widened(narrow) is None
