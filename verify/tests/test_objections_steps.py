@@ -47,6 +47,24 @@ def test_a_function_that_rounds_its_argument_has_no_dead_zone(seed: int) -> None
     assert certificate.verdict == "INCONCLUSIVE", certificate
 
 
+@SEEDS
+def test_a_grid_in_a_part_of_y_accuses_nobody_and_excuses_no_gradient_of_the_rest(seed: int) -> None:
+    def forward(x: Any) -> Any:
+        return np.concatenate([np.rint(x[:3] * 2.0**12) / 2.0**12, np.sin(x[3:])]), x
+
+    def backward(dy: Any, x: Any, error: float = 0.0) -> Any:
+        dx = np.concatenate([dy[:3], dy[3:] * np.cos(x[3:])])
+        dx[4] *= 1 + error
+        return (dx,)
+
+    right, wrong = (
+        certificate_of(forward, partial(backward, error=error), (drawn(seed, 8),), structure="smooth", seed=seed)
+        for error in (0.0, 1e-6)
+    )
+    assert right.verdict == "INCONCLUSIVE", right  # the slopes of the grid are 0 or nothing
+    assert wrong.verdict == "FAIL", wrong
+
+
 def rows_of_length_1(x: np.ndarray) -> tuple[np.ndarray, Any]:
     """Return the rows of x, scaled to length 1, as PyTorch's normalize does. Near a row of zeros the slope is 1e12."""
     refuse_complex(x)

@@ -17,7 +17,7 @@ from helpers import certificate_of
 from verify import adapters
 from verify.checker.certificate import Certificate
 from verify.command.targets import load
-from verify.diagnosis.reproduction import YOURS, runnable
+from verify.diagnosis.reproduction import YOURS, arrays_not_at_hand, runnable
 
 SHAPE, KERNEL = (2, 2, 5, 4), (2, 2, 3, 2)
 
@@ -274,3 +274,15 @@ def test_arrays_that_the_check_drew_are_not_called_yours_rounded() -> None:
     found = certificate_of(_slack_relu, lambda dy, x: (dy * (x >= -0.1),), (x,), seed=0)
     assert found.verdict == "FAIL"
     assert found.shown[0].where == "at drawn arrays"
+
+
+def test_lines_draw_integers_without_ties_where_no_arrays_are_at_hand() -> None:
+    def backward(dy: Any, x: Any) -> Any:
+        return (2 * dy * (x > 0),)
+
+    with arrays_not_at_hand():
+        found = certificate_of(_slack_relu, backward, (np.ones((20, 30)) - np.arange(600).reshape(20, 30),), seed=1)
+    assert "rng.choice([-1, 1]) * (4 * rng.permutation(600).reshape((20, 30)) - 1198)" in found.reproduction
+    claimed, true = _shown(found.reproduction, forward=_slack_relu, backward=backward)
+    assert claimed == 2 * true != 0
+    assert (claimed, true) == _said(found.reproduction)
