@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
@@ -174,6 +175,27 @@ def test_no_bin_is_an_empty_output_and_a_zero_gradient(name: str) -> None:
             (dx,) = version.backward(y, cache)
             assert y.shape == expected
             np.testing.assert_array_equal(dx, np.zeros((2, 3, 4, 5)), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "give kernel_size or output_size, got neither"),
+        ({"output_size": 4, "stride": 2}, "stride=2 and padding=0 need a kernel_size, got None"),
+        ({"output_size": 4, "padding": (0, 1)}, "stride=None and padding=(0, 1) need a kernel_size, got None"),
+        ({"output_size": 4, "padding": -1}, "padding must be at least 0, got -1"),
+        ({"output_size": (4, 0)}, "output_size must be at least 1, got (4, 0)"),
+        (
+            {"kernel_size": 1, "padding": (1, 0)},
+            "the output would be -1x2 (H=1, W=2, kernel_size=1, stride=(1, 1), padding=(1, 0))",
+        ),
+        ({"kernel_size": 2, "output_size": (2, 0)}, "output_size must be at least 1, got (2, 0)"),
+    ],
+)
+@versions("max_unpool2d")
+def test_an_output_size_that_cannot_be_is_refused(layer: Implementation, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        layer.forward(np.ones((1, 1, 1, 2)), np.array([[[[0, 1]]]]), **options)
 
 
 @both("max_unpool2d")

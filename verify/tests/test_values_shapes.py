@@ -145,6 +145,13 @@ PADDED: dict[str, tuple[list[int], list[int], list[int], list[int]]] = {
 }
 
 
+@pytest.mark.parametrize(("arrays", "name"), [((None,), "z"), ((np.ones(2), None), r"others\[0\]")])
+def test_nothing_is_no_array_to_put_behind(arrays: Any, name: str) -> None:
+    for version in LAYERS["concat"].implementations:
+        with pytest.raises(TypeError, match=f"^{name} must be a NumPy array, got NoneType$"):
+            version.forward(np.ones(2), *arrays, axis=0)
+
+
 @both("pad2d")
 def test_circular_padding_goes_on_with_the_columns_that_are_not_cropped(layer: Typed) -> None:
     # Of 1 2 3 4 the first is cropped, and 2 3 come again. Then the last is cropped, and 2 3 come before.
@@ -186,6 +193,13 @@ def test_a_corner_of_the_padding_folds_back_along_both_axes(layer: Typed) -> Non
     call = layer(image([1, 2], [3, 4]), pad=((1, 0), (1, 0)), mode="reflect")
     call.gives(image([4, 3, 4], [2, 1, 2], [4, 3, 4]))
     call.pulls(image([1, 2, 3], [4, 5, 6], [7, 8, 9]), image([5, 10], [10, 20]))
+
+
+@both("pad2d")
+def test_a_constant_before_and_a_crop_behind_leave_a_part_of_x(layer: Typed) -> None:
+    call = layer(image([1, 2, 3, 4]), pad=((0, 0), (1, -2)))
+    call.gives(image([0, 1, 2]))
+    call.pulls(image([5, 6, 7]), image([6, 7, 0, 0]))
 
 
 @both("pad2d")
