@@ -249,3 +249,7 @@ def test_one_seed_is_one_network_in_every_dtype(dtype: type[np.inexact[Any]]) ->
 def test_integer_parameters_are_refused() -> None:
     with pytest.raises(TypeError, match="dtype must be floating or complex, got int64"):
         initial_parameters(np.random.default_rng(16), np.int64)
+
+
+def test_a_chain_has_the_name_it_is_given() -> None:
+    assert chain("own", [Step(relu.vectorized)]).name == "own"

@@ -146,6 +146,7 @@ def test_hyperparameters_that_cannot_be_are_refused(make: Any, error: type[Excep
         ([np.zeros(2)], [np.zeros((2, 1))], ValueError, r"gradient 0 .* \(2,\), got \(2, 1\)"),
         ([np.zeros(2)], [np.zeros(2, np.float32)], TypeError, "gradient 0 .* parameter, float64, got float32"),
         ([np.zeros(2)], [None], TypeError, "gradient 0 .* parameter, float64, got NoneType"),
+        ([np.zeros(2)], [[1.0, 2.0]], TypeError, "gradient 0 .* parameter, float64, got list"),
         ([np.zeros(2)], [], ValueError, "1 parameters need as many of gradient, got 0"),
     ],
 )

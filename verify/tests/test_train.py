@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import inspect
 import io
 import runpy
 import sys
@@ -19,7 +20,7 @@ from cnn_core._arguments import Array, Implementation
 from cnn_core.data import Dataset, load_digits, scaled
 from cnn_core.network import Version, initial_parameters, tutorial_network
 from cnn_core.optim import SGD, Adam, Optimizer
-from cnn_core.train import Progress, accuracy, train
+from cnn_core.train import Progress, _distorted, accuracy, train
 from cnn_core.train import __main__ as train_main
 from cnn_core.train.__main__ import main
 
@@ -407,3 +408,30 @@ def test_divergence_is_exit_code_3_and_no_accuracy(idx_folder: Path, capsys: pyt
     assert out == ""
     assert err.startswith("error: the loss is ")
     assert "the learning rate is too high" in err
+
+
+def test_by_default_there_are_fifty_epochs() -> None:
+    assert inspect.signature(train).parameters["epochs"].default == 50
+
+
+def test_one_image_has_an_accuracy() -> None:
+    parameters = initial_parameters(np.random.default_rng(0))
+    network = tutorial_network("fast")
+    image = np.random.default_rng(1).integers(0, 256, (1, 1, 28, 28))
+    logits, _ = network.forward(scaled(image, 255, parameters[0].dtype), *parameters)
+    best = int(logits.argmax())
+    assert accuracy(parameters, image, np.array([best]), 255) == 1.0
+    assert accuracy(parameters, image, np.array([(best + 1) % 10]), 255) == 0.0
+
+
+def test_an_image_that_is_not_square_is_distorted_about_its_own_middle() -> None:
+    """Without a turn, a zoom and a move each pixel stays. What comes from outside is 0."""
+    images = np.arange(1, 2 * 3 * 7 + 1).reshape(2, 1, 3, 7)
+    assert np.array_equal(_distorted(images, 0.0, np.random.default_rng(0)), images)
+    for shape in ((2, 1, 3, 7), (2, 1, 7, 3)):
+        images = np.arange(1, 43).reshape(shape)
+        turned = _distorted(images, 40.0, np.random.default_rng(1))
+        around = ((0, 0), (0, 0), *(((9 - side) // 2, (9 - side) // 2) for side in shape[2:]))
+        square = _distorted(np.pad(images, around), 40.0, np.random.default_rng(1))
+        assert np.array_equal(turned, square[:, :, around[2][0] : 9 - around[2][0], around[3][0] : 9 - around[3][0]])
+        assert (turned == 0).any()

@@ -22,7 +22,7 @@ from test_known_values import INF, NAN, Call, Typed, both, image, pixels
 from test_laws import turned
 
 from cnn_core import Implementation, conv2d, max_pool2d
-from cnn_core._resizing import Scaled, bins, scaled_axes
+from cnn_core._resizing import Scaled, _step, bins, scaled_axes
 from verify import strategies
 from verify.layers import LAYERS, Case
 
@@ -847,3 +847,29 @@ def test_cases_of_a_layer_reach(name: str, corner: str) -> None:
 @given(window=strategies.windows(pooling=True, dilated=False))
 def test_windows_of_an_average_have_no_dilation(window: strategies.Window) -> None:
     assert set(window.options) - {"ceil_mode"} == {"stride", "padding"}
+
+
+def test_the_step_of_a_factor_is_the_nearest_fraction_to_the_factor_or_to_its_inverse() -> None:
+    """A factor above 1 is the fraction, one below 1 has the step as the fraction: neither has a larger denominator."""
+    factor = 1.7320508
+    above, below = _step(factor), _step(1 / factor)
+    assert above == 1 / below
+    assert above.numerator <= 2**20 < above.denominator
+    assert _step(1.0) == 1
+
+
+@pytest.mark.parametrize("factor", [(0.0, 1.0), (1.0, 0.0), (math.inf, 1.0), (1.0, math.inf), (math.nan, 1.0)])
+@pytest.mark.parametrize("name", ["upsample_nearest2d", "upsample_bilinear2d"])
+def test_factors_that_cannot_be_are_refused(name: str, factor: tuple[float, float]) -> None:
+    for version in LAYERS[name].implementations:
+        with pytest.raises(
+            ValueError, match=f"^{re.escape(f'scale_factor must be positive and finite, got {factor!r}')}$"
+        ):
+            version.forward(np.ones((1, 1, 2, 2)), scale_factor=factor)
+
+
+@versions("max_unpool2d")
+def test_an_image_without_rows_has_no_places(layer: Implementation) -> None:
+    x = np.ones((1, 1, 0, 2))
+    with pytest.raises(ValueError, match=r"^x must have at least one row and one column, got H=0, W=2$"):
+        layer.forward(x, x.astype(int), kernel_size=2)

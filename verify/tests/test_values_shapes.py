@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from test_geometry import array
 from test_known_values import Typed, both, image, pixels
 
-from cnn_core import conv2d
+from cnn_core import Implementation, conv2d
 from cnn_core._geometry import sliding_axes
 from verify import strategies
 from verify.layers import LAYERS, Case
@@ -533,3 +534,35 @@ def test_empty_arrays_give_empty_or_zero_results(name: str) -> None:
             for given_array, gradient in zip(arrays, version.backward(np.ones_like(y), cache), strict=False):
                 assert gradient is not None
                 assert gradient.shape == given_array.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "options", "message"),
+    [
+        (
+            "fold2d",
+            (np.ones((1, 5, 4)),),
+            {"output_size": (3, 4), "kernel_size": (2, 3)},
+            "kernel_size (2, 3) needs a multiple of 6 rows, x has 5",
+        ),
+        (
+            "conv_transpose2d",
+            (np.ones((1, 1, 2, 2)), np.ones((1, 1, 2)), None),
+            {},
+            "w must have 4 axes (C F/groups kH kW), got shape (1, 1, 2)",
+        ),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(name: str, arrays: Any, options: Any, message: str) -> None:
+    for version in LAYERS[name].implementations:
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            version.forward(*arrays, **options)
+
+
+@pytest.mark.parametrize("layer", LAYERS["pad2d"].implementations, ids=lambda each: each.name)
+def test_the_largest_number_of_a_dtype_is_no_value_beyond_it(layer: Implementation) -> None:
+    largest = float(np.finfo(np.float32).max)
+    y, _ = layer.forward(np.ones((1, 1, 1, 1), np.float32), pad=((0, 0), (0, 1)), value=largest)
+    assert y.tolist() == [[[[1.0, largest]]]]
+    with pytest.raises(ValueError, match="is beyond dtype float32"):
+        layer.forward(np.ones((1, 1, 1, 1), np.float32), pad=1, value=-1.1 * largest)
