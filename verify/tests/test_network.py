@@ -253,3 +253,11 @@ def test_integer_parameters_are_refused() -> None:
 
 def test_a_chain_has_the_name_it_is_given() -> None:
     assert chain("own", [Step(relu.vectorized)]).name == "own"
+
+
+def test_a_cache_of_something_else_is_named_by_its_type() -> None:
+    layer = chain("own", [Step(relu.vectorized)])
+    with pytest.raises(
+        TypeError, match=r"^cache is a builtins\.dict, this backward needs the cnn_core\.network\._Cache of"
+    ):
+        layer.backward(np.ones(2), {})

@@ -6,6 +6,8 @@ Naive and vectorized agree elsewhere, and gradients agree with differences. Here
 from __future__ import annotations
 
 import math
+import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -741,3 +743,54 @@ def test_a_million_entries_in_float32_stay_near_float64(name: str) -> None:
     wide, _ = layer.forward(arrays[0].astype(np.float64), *arrays[1:], **options)
     # The worst case of a sum in a row, gamma_n = 0.06, would show; pairwise and blocked sums lose some 100 u.
     assert np.abs(y - wide).max() <= 1000 * 2.0**-24 * np.abs(wide).max()
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "options", "message"),
+    [
+        ((2, 3), [0], {}, "labels must have shape (2,), one for each row of x (2, 3), got (1,)"),
+        ((2, 3, 4), [0], {}, "labels must have shape (2, 4), one for each position of x (2, 3, 4), got (1,)"),
+        ((2, 3), [3, 4], {}, "labels must lie in [0, 3), got 3 at position 0"),
+        (
+            (1, 3),
+            [0],
+            {"ignore_index": -(2**63) - 1},
+            f"ignore_index must be at least {-(2**63)}, got {-(2**63) - 1}",
+        ),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(shape: Any, labels: Any, options: Any, message: str) -> None:
+    for version in LAYERS["softmax_cross_entropy"].implementations:
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            version.forward(np.zeros(shape), np.array(labels), **options)
+
+
+def test_the_least_integer_may_be_ignored() -> None:
+    least = np.iinfo(np.int64).min
+    for version in LAYERS["softmax_cross_entropy"].implementations:
+        y, _ = version.forward(np.zeros((1, 3)), np.array([least]), ignore_index=int(least), reduction="sum")
+        assert y == 0
+
+
+def test_options_may_be_the_largest_number_and_no_more() -> None:
+    for version in LAYERS["leaky_relu"].implementations:
+        for slope in (sys.float_info.max, -sys.float_info.max):
+            y, _ = version.forward(np.array([-1.0]), negative_slope=slope)
+            assert y.tolist() == [-slope]
+        with pytest.raises(ValueError, match=r"^negative_slope must be finite, got inf$"):
+            version.forward(np.array([-1.0]), negative_slope=math.inf)
+
+
+@pytest.mark.parametrize(
+    ("mean", "message"),
+    [
+        (np.zeros(2, complex), "running_mean must be a real floating array, got dtype complex128"),
+        (np.zeros(2, ">f8"), "running_mean has dtype >f8, of another byte order: cast it to float64"),
+    ],
+)
+def test_statistics_that_are_no_numbers_are_refused(mean: Any, message: str) -> None:
+    arrays = np.zeros((1, 2, 1, 1)), np.ones(2), np.zeros(2)
+    options = {"running_mean": mean, "running_variance": np.ones(2)}
+    for version in LAYERS["batch_norm2d"].implementations:
+        with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+            version.forward(*arrays, **options)
