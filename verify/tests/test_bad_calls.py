@@ -87,7 +87,7 @@ PAIR = (matmul, matmul_backward)
 
 PYTHON: dict[str, tuple[Callable[[], Any], str]] = {
     "a layer and its inputs": (lambda: gradcheck(Dense(), (X,)), r"write verify\.adapters\.gradcheck\(layer, inputs\)"),
-    "a function for an array": (lambda: gradcheck(*PAIR, lambda: X), "got the function lambda"),
+    "a function for options": (lambda: gradcheck(*PAIR, (X, W), lambda: X), "to values, got the function lambda"),
     "the layer alone": (lambda: gradcheck(Dense), "gradcheck needs forward, backward and arrays, got the class Dense:"),
     "arrays for backward": (
         lambda: gradcheck(matmul, (X, W), {}),

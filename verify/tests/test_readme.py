@@ -123,7 +123,7 @@ COLUMNS = {
     "bugs seen at one ordinary call": 0,
     "bugs seen at 25 drawn cases": 1,
     "right cases with ties accused": 4,
-    "time of a check": 7,
+    "time of a check, on busy cores": 7,
 }
 
 
