@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -258,6 +259,6 @@ def test_a_chain_has_the_name_it_is_given() -> None:
 def test_a_cache_of_something_else_is_named_by_its_type() -> None:
     layer = chain("own", [Step(relu.vectorized)])
     with pytest.raises(
-        TypeError, match=r"^cache is a builtins\.dict, this backward needs the cnn_core\.network\._Cache of"
+        TypeError, match=r"^cache is a collections\.OrderedDict, this backward needs the cnn_core\.network\._Cache"
     ):
-        layer.backward(np.ones(2), {})
+        layer.backward(np.ones(2), OrderedDict())

@@ -6,6 +6,7 @@ import functools
 import gzip
 import inspect
 import io
+import itertools
 import runpy
 import sys
 from collections.abc import Callable
@@ -428,10 +429,10 @@ def test_an_image_that_is_not_square_is_distorted_about_its_own_middle() -> None
     """Without a turn, a zoom and a move each pixel stays. What comes from outside is 0."""
     images = np.arange(1, 2 * 3 * 7 + 1).reshape(2, 1, 3, 7)
     assert np.array_equal(_distorted(images, 0.0, np.random.default_rng(0)), images)
-    for shape in ((2, 1, 3, 7), (2, 1, 7, 3)):
+    for shape, strength in itertools.product(((2, 1, 3, 7), (2, 1, 7, 3)), (1.0, 2.0, 4.0)):
         images = np.arange(1, 43).reshape(shape)
-        turned = _distorted(images, 40.0, np.random.default_rng(1))
+        turned = _distorted(images, strength, np.random.default_rng(1))
         around = ((0, 0), (0, 0), *(((9 - side) // 2, (9 - side) // 2) for side in shape[2:]))
-        square = _distorted(np.pad(images, around), 40.0, np.random.default_rng(1))
+        square = _distorted(np.pad(images, around), strength, np.random.default_rng(1))
         assert np.array_equal(turned, square[:, :, around[2][0] : 9 - around[2][0], around[3][0] : 9 - around[3][0]])
-        assert (turned == 0).any()
+        assert turned[:, :, -2:].any()

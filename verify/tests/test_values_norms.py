@@ -794,3 +794,12 @@ def test_statistics_that_are_no_numbers_are_refused(mean: Any, message: str) -> 
     for version in LAYERS["batch_norm2d"].implementations:
         with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
             version.forward(*arrays, **options)
+
+
+def test_statistics_may_be_in_float32() -> None:
+    single = [np.ones(shape, np.float32) for shape in ((1, 2, 1, 1), 2, 2)]
+    options = {"running_mean": np.zeros(2, np.float32), "running_variance": np.ones(2, np.float32), "eps": 0.0}
+    for version in LAYERS["batch_norm2d"].implementations:
+        y, _ = version.forward(*single, **options)
+        assert y.dtype == np.float32
+        assert y.tolist() == [[[[2.0]], [[2.0]]]]
