@@ -89,7 +89,7 @@ def filter_gradient(
     layout, filters = plan.layout, shape[1]
     products, taps = layout.products(rows), math.prod(shape[2:]) // layout.products(rows)
     # BLAS takes its right factor transposed. This costs nothing if it is the narrower one. If it is the wider one it
-    # costs up to a quarter, and with 16 filters three quarters: measured with OpenBLAS's kernels of both kinds.
+    # costs up to a quarter, and with 16 filters three quarters. Measured with OpenBLAS, with and without AVX-512.
     # dw is then transposed, and copied at the end. A dw larger than all other arrays is computed in its own order.
     narrow = filters <= taps and not (products == 1 and filters_outweigh(filters, len(x), rows, columns))
     # The sums are transposed at the end, so their rows get 16 spare entries: see Scratch.take_rows.

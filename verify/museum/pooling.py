@@ -13,7 +13,7 @@ from verify.diagnosis.causes import CauseCode as C
 from verify.museum._exhibit import Call, Gradients, Value, after, forward, gradient, packed, state
 from verify.museum._windows import axes, reads, taps
 
-# Half precision counts to 65,504. A tie of 65,520 needs a window of as many entries: here it stands for 3.
+# Half precision counts to 65,504. A tie of 65,520 needs a window of as many entries. Here 3 are too many.
 _MOST_TIED = 2
 
 

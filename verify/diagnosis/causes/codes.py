@@ -168,7 +168,7 @@ class CauseCode(enum.Enum):
     WRONG_TIE_WINNER = (
         "wrong-tie-winner",
         "At ties another entry wins than the forward's, all share, or none gets anything.",
-        "right off ties; claimed = the derivative of the last entry tied, or an equal share, or 0",
+        "right off ties; claimed = the derivative of the last entry tied, or an equal share, or 0 if m or more tie",
     )
     WRONG_SIDE_OF_KINK = (
         "wrong-side-of-kink",
