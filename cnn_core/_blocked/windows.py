@@ -82,13 +82,12 @@ def turned_axes(axis: Axis) -> list[tuple[slice, slice, Axis]]:
         first = (remainder - axis.before) % axis.stride
         taps = [start // axis.dilation for start in starts]
         step = taps[1] - taps[0] if len(taps) > 1 else axis.stride
-        last = taps[0] - 1 if taps[0] else None
         nearest, furthest = starts[0] // axis.stride, starts[-1] // axis.stride
         m = (first + axis.before) // axis.stride
         out = len(range(first, axis.size, axis.stride))
         after = m + out - nearest - axis.out
         apart = Axis(axis.out, len(taps), 1, step * axis.dilation // axis.stride, furthest - m, after, out)
-        found.append((slice(first, None, axis.stride), slice(taps[-1], last, -step), apart))
+        found.append((slice(first, None, axis.stride), slice(taps[-1], None, -step), apart))
     return found
 
 

@@ -86,10 +86,10 @@ def verify_layer(
     tie, or into a case so small that no cause can be named.
     """
     started = time.perf_counter()
-    failures: list[list[Kind]] = []
+    failures: list[list[tuple[Kind, str]]] = []
     row = _run(layer, implementation, examples, seed, progress, failures)
     if failures and row.verdict != ERROR:
-        named = [kinds for kinds in failures if kinds[0][1] not in _NO_CAUSE]
+        named = [kinds for kinds in failures if kinds[0][0][1] not in _NO_CAUSE]
         row = _run(layer, implementation, examples, seed, progress, wanted=likeliest(named or failures))
     row.seconds = time.perf_counter() - started
     return row
@@ -101,7 +101,7 @@ def _run(
     examples: int,
     seed: int,
     progress: Callable[[], None],
-    failures: list[list[Kind]] | None = None,
+    failures: list[list[tuple[Kind, str]]] | None = None,
     *,
     wanted: Kind | None = None,
 ) -> Row:
@@ -133,7 +133,7 @@ def _run(
             kinds = _kinds(error.certificate)
             if failures is not None:
                 failures.append(kinds)
-            elif kinds[0] == wanted:
+            elif kinds[0][0] == wanted:
                 row.verdict = error.certificate.verdict
                 raise
 
@@ -161,10 +161,11 @@ def verify_network(part: Part, version: Version, dataset: Dataset, seed: int) ->
     return row
 
 
-def _kinds(certificate: Certificate) -> list[Kind]:
-    """The verdict with each cause named, the likeliest first."""
-    named = [(certificate.verdict, cause.code, cause.argument) for cause in certificate.causes]
-    return named or [(certificate.verdict, "", None)]
+def _kinds(certificate: Certificate) -> list[tuple[Kind, str]]:
+    """The verdict with each cause named, the likeliest first, and the sentence of each."""
+    verdict = certificate.verdict
+    named = [((verdict, cause.code, cause.argument), cause.explanation) for cause in certificate.causes]
+    return named or [((verdict, "", None), "")]
 
 
 def describe(cases: list[Case], names: tuple[str, ...]) -> str:

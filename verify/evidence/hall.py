@@ -116,7 +116,7 @@ def _run(layer: Layer, examples: int, seed: int) -> list[Case]:
 
 def _gradients(subject: Planted, examples: int, seed: int) -> Seen:
     """Ask gradcheck at drawn cases. The likeliest cause of the first failures is named."""
-    failures: list[list[str]] = []
+    failures: list[list[tuple[str, str]]] = []
     first, message, count = 0, "", 0
     for count, case in enumerate(drawn(subject.layer, examples, seed), 1):
         with arrays_not_at_hand():
@@ -129,12 +129,14 @@ def _gradients(subject: Planted, examples: int, seed: int) -> Seen:
             )
         if found.verdict == FAIL:
             first, message = first or count, message or str(found)
-            failures.append([cause.code for cause in found.causes] or [CauseCode.UNKNOWN.code])
+            failures.append(
+                [(cause.code, cause.explanation) for cause in found.causes] or [(CauseCode.UNKNOWN.code, "")]
+            )
             if len(failures) >= _FAILURES:
                 break
     if not first:
         return Seen("", count)
-    named = [codes for codes in failures if codes[0] != CauseCode.UNKNOWN.code]
+    named = [names for names in failures if names[0][0] != CauseCode.UNKNOWN.code]
     return Seen("gradients", first, likeliest(named or failures), message)
 
 

@@ -199,16 +199,25 @@ def test_ties_of_many_that_get_nothing_are_named(seed: int) -> None:
 @pytest.mark.parametrize(
     ("failures", "expected"),
     [
-        ([["a"]], "a"),
-        ([["b", "a"], ["b", "a"], ["a"]], "a"),  # named in all, though first only once
-        ([["b", "a"], ["c", "a"], ["b", "a"]], "b"),  # never first: no case would be found that is named so
-        ([["a", "b"], ["b", "a"], ["b", "a"]], "b"),  # both named in all
-        ([["a", "b"], ["b", "a"]], "a"),  # the earlier one
-        ([["b", "a", "a"], ["b"], ["a", "b"]], "b"),  # twice in one failure counts once
+        (["a"], "a"),
+        (["ba", "ba", "a"], "a"),  # named in all, though first only once
+        (["ba", "ca", "ba"], "b"),  # never first: no case would be found that is named so
+        (["ab", "ba", "ba"], "b"),  # both named in all
+        (["ab", "ba"], "a"),  # the earlier one
+        (["baa", "b", "ab"], "b"),  # twice in one failure counts once
     ],
 )
-def test_failures_are_named_after_what_explains_most_of_them(failures: list[list[str]], expected: str) -> None:
-    assert likeliest(failures) == expected
+def test_failures_are_named_after_what_is_named_in_most_of_them(failures: list[str], expected: str) -> None:
+    assert likeliest([[(name, "") for name in names] for names in failures]) == expected
+
+
+def test_failures_are_named_after_the_sentence_that_explains_most_of_them() -> None:
+    """A factor that changes from case to case is no constant one. Of equal sentences the name of most is taken."""
+    of_batch = "mean", "is 1 / N"
+    halves, thirds = [("factor", "is 1/2"), of_batch], [of_batch, ("factor", "is 1/3")]
+    assert likeliest([halves, thirds]) == "mean"
+    assert likeliest([halves, thirds, [("factor", "is 1/5")]]) == "mean"  # though all have a factor
+    assert likeliest([halves, halves, [("factor", "is 1/2")], thirds]) == "factor"  # 3 of each sentence, 4 factors
 
 
 def test_every_code_has_its_sentence() -> None:

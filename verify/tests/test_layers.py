@@ -14,7 +14,7 @@ from hypothesis.vendor.pretty import pretty
 
 import cnn_core
 from cnn_core import Implementation
-from cnn_core._arguments import implement
+from cnn_core._arguments import Cache, implement
 from helpers import BOTH
 from verify import gradcheck
 from verify.battery.contracts import CONTRACTS, Call
@@ -185,6 +185,16 @@ def test_a_cache_of_another_version_is_refused(layer: Layer, data: st.DataObject
         with pytest.raises(TypeError) as caught:
             mine.backward(np.zeros_like(y), tuple(cache))
         assert str(caught.value) == f"cache is no layer's, but a tuple, {needs}"
+
+
+def test_a_cache_has_the_attributes_of_what_it_keeps_but_for_hidden_ones() -> None:
+    """Else NumPy would take a cache that keeps an array for this array: it asks for `__array_interface__`."""
+    kept = np.arange(3.0)
+    cache = Cache("layer.naive", (3,), kept.dtype, kept)
+    assert cache.size == 3
+    with pytest.raises(AttributeError) as caught:
+        _ = cache.__array_interface__
+    assert str(caught.value) == "__array_interface__"
 
 
 @pytest.mark.parametrize(("layer", "implementation"), BOTH)

@@ -23,7 +23,7 @@ from cnn_core._blocked import max_pool2d as pooling
 from cnn_core._blocked.block import Layout, Scratch
 from cnn_core._blocked.layouts import BatchInnermost, RowByRow, SlidingRows, WholeWindow
 from cnn_core._blocked.plan import Plan, choose, filters_outweigh
-from cnn_core._blocked.windows import fold, padded, planes
+from cnn_core._blocked.windows import fold, padded, planes, turned_axes
 from cnn_core._geometry import Axis, sliding_axes
 from verify.layers import LAYERS, Case
 
@@ -363,6 +363,18 @@ def test_blocks_are_the_outputs_cut_up(drawn: Drawn) -> None:
         assert block.rows > 0
         seen[block.images, block.outputs] += 1
     assert (seen == 1).all()
+
+
+@given(case=LAYERS["conv2d"].cases())
+def test_the_taps_of_each_remainder_make_an_axis_of_dy(case: Case) -> None:
+    """Its windows end where its padding ends, and all axes together have the entries and the taps of x's."""
+    for axis in geometry(case)[:2]:
+        turned = turned_axes(axis)
+        for entries, taps, of_dy in turned:
+            assert of_dy.padded == (of_dy.kernel - 1) * of_dy.dilation + of_dy.out
+            assert len(range(axis.size)[entries]) == of_dy.out
+            assert len(range(axis.kernel)[taps]) == of_dy.kernel
+        assert sorted(k for _, taps, _ in turned for k in range(axis.kernel)[taps]) == list(range(axis.kernel))
 
 
 @given(drawn=DRAWN, seed=st.integers(0, 99))

@@ -163,6 +163,10 @@ def test_steps_beyond_the_epochs_are_not_taken() -> None:
     assert len(train(_dataset(), epochs=1, batch_size=8, steps=100).losses) == 3
 
 
+def test_without_a_number_of_epochs_there_are_50() -> None:
+    assert len(train(_dataset(1, 1), batch_size=1).losses) == 50
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -39,12 +39,16 @@ def _cause(code: CauseCode, why: str, group: list[Guess]) -> Cause:
     return Cause(code.code, None, text + (f" ({seen})" if seen else ""))
 
 
-def likeliest(failures: Sequence[Sequence[Name]]) -> Name:
-    """Of what is named first in some failure, the name that most failures have at all; then the one first most often.
+def likeliest(failures: Sequence[Sequence[tuple[Name, str]]]) -> Name:
+    """Of what is named first in some failure, the name whose sentence is that of most failures.
 
-    Each failure has its names in order, at least one. In a small case another mistake may predict the same gradient
-    and be named first. The mistake that was made is named in most cases.
+    Each failure has its names in order, at least one, each with its sentence. In a small case another mistake may
+    predict the same gradient and be named first. But a mistake that was made says the same of most cases: a factor
+    that changes from case to case is no constant factor. Of equals the name is taken that most failures have, with
+    whatever sentence, and of these the one that is first most often.
     """
-    first = Counter(names[0] for names in failures)
-    named = Counter(name for names in failures for name in dict.fromkeys(names))
-    return max(first, key=lambda name: (named[name], first[name]))
+    first = Counter(names[0][0] for names in failures)
+    named = Counter(name for names in failures for name in dict.fromkeys(name for name, _ in names))
+    said = Counter(pair for names in failures for pair in dict.fromkeys(names))
+    alike = {name: max(count for (other, _), count in said.items() if other == name) for name in first}
+    return max(first, key=lambda name: (alike[name], named[name], first[name]))

@@ -113,15 +113,26 @@ def _alone(dy: Array) -> Iterator[Upstream]:
 
 
 def _lost(dy: Array, images: bool) -> Iterator[Upstream]:
-    """All but the last slices along an axis, or along the last two."""
+    """As many rows as columns; all but the last slices along an axis, or along the last two.
+
+    One row more than columns may be a remainder as well, and that mistake is the commoner one: it is named first.
+    """
+    longer = abs(dy.shape[-1] - dy.shape[-2]) if images and dy.ndim > 2 else 0
+    if longer > 1:
+        yield _square(dy)
     for axes in [(axis,) for axis in reversed(range(dy.ndim))] + [tuple(range(dy.ndim))[-2:]]:
         for lost in range(1, min(MOST_LOST + 1, min((dy.shape[axis] for axis in axes), default=0))):
             why = f"counts all but the last {lost} along y's axes {axes}"
             yield Upstream(CauseCode.REMAINDER_LOST, why, _masked(dy, axes, slice(0, -lost)))
-    if images and dy.ndim > 2 and dy.shape[-1] != dy.shape[-2]:
-        longer, least = (dy.ndim - 2 + int(dy.shape[-1] > dy.shape[-2])), min(dy.shape[-2:])
-        why = f"counts y's first {least} positions along axis {longer} alone: height and width are exchanged"
-        yield Upstream(CauseCode.HEIGHT_WIDTH, why, _masked(dy, (longer,), slice(0, least)))
+    if longer == 1:
+        yield _square(dy)
+
+
+def _square(dy: Array) -> Upstream:
+    """As many rows as columns."""
+    axes = dy.ndim - 2, dy.ndim - 1
+    why = "counts as many rows of y as columns: height and width are exchanged in the bounds of a loop"
+    return Upstream(CauseCode.HEIGHT_WIDTH, why, _masked(dy, axes, slice(0, min(dy.shape[-2:]))))
 
 
 def _rearranged(dy: Array, images: bool) -> Iterator[Upstream]:

@@ -56,9 +56,15 @@ def _text(factor: float) -> str:
 def _of_batch(evidence: Evidence) -> Iterator[tuple[CauseCode, str]]:
     """A factor that is the batch's size, or its inverse."""
     factor, batch = _factor(evidence), _batch(evidence)
-    for one, how in ((batch, "summed, not averaged, or counted N times"), (1 / batch, "averaged, not summed")):
+    for one, why in (
+        (
+            batch,
+            "is N times the true gradient, where N is the size of the batch: summed, not averaged, or counted N times",
+        ),
+        (1 / batch, "is 1 / N of the true gradient, where N is the size of the batch: averaged, not summed"),
+    ):
         if batch > 1 and factor is not None and _equal(evidence, factor, one):
-            yield CauseCode.BATCH_REDUCTION, f"is {factor:.6g} times the true gradient, N = {batch}: {how}"
+            yield CauseCode.BATCH_REDUCTION, why
 
 
 def _batch(evidence: Evidence) -> int:
