@@ -365,6 +365,16 @@ def test_blocks_are_the_outputs_cut_up(drawn: Drawn) -> None:
     assert (seen == 1).all()
 
 
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_a_contraction_adds_up_every_part_and_every_tile(parts: int, length: int) -> None:
+    """Up to three tiles of two outputs, with a rest and without."""
+    generator = np.random.default_rng(0)
+    a, b = (generator.integers(-9, 10, (2, parts, rows, length)).astype(float) for rows in (3, 5))
+    total = fast._contraction(a, b, Scratch(a.dtype), 2)
+    assert np.array_equal(total, np.einsum("grmp,grkp->gmk", a, b))
+
+
 @given(case=LAYERS["conv2d"].cases())
 def test_the_taps_of_each_remainder_make_an_axis_of_dy(case: Case) -> None:
     """Its windows end where its padding ends, and all axes together have the entries and the taps of x's."""
