@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
@@ -112,6 +113,15 @@ def test_every_spelling_of_the_padding_means_its_four_sides() -> None:
             height, width = axes(rows, columns, padding)
             assert (height.before, height.after, width.before, width.after) == (top, bottom, left, right)
             assert (height.out, width.out) == (fitting(*rows), fitting(*columns))
+
+
+@pytest.mark.parametrize(
+    ("padding", "got"),
+    [(-1, "-1"), ((0, -1), "(0, -1)"), (((0, 0), (0, -1)), "(0, -1)"), (((-1, 0), (0, 0)), "(-1, 0)")],
+)
+def test_a_negative_padding_is_refused_on_every_side(padding: Any, got: str) -> None:
+    with pytest.raises(ValueError, match=rf"^padding must be at least 0, got {re.escape(got)}$"):
+        axes((5, 1, 1, 1, 0, 0), (5, 1, 1, 1, 0, 0), padding)
 
 
 def test_same_padding_keeps_every_size_and_puts_the_odd_place_behind() -> None:

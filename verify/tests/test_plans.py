@@ -153,11 +153,13 @@ def test_filters_that_are_not_finite_spoil_what_they_touch_and_nothing_else(spec
         assert np.array_equal(right, got, equal_nan=True)
 
 
-@pytest.mark.parametrize("padding", [((0, 1), (0, 0)), ((0, 0), (0, 1)), ((1, 0), (0, 0)), ((0, 0), (1, 0))])
-def test_a_window_of_one_entry_may_be_padded_on_either_side(padding: tuple[tuple[int, int], tuple[int, int]]) -> None:
-    x, w = np.arange(8.0).reshape(1, 2, 2, 2), np.arange(1.0, 7.0).reshape(3, 2, 1, 1)
-    y, cache = conv2d.naive.forward(x, w, padding=padding)
-    found, known = conv2d.blocked.forward(x, w, padding=padding)
+@pytest.mark.parametrize("padding", [((0, 1), (0, 0)), ((0, 0), (0, 1)), ((1, 0), (0, 0)), ((0, 0), (1, 0)), 0])
+@pytest.mark.parametrize("stride", [1, 2, (1, 2), (2, 1)])
+def test_a_window_of_one_entry_may_be_padded_on_either_side_or_leave_entries_out(padding: Any, stride: Any) -> None:
+    """With a stride and no padding dx is written through a view with gaps."""
+    x, w = np.arange(24.0).reshape(1, 2, 3, 4), np.arange(1.0, 7.0).reshape(3, 2, 1, 1)
+    y, cache = conv2d.naive.forward(x, w, padding=padding, stride=stride)
+    found, known = conv2d.blocked.forward(x, w, padding=padding, stride=stride)
     same("y", y, found)
     for right, got in zip(conv2d.naive.backward(y, cache)[:2], conv2d.blocked.backward(y, known)[:2], strict=True):
         assert right is not None

@@ -551,6 +551,12 @@ def test_empty_arrays_give_empty_or_zero_results(name: str) -> None:
             {},
             "w must have 4 axes (C F/groups kH kW), got shape (1, 1, 2)",
         ),
+        (
+            "conv2d",
+            (np.ones((1, 1, 2, 2)), np.ones((1, 1, 2)), None),
+            {},
+            "w must have 4 axes (F C/groups kH kW), got shape (1, 1, 2)",
+        ),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(name: str, arrays: Any, options: Any, message: str) -> None:
