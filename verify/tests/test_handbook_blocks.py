@@ -144,8 +144,8 @@ FIGURES = {
     "start/from_check_grads.md": [
         ("museum.md", "| jax | 20 of 63 | 47 of 63 | 0 of 22 | 0 of 544 | 49 of 544 |", "accused 49 of 544"),
         ("museum.md", "| jax | 20 of 63 | 47 of 63 |", "JAX saw 47 of 63"),
-        ("museum.md", "| 8 of 2058 | 6 | 384.0 |", "took JAX 384.0 ms"),
-        ("museum.md", "| 0 of 2035 | 37 | 24.7 |", "gradcert 24.7 ms"),
+        ("museum.md", "| 8 of 2058 | 6 | 217.4 |", "took JAX 217.4 ms"),
+        ("museum.md", "| 0 of 2035 | 37 | 28.5 |", "gradcert 28.5 ms"),
     ],
     "start/from_eval_numerical_gradient.md": [
         ("museum.md", "| numeric | 18 of 63 | 47 of 63 |", "saw 47 of 63 bugs at 25 drawn cases, and 18"),

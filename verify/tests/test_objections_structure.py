@@ -234,6 +234,13 @@ ROWS: Table = {
 }
 
 
+def test_an_entry_too_small_for_a_complex_step_is_named() -> None:
+    forward, backward, arrays = ROWS["complex_step.too_long", "analytic"].right  # type: ignore[misc]
+    message = "^an entry of x is 1e-300, too small for a complex step of 6.2e-61$"
+    with pytest.raises(StructureError, match=message):
+        certificate_of(forward, backward, arrays, structure="analytic", seed=0)
+
+
 @pytest.mark.parametrize(("name", "structure", "row"), rows_with_a_right_layer(ROWS))
 def test_a_right_gradient_fails_without_the_objection(name: str, structure: str, row: Row) -> None:
     check_necessary(name, structure, row)

@@ -103,6 +103,20 @@ def test_a_right_layer_passes_in_float32_by_way_of_float64(name: str, seed: int)
     assert 1e-6 < found.detection_floor < 1e-2
 
 
+def test_of_two_gradients_the_wrong_one_alone_says_that_it_was_checked_in_float64() -> None:
+    x, w = _single(((3,), (3,)), 0)
+    found = certificate_of(
+        lambda x, w: (np.sin(x) * np.sin(w), (x, w)),
+        lambda dy, c: (dy * np.cos(c[0]) * np.sin(c[1]), 2 * dy * np.sin(c[0]) * np.cos(c[1])),
+        (x, w),
+        seed=0,
+    )
+    right, wrong = found.arguments
+    assert (right.verdict, wrong.verdict) == ("PASS", "FAIL"), found
+    assert "checked in float64" in wrong.note
+    assert "checked in float64" not in right.note
+
+
 @pytest.mark.parametrize("name", _LAYERS)
 def test_a_wrong_formula_fails_in_float32_as_it_does_in_float64(name: str) -> None:
     forward, back, shapes = _LAYERS[name]
