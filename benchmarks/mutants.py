@@ -209,12 +209,14 @@ def drawn(part: Part, count: int, seed: int, jobs: int) -> list[str]:
     return random.Random(seed).sample(names, min(count, len(names)))
 
 
-def share(killed: int, count: int) -> str:
-    """Return the part of the mutants that is killed, and from a sample the least part of all (95 %, Wilson 1927)."""
+def share(killed: int, count: int, *, all_ran: bool) -> str:
+    """Return the part of the mutants that is killed, and of a sample the least part of all (95 %, Wilson 1927)."""
+    text = f"{killed:,} of {count:,} killed, {100 * killed / count:.1f} %"
+    if all_ran:
+        return text
     z2 = 1.645**2  # one-sided
     middle, spread = killed + z2 / 2, math.sqrt(z2 * (killed * (count - killed) / count + z2 / 4))
-    least = (middle - spread) / (count + z2)
-    return f"{killed:,} of {count:,} killed, {100 * killed / count:.1f} % (of a sample: at least {100 * least:.1f} %)"
+    return f"{text} (if they are a sample of all: at least {100 * (middle - spread) / (count + z2):.1f} %)"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -255,7 +257,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"LISTED, but it does not survive: {which.function}: {which.change}")
     print(counts(found))
     if ran > equivalent:
-        print(f"\nEquivalent: {equivalent:,}. Of the others {share(ran - equivalent - missed, ran - equivalent)}")
+        noticed = share(ran - equivalent - missed, ran - equivalent, all_ran=ran == len(found))
+        print(f"\nEquivalent: {equivalent:,}. Of the others {noticed}")
     return 1 if missed or stale else 0
 
 
