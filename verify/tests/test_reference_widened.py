@@ -103,6 +103,22 @@ def test_a_right_layer_passes_in_float32_by_way_of_float64(name: str, seed: int)
     assert 1e-6 < found.detection_floor < 1e-2
 
 
+def test_what_is_wrong_in_float32_alone_is_named() -> None:
+    """Of float32 the first image counts alone. Sums over all of y, not over its entries, tell which image."""
+
+    def backward(dy: np.ndarray, cache: Any) -> Any:
+        x, w = cache
+        counted = dy.copy()
+        if dy.dtype == np.float32:
+            counted[1:] = 0
+        return (dy @ w.T) * (1 - np.tanh(x) ** 2), np.tanh(x).T @ counted
+
+    arrays = _single(((3, 4), (4, 2)), 0)
+    found = certificate_of(lambda x, w: (np.tanh(x) @ w, (x, w)), backward, arrays, seed=0)
+    assert found.verdict == "FAIL"
+    assert found.causes[0].code == "one-image-only", found
+
+
 def test_of_two_gradients_the_wrong_one_alone_says_that_it_was_checked_in_float64() -> None:
     x, w = _single(((3,), (3,)), 0)
     found = certificate_of(
