@@ -100,6 +100,11 @@ def _line(function: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> Line:
     return Line(point_at(layer, layer.arrays, np.ones_like), 0, np.ones_like(x))
 
 
+def test_a_function_that_is_infinite_all_along_has_no_slope_and_no_warning() -> None:
+    ladder = Ladder(_line(lambda x: np.full_like(x, np.inf), np.zeros(2)))
+    assert not np.isfinite(ladder.estimate().value)
+
+
 def test_flat_is_what_long_steps_moved_by_more_than_rounding_and_short_ones_do_not() -> None:
     def function(x: np.ndarray) -> np.ndarray:
         never, always, dead_zone = 0 * x, x, np.maximum(x - 0.01, 0)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from helpers import SEEDS, certificate_of, drawn
+from verify import StructureError
 from verify.checker.arguments import layer_under_test
+from verify.checker.conditioning import gamma
 from verify.checker.references.widened import Widened, widened
 
 _Layer = tuple[Callable[..., Any], Callable[..., Any], tuple[tuple[int, ...], ...]]
@@ -101,6 +103,16 @@ def test_a_right_layer_passes_in_float32_by_way_of_float64(name: str, seed: int)
     # What float32 rounds by is part of what a PASS states.
     assert found.detection_floor is not None
     assert 1e-6 < found.detection_floor < 1e-2
+
+
+def test_roundings_amount_to_gamma() -> None:
+    """Of 2^21 entries and an argument of 8: k is 2^21 + 32 + 4 * 8."""
+    x = np.full(2**21, -8, np.float32)
+    layer = layer_under_test(lambda x: (x, x), lambda dy, x: (dy,), (x,), None, None)
+    k_eps = (2**21 + 64) * 2.0**-23
+    assert gamma(layer, x) == k_eps / (1 - k_eps)
+    with pytest.raises(StructureError, match=r"^float32 is too coarse for sums of 4\.19e\+06 roundings$"):
+        gamma(layer, np.zeros(2**22))
 
 
 def test_what_is_wrong_in_float32_alone_is_named() -> None:
