@@ -121,7 +121,7 @@ class Ladder:
 
     def _central(self, levels: int) -> tuple[Array, Array, Array]:
         steps, relative = np.array(self.steps[:levels]), np.array(self.relative[:levels])
-        with np.errstate(invalid="ignore", over="ignore"):
+        with np.errstate(over="ignore"):
             central = (np.array(self.ahead[:levels]) - np.array(self.behind[:levels])) / (2 * steps)
         return steps, central, relative
 

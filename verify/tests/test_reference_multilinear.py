@@ -91,6 +91,12 @@ def test_no_more_points_are_drawn_than_the_probability_asked_for_takes(asked: fl
     assert reference.missed <= asked
 
 
+@pytest.mark.parametrize(("outputs", "points"), [(1, 16), (5, 4), (8, 2), (20, 2)])
+def test_over_all_points_16_entries_of_y_are_seen(outputs: int, points: int) -> None:
+    layer = layer_under_test(lambda x: (3 * x, None), lambda dy, _: (3 * dy,), (drawn(0, outputs),), None, None)
+    assert len(list(Multilinear(1e-4).points(layer, np.random.default_rng(0)))) == points
+
+
 def _loss_of_labels(x: Array, labels: Array) -> tuple[Array, Any]:
     """x where the label is 1, its square where it is -1, and 0 for other labels."""
     return np.where(labels == 1, x, np.where(labels == -1, x * x, 0)), (x, labels)
