@@ -211,13 +211,14 @@ def test_failures_are_named_after_what_is_named_in_most_of_them(failures: list[s
     assert likeliest([[(name, "") for name in names] for names in failures]) == expected
 
 
-def test_failures_are_named_after_the_sentence_that_explains_most_of_them() -> None:
-    """A factor that changes from case to case is no constant one. Of equal sentences the name of most is taken."""
+def test_a_name_that_says_the_same_of_each_failure_counts_for_more() -> None:
+    """A factor that changes from case to case is no constant one. But a sentence may hold a number of its case."""
     of_batch = "mean", "is 1 / N"
-    halves, thirds = [("factor", "is 1/2"), of_batch], [of_batch, ("factor", "is 1/3")]
-    assert likeliest([halves, thirds]) == "mean"
-    assert likeliest([halves, thirds, [("factor", "is 1/5")]]) == "mean"  # though all have a factor
-    assert likeliest([halves, halves, [("factor", "is 1/2")], thirds]) == "factor"  # 3 of each sentence, 4 factors
+    factors = [("factor", f"is 1 / {n}") for n in range(2, 8)]
+    assert likeliest([[factors[0], of_batch], [of_batch, factors[1]], factors[2:3]]) == "factor"  # 3 + 1, 2 + 2: first
+    assert likeliest([[factor, of_batch] for factor in factors[:5]] + [factors[5:]]) == "mean"  # 6 + 1, 5 + 5
+    assert likeliest([[factor] for factor in factors[:5]] + [[of_batch]] * 2) == "factor"  # 5 + 1, 2 + 2
+    assert likeliest([[factor] for factor in factors[:1] * 4 + factors[1:2] * 2] + [[of_batch]] * 5) == "factor"
 
 
 def test_every_code_has_its_sentence() -> None:

@@ -40,15 +40,15 @@ def _cause(code: CauseCode, why: str, group: list[Guess]) -> Cause:
 
 
 def likeliest(failures: Sequence[Sequence[tuple[Name, str]]]) -> Name:
-    """Of what is named first in some failure, the name whose sentence is that of most failures.
+    """Of what is named first in some failure, the name that explains most of them.
 
     Each failure has its names in order, at least one, each with its sentence. In a small case another mistake may
-    predict the same gradient and be named first. But a mistake that was made says the same of most cases: a factor
-    that changes from case to case is no constant factor. Of equals the name is taken that most failures have, with
-    whatever sentence, and of these the one that is first most often.
+    predict the same gradient and be named first. But the mistake that was made is named in most cases, and mostly says
+    the same: a factor that changes from case to case is no constant factor. So a name counts once for each failure
+    that has it, and once more for each that has its commonest sentence. Of equals the one first most often is taken.
     """
     first = Counter(names[0][0] for names in failures)
     named = Counter(name for names in failures for name in dict.fromkeys(name for name, _ in names))
     said = Counter(pair for names in failures for pair in dict.fromkeys(names))
     alike = {name: max(count for (other, _), count in said.items() if other == name) for name in first}
-    return max(first, key=lambda name: (alike[name], named[name], first[name]))
+    return max(first, key=lambda name: (named[name] + alike[name], first[name]))
