@@ -216,7 +216,7 @@ def test_a_name_that_says_the_same_of_each_failure_counts_for_more() -> None:
     of_batch = "mean", "is 1 / N"
     factors = [("factor", f"is 1 / {n}") for n in range(2, 8)]
     assert likeliest([[factors[0], of_batch], [of_batch, factors[1]], factors[2:3]]) == "factor"  # 3 + 1, 2 + 2: first
-    assert likeliest([[factor, of_batch] for factor in factors[:5]] + [factors[5:]]) == "mean"  # 6 + 1, 5 + 5
+    assert likeliest([[of_batch, factor] for factor in factors[:5]] + [factors[5:]]) == "mean"  # 6 + 1, 5 + 5
     assert likeliest([[factor] for factor in factors[:5]] + [[of_batch]] * 2) == "factor"  # 5 + 1, 2 + 2
     assert likeliest([[factor] for factor in factors[:1] * 4 + factors[1:2] * 2] + [[of_batch]] * 5) == "factor"
 
